@@ -1,0 +1,1 @@
+"""Readers, splits, augmentation and loading: numpy, grain, tensorflow-datasets."""

@@ -1,0 +1,1 @@
+"""Protocols, tables and pictures."""
