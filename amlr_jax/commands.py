@@ -1,0 +1,85 @@
+"""What every command shares: one clear line and exit status 1 for a user's mistake."""
+
+import difflib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from amlr_jax.errors import InputError
+
+
+def fail(message: str) -> None:
+    """Ends the command: the message on one line of stderr, status 1."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def report_input_errors(main: Callable) -> Callable:
+    """`main` whose InputErrors end it with their message and no traceback."""
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except InputError as error:
+            fail(error)
+
+    return guarded
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parsing for app.run, with a user's typo reported in one line."""
+    try:
+        check_config_keys(argv)
+        rest = flags.FLAGS(argv)
+    except (InputError, flags.Error) as error:
+        fail(_last_line(error))
+    if len(rest) > 1:
+        fail(f"unexpected argument '{rest[1]}'; options are --name=value")
+    return rest
+
+
+def check_config_keys(argv: list[str]) -> None:
+    """Raises InputError for an override of a key that the config does not have."""
+    files = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
+    if not files:
+        return
+    config = _load(files[-1])
+    known = list(_keys(config))
+    for argument in argv:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if match and match[1] not in known:
+            near = difflib.get_close_matches(match[1], known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"unknown config key '{match[1]}'{hint}")
+
+
+def _load(file_and_variant: str) -> ConfigDict:
+    """The config without its overrides, which config_flags would take from argv."""
+    file, *variant = file_and_variant.split(":", 1)
+    if not Path(file).is_file():
+        raise InputError(f"no config file '{file}'")
+    spec = importlib.util.spec_from_file_location("config_file", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return module.get_config(*variant)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        yield prefix + name
+        if isinstance(value, ConfigDict):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _last_line(error: Exception) -> str:
+    """Without the traceback that config_flags puts into its message."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"^\w*(Error|Exception): ", "", lines[-1])

@@ -1,0 +1,105 @@
+"""Batches of a prepared data set: shuffled, sharded by process, resumable exactly.
+
+What a batch holds depends on (seed, position) alone: not on the number of threads or
+workers, and not on where the run was interrupted. So the state of the iterator is one
+number, the batches consumed, and it travels in the checkpoint.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import grain
+import numpy as np
+from absl import flags
+
+from amlr_jax.data.augment import Augmentation, augment, metric_example
+from amlr_jax.data.prepared import Prepared
+
+
+# More than any run; grain's own endless repeat overflows its length.
+EPOCHS = 10**6
+
+
+class _Metric(grain.transforms.Map):
+    def __init__(self, *, depth_scale: float, kb_crop: bool) -> None:
+        self._options = {"depth_scale": depth_scale, "kb_crop": kb_crop}
+
+    def map(self, example: dict) -> dict:
+        return metric_example(example, **self._options)
+
+
+class _Augment(grain.transforms.RandomMap):
+    def __init__(self, setting: Augmentation) -> None:
+        self._setting = setting
+
+    def random_map(self, example: dict, rng: np.random.Generator) -> dict:
+        return augment(example, self._setting, rng)
+
+
+def training_batches(
+    data: Prepared,
+    setting: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    kb_crop: bool,
+    start: int = 0,
+    process: tuple[int, int] = (0, 1),
+    workers: int = 0,
+    threads: int = 2,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless training batches from batch number `start` on.
+
+    `batch_size` is this process's share; `process` is (index, count): together the
+    processes see each batch of the run once. `image` is uint8 [B, h, w, 3], `depth`
+    float32 [B, h, w] metres, `index` int32 [B]. Close the iterator when done.
+    """
+    index, count = process
+    dataset = (
+        grain.MapDataset.source(data.train)
+        .seed(seed)
+        .shuffle()
+        .repeat(EPOCHS)  # a new order in each epoch
+        .map(_Metric(depth_scale=data.depth_scale, kb_crop=kb_crop))
+        .random_map(_Augment(setting))[index::count]
+        .batch(batch_size)[start:]
+    )
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)
+    batches = dataset.to_iter_dataset(options)
+    if workers:
+        # grain 0.2.17 and 0.2.18 read a flag of theirs that only app.run() parses.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(batches)
+
+
+def evaluation_batches(
+    data: Prepared, *, batch_size: int, kb_crop: bool, threads: int = 2
+) -> Iterator[dict[str, np.ndarray]]:
+    """The test frames in order, once; a batch holds frames of one size."""
+    dataset = grain.MapDataset.source(data.test).map(
+        _Metric(depth_scale=data.depth_scale, kb_crop=kb_crop)
+    )
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)
+    frames = iter(dataset.to_iter_dataset(options))
+    for _, alike in groupby(frames, key=lambda frame: frame["depth"].shape):
+        waiting: list[dict] = []
+        for frame in alike:
+            waiting.append(frame)
+            if len(waiting) == batch_size:
+                yield _stacked(waiting)
+                waiting = []
+        if waiting:
+            yield _stacked(waiting)
+
+
+def test_frame(data: Prepared, index: int, *, kb_crop: bool) -> dict:
+    """One test frame as evaluated, with its `key`."""
+    example = data.test[index]
+    frame = metric_example(example, depth_scale=data.depth_scale, kb_crop=kb_crop)
+    return {**frame, "key": example["key"].decode()}
+
+
+def _stacked(frames: list[dict]) -> dict[str, np.ndarray]:
+    return {name: np.stack([f[name] for f in frames]) for name in frames[0]}

@@ -1,0 +1,90 @@
+"""NYUv2 in BTS's layout: colour and synchronised depth side by side.
+
+    ROOT/<scene>/rgb_NNNNN.{jpg,png}  ROOT/<scene>/sync_depth_NNNNN.png     (training)
+    ROOT/official_splits/test/<scene type>/rgb_NNNNN.{jpg,png} + sync_depth_NNNNN.png
+
+Depth is uint16 millimetres and keeps its holes.
+"""
+
+from pathlib import Path
+
+from amlr_jax.data.frames import Frame, Layout, hold_out_last_fifth
+from amlr_jax.errors import InputError, preview
+
+DEPTH_SCALE = 1000.0
+# Kinect colour camera of the labelled set's toolbox: fx, fy, cx, cy at 480x640.
+INTRINSICS = (518.85790117450188, 519.46961112127485, 325.58244941119034, 253.73616633400465)
+OFFICIAL_TEST = "official_splits/test"
+SIZES = {"train": 24231, "test": 654}
+
+
+def read_layout(root: Path, *, split: str) -> Layout:
+    """The frames of `split` under `root`.
+
+    `official` trains on every scene and tests on official_splits/test, and wants the
+    published 24,231 and 654 frames; `folder` is any partial copy, the last fifth of
+    each scene held out. Raises InputError naming what is missing.
+    """
+    if split not in ("official", "folder"):
+        raise InputError(f"data.split must be one of folder, official; got '{split}'")
+    scenes = _scenes(root, skip=OFFICIAL_TEST)
+    if split == "folder":
+        train, test = hold_out_last_fifth(scenes)
+    else:
+        test_scenes = _scenes(root / OFFICIAL_TEST)
+        train, test = (_sorted(part) for part in (scenes, test_scenes))
+        _check_sizes(root, train, test)
+    return Layout("nyu", split, DEPTH_SCALE, train, test)
+
+
+def _scenes(root: Path, *, skip: str | None = None) -> dict[str, list[Frame]]:
+    depths = sorted(root.glob("**/sync_depth_*.png"))
+    if skip is not None:
+        depths = [p for p in depths if not p.relative_to(root).is_relative_to(skip)]
+    if not depths:
+        raise InputError(
+            f"no NYUv2 data at '{root}'; expected <scene>/rgb_NNNNN.jpg and "
+            "<scene>/sync_depth_NNNNN.png under data.root, and the test set under "
+            f"data.root/{OFFICIAL_TEST}"
+        )
+    pairs = [(path, _image_of(path)) for path in depths]
+    _check_pairs(root, pairs)
+    scenes: dict[str, list[Frame]] = {}
+    for depth, image in pairs:
+        scene = str(depth.parent.relative_to(root))
+        frame = Frame(f"{scene}/{depth.stem[-5:]}", image, depth, INTRINSICS)
+        scenes.setdefault(scene, []).append(frame)
+    return scenes
+
+
+def _image_of(depth: Path) -> Path | None:
+    number = depth.stem.removeprefix("sync_depth_")
+    names = (depth.with_name(f"rgb_{number}{ending}") for ending in (".jpg", ".png"))
+    return next((path for path in names if path.is_file()), None)
+
+
+def _check_pairs(root: Path, pairs: list[tuple[Path, Path | None]]) -> None:
+    lost = [depth for depth, image in pairs if image is None]
+    if lost:
+        raise InputError(f"missing image of {len(lost)} frames: {preview(lost)}")
+    images = set(root.glob("**/rgb_*.*"))
+    known = {image for _, image in pairs}
+    extra = {p for p in images - known if not p.is_relative_to(root / OFFICIAL_TEST)}
+    if extra:
+        raise InputError(
+            f"missing ground truth of {len(extra)} images: {preview(sorted(extra))}; "
+            "restore it, or remove those images"
+        )
+
+
+def _sorted(scenes: dict[str, list[Frame]]) -> tuple[Frame, ...]:
+    return tuple(frame for scene in sorted(scenes) for frame in sorted(scenes[scene]))
+
+
+def _check_sizes(root: Path, train: tuple, test: tuple) -> None:
+    found = {"train": len(train), "test": len(test)}
+    if found != SIZES:
+        raise InputError(
+            f"data.split=official needs {SIZES} frames under data.root='{root}', "
+            f"found {found}; for a partial copy use --config.data.split=folder"
+        )

@@ -1,0 +1,113 @@
+"""Means over the valid pixels: the one place that divides by a pixel count.
+
+Notation: `x` is an array of any shape, `where` a boolean array of the same shape
+that is True where a pixel counts, and n the number of True. `where=None` counts
+every pixel. Statistics are float32 whatever the dtype of `x`. Values under a False
+are never looked at, so they may be NaN; over an empty mask every statistic is 0.
+
+Sums and counts run over the whole array, not over one device's part of it, so a
+masked mean inside a jitted, sharded step is the mean over the global batch.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Axis = int | tuple[int, ...] | None
+
+
+def check_same_shape(**arrays: Any) -> None:
+    """Raises ValueError unless all named arrays have the shape of the first.
+
+    Broadcasting is refused on purpose: [B, H, W] against [B, H, W, 1] would
+    silently become [B, B, H, W]-like nonsense.
+    """
+    (first, reference), *others = arrays.items()
+    for name, array in others:
+        if jnp.shape(array) != jnp.shape(reference):
+            raise ValueError(
+                f"`{name}` must have the shape of `{first}`, got {name} "
+                f"{jnp.shape(array)} and {first} {jnp.shape(reference)}."
+            )
+
+
+def resolve_where(where: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+    """The boolean mask of `shape`; all True for None.
+
+    Raises:
+      TypeError: `where` is not boolean.
+      ValueError: `where` has another shape.
+    """
+    if where is None:
+        return jnp.ones(shape, bool)
+    where = jnp.asarray(where)
+    if where.dtype != jnp.bool_:
+        raise TypeError(f"`where` must be boolean, got dtype {where.dtype}.")
+    if where.shape != shape:
+        raise ValueError(
+            f"`where` must have the shape of the data, got where {where.shape} "
+            f"and data {shape}."
+        )
+    return where
+
+
+def valid_count(where: jax.Array, *, axis: Axis = None) -> jax.Array:
+    """The number n of valid pixels, int32."""
+    return jnp.sum(where, axis=axis, dtype=jnp.int32)
+
+
+def masked_mean(
+    x: jax.Array, *, where: jax.Array | None = None, axis: Axis = None
+) -> jax.Array:
+    """The mean of the valid pixels, sum(x) / n; 0 when there is none.
+
+    The gradient is 1/n at a valid pixel and exactly 0 elsewhere. If `x` was computed
+    from values that are NaN under the mask, replace those *before* the
+    computation as well: 0 times the NaN derivative of a logarithm is still NaN.
+
+    Args:
+      x: [...] any floating or integer dtype.
+      where: [...] boolean, True = valid; None = all.
+      axis: axes to reduce; None = all.
+
+    Returns:
+      float32, `x` reduced over `axis`.
+
+    Raises:
+      TypeError: `where` is not boolean.
+      ValueError: `where` and `x` differ in shape.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.array([1.0, 3.0, jnp.nan])
+    >>> float(masked_mean(x, where=jnp.array([True, True, False])))
+    2.0
+    """
+    x = jnp.asarray(x, jnp.float32)
+    where = resolve_where(where, x.shape)
+    total = jnp.sum(jnp.where(where, x, 0.0), axis=axis)
+    return total / jnp.maximum(valid_count(where, axis=axis), 1)
+
+
+def masked_variance(x: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
+    """The population variance of the valid pixels, mean((x - mean(x))^2) >= 0.
+
+    The centred form: unlike mean(x^2) - mean(x)^2 it cannot turn negative in float32.
+
+    Args:
+      x: [...] any floating or integer dtype.
+      where: [...] boolean, True = valid; None = all.
+
+    Returns:
+      float32 scalar; 0 when there is no valid pixel.
+
+    Raises:
+      TypeError, ValueError: as `masked_mean`.
+
+    >>> import jax.numpy as jnp
+    >>> float(masked_variance(jnp.array([1.0, 3.0])))
+    1.0
+    """
+    mean = masked_mean(x, where=where)
+    centred = jnp.asarray(x, jnp.float32) - mean
+    return masked_mean(jnp.square(centred), where=where)

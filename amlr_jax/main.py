@@ -1,0 +1,34 @@
+"""Trains: python -m amlr_jax.main --config=configs/kitti.py --workdir=DIR [--config.KEY=VALUE]
+
+The same command again goes on from the newest checkpoint in DIR.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from amlr_jax.commands import parse, report_input_errors
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if missing.")
+
+
+def main(argv: list[str]) -> None:
+    """Checks the config and hands over to the loop."""
+    del argv
+    logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
+    # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax import config
+    from amlr_jax.training import loop
+
+    config.check(_CONFIG.value)
+    loop.train(_CONFIG.value, Path(_WORKDIR.value).expanduser())
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)

@@ -1,0 +1,93 @@
+"""Decoders: from features to depth in metres."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from amlr_jax.models import layers
+
+
+class GradualDecoder(nn.Module):
+    """Deconvolutions that narrow step by step; no skip connections.
+
+    Per stage a 2 x 2 deconvolution, batch norm and activation; then a 3 x 3
+    convolution, batch norm and activation, two bilinear doublings, and a head of two
+    3 x 3 convolutions with sigmoid * max_depth. This is MIM-Depth's decoder with the
+    two changes of AMLR (Yu & Heo, 2023, Sec. III-A): channels that decrease gradually
+    (MIM-Depth: 32, 32, 32) and SiLU after each convolution (MIM-Depth: ReLU).
+
+    Attributes:
+      channels: of the deconvolutions. The paper gives no numbers; (768, 384, 192)
+        mirrors the halving of Swin-v2 large, whose 192 first channels it ends on.
+      head_channels: of the convolutions behind them (MIM-Depth: the encoder's
+        `embed_dim`).
+      init_std: standard deviation of all initial kernels (MIM-Depth: 0.001, which
+        starts at max_depth / 2 everywhere); None is He's, sqrt(2 / fan_in).
+    """
+
+    channels: tuple[int, ...] = (768, 384, 192)
+    head_channels: int = 192
+    max_depth: float = 80.0
+    activation: Callable[[jax.Array], jax.Array] = nn.silu
+    init_std: float | None = 0.001
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, features_BHWC: jax.Array, *, size: tuple[int, int], train: bool
+    ) -> jax.Array:
+        """Decodes the last features of an encoder.
+
+        Args:
+          features_BHWC: features at 1/2**(len(channels) + 2) of the image's size,
+            rounded up.
+          size: height and width of the image.
+          train: normalise with the statistics of the batch and update the running
+            ones (collection "batch_stats").
+
+        Returns:
+          Depth in metres between 0 and `max_depth`, (B, *size), float32.
+        """
+        x = features_BHWC
+        for stage, channels in enumerate(self.channels):
+            x = layers.Deconvolution2x2(
+                channels, self._kernel_init(), dtype=self.dtype, name=f"deconv{stage}"
+            )(x)
+            x = self._normalize(x, f"deconv{stage}_norm", train)
+        x = self._conv(self.head_channels, "conv")(x)
+        x = self._normalize(x, "conv_norm", train)
+        x = layers.upsample_bilinear_2x(layers.upsample_bilinear_2x(x))
+        _check_covers(x.shape[1:3], size)
+        x = x[:, : size[0], : size[1]]
+        x = self.activation(self._conv(self.head_channels, "head_conv")(x))
+        logits = self._conv(1, "head_depth", jnp.float32)(x)[..., 0]
+        return self.max_depth * nn.sigmoid(logits)
+
+    def _conv(self, channels: int, name: str, dtype: Any = None) -> nn.Conv:
+        return nn.Conv(
+            channels,
+            (3, 3),
+            dtype=dtype or self.dtype,
+            kernel_init=self._kernel_init(),
+            name=name,
+        )
+
+    def _normalize(self, x: jax.Array, name: str, train: bool) -> jax.Array:
+        norm = layers.batch_norm(train=train, dtype=self.dtype, name=name)
+        return self.activation(norm(x))
+
+    def _kernel_init(self) -> layers.Initializer:
+        if self.init_std is None:
+            return nn.initializers.he_normal()
+        return nn.initializers.normal(self.init_std)
+
+
+def _check_covers(decoded: tuple[int, ...], size: tuple[int, int]) -> None:
+    if decoded[0] < size[0] or decoded[1] < size[1]:
+        raise ValueError(
+            f"`size` must lie within the decoded {decoded[0]} x {decoded[1]}, got "
+            f"{size[0]} x {size[1]}: the features are too small for this image."
+        )

@@ -1,0 +1,80 @@
+"""Layers that more than one network uses, in forms that are fast on every backend."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+BATCH_NORM_EPS = 1e-5  # torch's defaults, which the reference systems keep
+BATCH_NORM_MOMENTUM = 0.9  # kept share of the running mean; torch calls it 0.1
+
+Initializer = Callable[[jax.Array, Sequence[int], Any], jax.Array]
+
+
+class Deconvolution2x2(nn.Module):
+    """Transposed convolution, kernel 2, stride 2, no bias.
+
+    Takes (B, H, W, C) to (B, 2H, 2W, F).
+
+    Output windows do not overlap, so it is one matrix product and a depth-to-space:
+    y[2i + a, 2j + b] = x[i, j] @ kernel[a, b]. The kernel's gradient is then a matrix
+    product too; `lax.conv_transpose` takes more than ten times as long on a CPU.
+
+    The parameter `kernel` has shape (2, 2, C, F). A `torch.nn.ConvTranspose2d` weight,
+    (C, F, 2, 2), becomes it by `transpose(2, 3, 0, 1)`, with no flip.
+    """
+
+    features: int
+    kernel_init: Initializer = nn.initializers.he_normal()
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        channels = x_BHWC.shape[-1]
+        shape = (2, 2, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        matrix = rearrange(kernel, "a b c f -> c (a b f)").astype(self.dtype)
+        y = x_BHWC.astype(self.dtype) @ matrix
+        return rearrange(y, "n h w (a b f) -> n (h a) (w b) f", a=2, b=2)
+
+
+def batch_norm(*, train: bool, dtype: Any, name: str) -> nn.BatchNorm:
+    """Batch normalisation with torch's constants; statistics in float32.
+
+    Under jit over a mesh the statistics are those of the global batch. The running
+    variance is the biased one (torch stores the unbiased one; it is n / (n - 1) larger,
+    which for the maps of a decoder is nothing).
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=BATCH_NORM_MOMENTUM,
+        epsilon=BATCH_NORM_EPS,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def _double(x: jax.Array, axis: int) -> jax.Array:
+    """Linear interpolation to twice the length of one axis, with half-pixel centres."""
+    size = x.shape[axis]
+    first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+    last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
+    before = jnp.concatenate(
+        [first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis
+    )
+    after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
+    even, odd = 0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after
+    shape = list(x.shape)
+    shape[axis] = 2 * size
+    return jnp.stack([even, odd], axis + 1).reshape(shape)
+
+
+def upsample_bilinear_2x(x_BHWC: jax.Array) -> jax.Array:
+    """(B, H, W, C) to (B, 2H, 2W, C), as torch's bilinear with align_corners=False.
+
+    Shifted sums, not a gather, so the gradient has no scatter.
+    """
+    return _double(_double(x_BHWC, 1), 2)

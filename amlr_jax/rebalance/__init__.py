@@ -1,0 +1,43 @@
+"""Loss weights as optax transformations; needs jax and optax and nothing else.
+
+rule = every_k_steps(500, log_amlr(1e-2, shares={"silog": 0.99, "gradient": 0.01}))
+loss_weights = equal_weights(["silog", "gradient"])
+state = rule.init(loss_weights)
+# in the jitted step:
+loss_weights, state = rule.update(loss_weights, state, losses=losses)
+total = weighted_total(losses, loss_weights)
+"""
+
+from amlr_jax.rebalance.amlr import AMLRState, amlr, log_amlr
+from amlr_jax.rebalance.baselines import (
+    LeeKimState,
+    fixed,
+    lee_kim,
+    lee_kim_strength,
+)
+from amlr_jax.rebalance.loss_dict import LossDict
+from amlr_jax.rebalance.transforms import (
+    EveryKStepsState,
+    clip_loss_weights,
+    equal_weights,
+    every_k_steps,
+    normalize_loss_weights,
+    weighted_total,
+)
+
+__all__ = (
+    "AMLRState",
+    "EveryKStepsState",
+    "LeeKimState",
+    "LossDict",
+    "amlr",
+    "clip_loss_weights",
+    "equal_weights",
+    "every_k_steps",
+    "fixed",
+    "lee_kim",
+    "lee_kim_strength",
+    "log_amlr",
+    "normalize_loss_weights",
+    "weighted_total",
+)

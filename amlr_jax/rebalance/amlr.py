@@ -1,0 +1,272 @@
+"""Adaptive momentum-based loss rebalancing: the paper's rule and a stable one.
+
+Notation, as in Yu & Heo, "Adaptive Momentum-Based Loss Rebalancing for Monocular Depth
+Estimation" (AMLR, IEEE Access 2023), section III-C: at timestep t = 0, 1, 2, ... the
+n losses L_i^t have weights w_i^t, shares P_i^t and moments m_i^t, v_i^t; lambda is the
+learning rate of the weights. Call number t of `update` takes w^{t-1} and L^t and
+returns w^t, the weights to use in that same step. `every_k_steps` decides how
+many batches a timestep is; the paper does not say.
+
+Both rules share what the paper leaves open:
+
+    t = 0    w_i = 1/n                                          Eq. 8
+    t = 1    w_i = r_i * L_tot / L_i, L_tot = sum_j w_j^0 L_j   Eq. 9; m = v = 0
+    t >= 2   first the weights, from m^{t-1} and v^{t-1}; then P^t, m^t, v^t
+
+so w^2 = w^1. A step is skipped, leaving weights, state and call number as they were,
+when a loss is not finite, when a loss is not positive (an empty mask: it has no share,
+and no logarithm), or when the arithmetic would overflow.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from amlr_jax.rebalance.loss_dict import (
+    TINY,
+    LossDict,
+    all_finite,
+    check_number,
+    common_names,
+    keep_if,
+    pack,
+    unpack,
+    value_at,
+    zeros,
+)
+
+Moments = tuple[jax.Array, jax.Array]
+
+
+class AMLRState(NamedTuple):
+    """State of `amlr` and `log_amlr`."""
+
+    count: jax.Array  # shape=(), dtype=int32. Updates so far, the t of the next one.
+    share: LossDict  # float32 scalars. P of the step before.
+    m: LossDict  # float32 scalars. First moment, Eq. 10.
+    v: LossDict  # float32 scalars. Second moment, Eq. 11.
+
+
+class _Rule(NamedTuple):
+    """What tells the two rules apart, on vectors of n losses."""
+
+    weights: Callable  # (w^{t-1}, (m^{t-1}, v^{t-1}), lambda, updates of m) -> w^t
+    share: Callable  # (w^t, L^t) -> P^t
+    change: Callable  # (P^t, P^{t-1}, w^{t-1}) -> what the moments average
+
+
+def amlr(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    shares: Mapping[str, float] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The paper's rebalancing, Eq. 8-12, literally.
+
+        P_i^t = L_i^t / sum_j w_j^t L_j^t
+        g_i^t = (P_i^t - P_i^{t-1}) / P_i^t * w_i^{t-1}
+        m_i^t = b1 m_i^{t-1} + (1 - b1) g_i^t                            Eq. 10
+        v_i^t = b2 v_i^{t-1} + (1 - b2) (g_i^t)^2                        Eq. 11
+        w_i^t = w_i^{t-1} - lambda m_i^{t-1} / (sqrt(v_i^{t-1}) + eps)   Eq. 12
+
+    The weight of a loss whose share rises is lowered. There is no bias correction.
+    The paper prints none of lambda, b1, b2, eps; the defaults are Adam's, and lambda
+    has none. Beware: updated at every batch this rule is unstable. Under noise the
+    relative change has a negative mean, so all weights creep up, and the step is
+    absolute, so small weights move relatively faster and may turn negative. Use a
+    small lambda, a coarse timestep or a clip behind it; or `log_amlr`.
+
+    Args:
+      learning_rate: lambda >= 0, or a schedule of the number of updates so far.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: > 0, outside the root as in Eq. 12.
+      shares: r of Eq. 9, name -> positive number, summing to 1; None = 1/n each. The
+        paper: 0.99 for the scale-invariant loss, 0.01 for the gradient loss.
+
+    Returns:
+      A transformation of loss weights; `update` requires `losses=`.
+
+    Raises:
+      ValueError: an argument breaks its rule; at trace time, names differ.
+
+    References:
+      Yu & Heo, AMLR, IEEE Access 2023, section III-C.
+
+    >>> rule = amlr(1e-3, shares={"si": 0.75, "gradient": 0.25})
+    >>> weights = {"si": 0.5, "gradient": 0.5}
+    >>> state = rule.init(weights)
+    >>> for _ in range(2):
+    ...     losses = {"si": 4.0, "gradient": 2.0}
+    ...     weights, state = rule.update(weights, state, losses=losses)
+    ...     print(float(weights["si"]), float(weights["gradient"]))
+    0.5 0.5
+    0.5625 0.375
+    """
+
+    def weights(w: jax.Array, moments: Moments, step_size, updates) -> jax.Array:
+        del updates
+        m, v = moments
+        return w - step_size * m / (jnp.sqrt(v) + eps)
+
+    def share(w: jax.Array, losses: jax.Array) -> jax.Array:
+        return losses / jnp.sum(w * losses)
+
+    def change(now: jax.Array, before: jax.Array, w: jax.Array) -> jax.Array:
+        return (now - before) / now * w
+
+    _check_moments(learning_rate, b1, b2, eps)
+    rule = _Rule(weights, share, change)
+    return _transformation(rule, learning_rate, b1, b2, shares)
+
+
+def log_amlr(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    shares: Mapping[str, float] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The rule of `amlr` in log space, stable when updated at every batch.
+
+        p_i^t = w_i^t L_i^t / sum_j w_j^t L_j^t
+        g_i^t = log p_i^t - log p_i^{t-1}
+        m, v   as in `amlr`
+        log w_i^t = log w_i^{t-1} - lambda mhat_i^{t-1} / (sqrt(vhat_i^{t-1}) + eps)
+
+    with Adam's bias correction, mhat = m / (1 - b1^k), vhat = v / (1 - b2^k), after k
+    updates of the moments. Not in the paper: it keeps Eq. 8 and 9, the direction and
+    the order of the steps, and removes the two causes of drift. The change is a
+    difference of logarithms, so it adds up to nothing under noise; the share is the
+    weighted one, so it is a share (sums to 1), and a weight that moved is seen in it
+    and pulled back. Weights stay positive, and all move by the same factor, at most
+    exp(lambda (1 - b1) / sqrt(1 - b2)), about exp(3.2 lambda), in one step.
+
+    Simulated over 115,770 steps of two losses with 20 % noise and shares 0.99, 0.01,
+    32 seeds: the largest departure from w^1 is 3 % at lambda 1e-2 (median; worst
+    seed 7 %) and 21 % at 1e-1 (57 %), most of it in the first steps, whose noise
+    w^1 inherits. If the gradient loss falls tenfold on the way, its weight ends 1.05
+    and 1.45 times as high; without noise 3 times.
+
+    Args:
+      learning_rate: lambda >= 0, or a schedule of the number of updates so far.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: > 0.
+      shares: r of Eq. 9, name -> positive number, summing to 1; None = 1/n each. After
+        t = 1 they are the weighted shares p.
+
+    Returns:
+      A transformation of loss weights; `update` requires `losses=`.
+
+    Raises:
+      ValueError: an argument breaks its rule; at trace time, names differ.
+
+    >>> rule = log_amlr(1e-2)
+    >>> weights = {"si": 0.5, "gradient": 0.5}
+    >>> state = rule.init(weights)
+    >>> for gradient in (1.0, 1.0, 1.5, 1.5):
+    ...     losses = {"si": 1.0, "gradient": gradient}
+    ...     weights, state = rule.update(weights, state, losses=losses)
+    >>> print(f"{weights['si']:.3f} {weights['gradient']:.3f}")
+    0.505 0.495
+    """
+
+    def weights(w: jax.Array, moments: Moments, step_size, updates) -> jax.Array:
+        m, v = moments
+        m, v = _bias_corrected(m, b1, updates), _bias_corrected(v, b2, updates)
+        return w * jnp.exp(-step_size * m / (jnp.sqrt(v) + eps))
+
+    def share(w: jax.Array, losses: jax.Array) -> jax.Array:
+        return w * losses / jnp.sum(w * losses)
+
+    def change(now: jax.Array, before: jax.Array, w: jax.Array) -> jax.Array:
+        del w
+        return jnp.log(now) - jnp.log(before)
+
+    _check_moments(learning_rate, b1, b2, eps)
+    rule = _Rule(weights, share, change)
+    return _transformation(rule, learning_rate, b1, b2, shares)
+
+
+def _transformation(
+    rule: _Rule,
+    learning_rate: optax.ScalarOrSchedule,
+    b1: float,
+    b2: float,
+    shares: Mapping[str, float] | None,
+) -> optax.GradientTransformationExtraArgs:
+    """The frame of both rules: the conventions of t = 0, 1 and the skipped step."""
+    _check_shares(shares)
+
+    def init_fn(loss_weights: LossDict) -> AMLRState:
+        names = _names(shares, loss_weights=loss_weights)
+        moments = (zeros(names) for _ in range(3))
+        return AMLRState(jnp.zeros((), jnp.int32), *moments)
+
+    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
+        del params, extra_args
+        names = _names(
+            shares, loss_weights=loss_weights, losses=losses, state=state.share
+        )
+        now, ratios = pack(losses, names), _ratios(shares, names)
+        old = (pack(loss_weights, names), *(pack(d, names) for d in state[1:]))
+        new = next_step(state.count, old, now, ratios)
+        accept = all_finite(now, *new) & jnp.all(now > TINY)
+        w, *rest = keep_if(accept, new, old)
+        count = keep_if(accept, optax.safe_increment(state.count), state.count)
+        return unpack(w, names), AMLRState(count, *(unpack(x, names) for x in rest))
+
+    def next_step(t, old, losses, ratios):
+        w_before, share_before, m, v = old
+        moved = rule.weights(w_before, (m, v), value_at(learning_rate, t), t - 2)
+        initial = ratios * jnp.sum(w_before * losses) / losses
+        w = jnp.where(t >= 2, moved, initial)
+        w = jnp.where(t == 0, 1.0 / w.size, w)
+        share = rule.share(w, losses)
+        g = jnp.where(t >= 2, rule.change(share, share_before, w_before), 0.0)
+        return w, share, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _bias_corrected(moment: jax.Array, decay: float, updates: jax.Array) -> jax.Array:
+    """Adam's moment / (1 - decay^k); the moment itself before the first update."""
+    k = jnp.maximum(updates, 1).astype(jnp.float32)
+    return moment / (1.0 - decay**k)
+
+
+def _names(shares: Mapping[str, float] | None, **dicts) -> list[str]:
+    return common_names(**dicts, **({} if shares is None else {"shares": shares}))
+
+
+def _ratios(shares: Mapping[str, float] | None, names: list[str]) -> jax.Array:
+    """r of Eq. 9 as a vector."""
+    if shares is None:
+        return jnp.full(len(names), 1.0 / len(names), jnp.float32)
+    return pack(shares, names)
+
+
+def _check_shares(shares: Mapping[str, float] | None) -> None:
+    if shares is None:
+        return
+    common_names(shares=shares)
+    for name, share in shares.items():
+        check_number(f"shares[{name!r}]", share, "positive", lambda x: x > 0)
+    total = math.fsum(shares.values())
+    if abs(total - 1.0) > 1e-6:
+        raise ValueError(f"`shares` must sum to 1, got {dict(shares)}, sum {total}.")
+
+
+def _check_moments(learning_rate, b1, b2, eps) -> None:
+    check_number("learning_rate", learning_rate, "at least 0", lambda x: x >= 0)
+    check_number("b1", b1, "in [0, 1)", lambda x: 0 <= x < 1)
+    check_number("b2", b2, "in [0, 1)", lambda x: 0 <= x < 1)
+    check_number("eps", eps, "positive", lambda x: x > 0)

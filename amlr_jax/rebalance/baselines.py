@@ -1,0 +1,147 @@
+"""Other ways to weight losses, to compare with: constants, and Lee & Kim (ECCV 2020).
+
+Notation: call number t = 0, 1, 2, ... of `update` takes the weights w^{t-1} and the
+losses L^t (the mean over a window when wrapped in `every_k_steps`) and returns w^t.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from amlr_jax.rebalance.loss_dict import (
+    TINY,
+    LossDict,
+    all_finite,
+    check_number,
+    common_names,
+    keep_if,
+    pack,
+    unpack,
+    value_at,
+    zeros,
+)
+
+
+def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs:
+    """Constant loss weights, whatever the losses.
+
+    The baseline, and the way to switch a loss off: weight 0 keeps it logged but out of
+    `weighted_total`. As with every rule, a step with a non-finite loss returns the
+    weights that came in.
+
+    Args:
+      weights: name -> finite number >= 0.
+
+    Raises:
+      ValueError: a weight is negative or not finite; at trace time, names differ.
+
+    >>> rule = fixed({"si": 1.0, "gradient": 0.1})
+    >>> weights = {"si": 0.5, "gradient": 0.5}
+    >>> losses = {"si": 4.0, "gradient": 2.0}
+    >>> weights, _ = rule.update(weights, rule.init(weights), losses=losses)
+    >>> print(f"{weights['si']:.1f} {weights['gradient']:.1f}")
+    1.0 0.1
+    """
+    common_names(weights=weights)
+    for name, weight in weights.items():
+        check_number(f"weights[{name!r}]", weight, "at least 0", lambda x: x >= 0)
+
+    def init_fn(loss_weights: LossDict) -> optax.EmptyState:
+        common_names(loss_weights=loss_weights, weights=weights)
+        return optax.EmptyState()
+
+    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
+        del params, extra_args
+        names = common_names(loss_weights=loss_weights, losses=losses, weights=weights)
+        finite = all_finite(pack(losses, names))
+        chosen = keep_if(finite, pack(weights, names), pack(loss_weights, names))
+        return unpack(chosen, names), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+class LeeKimState(NamedTuple):
+    """State of `lee_kim`."""
+
+    count: jax.Array  # shape=(), dtype=int32. Updates so far.
+    losses: LossDict  # float32 scalars. Losses of the call before.
+
+
+def lee_kim_strength(count: jax.Array) -> jax.Array:
+    """The published lambda, max(3 - 1.5 * epoch, -3) with four calls an epoch.
+
+    Positive in the first two epochs (boost what falls fast), then negative (boost
+    what falls slowly).
+
+    >>> [float(lee_kim_strength(count)) for count in (0, 4, 8, 12, 16, 100)]
+    [3.0, 1.5, 0.0, -1.5, -3.0, -3.0]
+    """
+    return jnp.maximum(3.0 - 1.5 * (jnp.asarray(count) // 4), -3.0)
+
+
+def lee_kim(
+    strength: optax.ScalarOrSchedule = lee_kim_strength, *, max_factor: float = 2.0
+) -> optax.GradientTransformationExtraArgs:
+    """The multi-loss rebalancing of Lee & Kim, ECCV 2020.
+
+        t = 0    w_i = L_tot / L_i / n, L_tot = sum_j w_j L_j
+        t >= 1   w_i <- w_i * clip(1 + lambda * (q_i - 1), 1 / max_factor, max_factor)
+                 q_i = (L_tot^t / L_tot^{t-1}) * (L_i^{t-1} / L_i^t)
+
+    The first call makes all weighted losses equal. Later, q_i > 1 where a loss fell
+    faster than the total: lambda > 0 boosts such losses, lambda < 0 the slow ones. Both
+    totals are taken under the weights that come in, as the original does. The
+    original calls it four times an epoch with mean losses:
+    `every_k_steps(steps_per_epoch // 4, lee_kim())`.
+
+    A step is skipped, leaving weights and state as they were, when a loss is not
+    finite or not positive, or when the arithmetic would overflow.
+
+    Args:
+      strength: lambda, any finite number, or a schedule of the number of calls so far.
+      max_factor: the most a weight may grow or shrink by in one call, >= 1.
+
+    Raises:
+      ValueError: an argument breaks its rule; at trace time, names differ.
+
+    References:
+      Lee & Kim, "Multi-Loss Rebalancing Algorithm for Monocular Depth Estimation",
+      ECCV 2020.
+
+    >>> rule = lee_kim(1.0)
+    >>> weights = {"a": 0.5, "b": 0.5}
+    >>> losses = {"a": 1.0, "b": 3.0}
+    >>> weights, _ = rule.update(weights, rule.init(weights), losses=losses)
+    >>> print(f"{weights['a']:.3f} {weights['b']:.3f}")
+    1.000 0.333
+    """
+    check_number("strength", strength, "a number", lambda x: True)
+    check_number("max_factor", max_factor, "at least 1", lambda x: x >= 1)
+
+    def init_fn(loss_weights: LossDict) -> LeeKimState:
+        names = common_names(loss_weights=loss_weights)
+        return LeeKimState(jnp.zeros((), jnp.int32), zeros(names))
+
+    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
+        del params, extra_args
+        names = common_names(
+            loss_weights=loss_weights, losses=losses, state=state.losses
+        )
+        w, now, before = (pack(d, names) for d in (loss_weights, losses, state.losses))
+        total = jnp.sum(w * now)
+        q = total / jnp.maximum(jnp.sum(w * before), TINY) * (before / now)
+        factor = 1.0 + value_at(strength, state.count) * (q - 1.0)
+        later = w * jnp.clip(factor, 1.0 / max_factor, max_factor)
+        new = jnp.where(state.count == 0, total / now / now.size, later)
+        accept = all_finite(now, new) & jnp.all(now > TINY)
+        w, kept, count = keep_if(
+            accept,
+            (new, now, optax.safe_increment(state.count)),
+            (w, before, state.count),
+        )
+        return unpack(w, names), LeeKimState(count, unpack(kept, names))
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,94 @@
+"""The flat dict of scalars that losses and loss weights are, and its vector form.
+
+Rules check the names once, work on float32 vectors in sorted-name order, so that their
+lines read like the equations, and hand back dicts.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+LossDict = dict[str, jax.Array]
+
+TINY = 1.1754944e-38  # smallest normal float32; a loss at or below it has no share
+
+
+def common_names(**dicts: Any) -> list[str]:
+    """The sorted names that all given dicts share.
+
+    Raises:
+      TypeError: an argument is not a dict with string keys.
+      ValueError: an argument is empty, holds something other than scalars, or its
+        names differ from those of the first.
+    """
+    for title, values in dicts.items():
+        _check_flat(title, values)
+    (first, reference), *others = dicts.items()
+    for title, values in others:
+        missing = sorted(set(reference) - set(values))
+        extra = sorted(set(values) - set(reference))
+        if missing or extra:
+            raise ValueError(
+                f"`{title}` must have the names of `{first}`, got {title} with "
+                f"missing {missing} and extra {extra}."
+            )
+    return sorted(reference)
+
+
+def _check_flat(title: str, values: Any) -> None:
+    if not isinstance(values, Mapping) or not all(isinstance(k, str) for k in values):
+        raise TypeError(f"`{title}` must be a dict of name -> scalar, got {values!r}.")
+    if not values:
+        raise ValueError(f"`{title}` must have at least one name, got an empty dict.")
+    for name, value in values.items():
+        if jnp.shape(value) != ():
+            raise ValueError(
+                f"`{title}` must hold scalars, got {title}[{name!r}] of shape "
+                f"{jnp.shape(value)}."
+            )
+
+
+def pack(values: Mapping[str, Any], names: list[str]) -> jax.Array:
+    """The values in the order of `names`, float32 [n]."""
+    return jnp.stack([jnp.asarray(values[name], jnp.float32) for name in names])
+
+
+def unpack(vector: jax.Array, names: list[str]) -> LossDict:
+    """The inverse of `pack`."""
+    return {name: vector[index] for index, name in enumerate(names)}
+
+
+def zeros(names: list[str]) -> LossDict:
+    """A float32 zero per name, each its own buffer so that a state can be donated."""
+    return {name: jnp.zeros((), jnp.float32) for name in names}
+
+
+def keep_if(accept: jax.Array, new: Any, old: Any) -> Any:
+    """`new` where the scalar `accept` holds, else `old`; no gradient flows through."""
+    chosen = jax.tree.map(lambda n, o: jnp.where(accept, n, o), new, old)
+    return jax.lax.stop_gradient(chosen)
+
+
+def all_finite(*vectors: jax.Array) -> jax.Array:
+    """Whether every element is finite, boolean scalar."""
+    return jnp.all(jnp.isfinite(jnp.concatenate(vectors)))
+
+
+def value_at(number_or_schedule: Any, count: jax.Array) -> jax.Array:
+    """A number, or a schedule called with the number of updates so far, as float32."""
+    if callable(number_or_schedule):
+        number_or_schedule = number_or_schedule(count)
+    return jnp.asarray(number_or_schedule, jnp.float32)
+
+
+def check_number(
+    name: str, value: Any, rule: str, holds: Callable[[float], bool]
+) -> None:
+    """Raises ValueError unless the number obeys the rule; passes traced numbers."""
+    if callable(value) or isinstance(value, jax.core.Tracer):
+        return
+    if not (math.isfinite(value) and holds(value)):
+        raise ValueError(f"`{name}` must be {rule} and finite, got {name} = {value}.")

@@ -1,0 +1,233 @@
+"""Loss weights as optax transformations: what all rules share, and the small pieces.
+
+Losses and loss weights are flat dicts of scalars with the same names; the order of
+the keys never matters. Loss weights play the part that gradients play in optax: they
+go in, pass along an `optax.chain`, and come out. What a rule looks at, the unweighted
+losses of this step, arrives as the keyword-only extra argument `losses`:
+
+    state = rule.init(loss_weights)
+    loss_weights, state = rule.update(loss_weights, state, losses=losses)
+
+The update comes before the weighted total of the same step: the weights that come out
+are the weights of this step. Weights and state are float32 whatever the dtype of the
+losses, and no gradient flows into either. Losses must be means over the global batch.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from amlr_jax.rebalance.loss_dict import (
+    TINY,
+    LossDict,
+    check_number,
+    common_names,
+    pack,
+    unpack,
+    zeros,
+)
+
+
+def equal_weights(names: Iterable[str]) -> LossDict:
+    """The weight 1/n for each of n names, w^0 of Eq. 8.
+
+    Raises:
+      ValueError: no name, or a name twice.
+
+    >>> {name: float(weight) for name, weight in equal_weights(["a", "b"]).items()}
+    {'a': 0.5, 'b': 0.5}
+    """
+    names = list(names)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"`names` must be distinct and at least one, got {names}.")
+    return {name: jnp.float32(1 / len(names)) for name in names}
+
+
+def weighted_total(losses: LossDict, loss_weights: LossDict) -> jax.Array:
+    """The total loss, Eq. 4: L_tot = sum_i w_i L_i; where weights meet losses.
+
+    No gradient flows into the weights. A term of weight exactly 0 is left out, so that
+    a loss which is only logged adds 0 to the value and to the gradient even where it
+    is infinite or NaN; any other non-finite term shows in the total.
+
+    Args:
+      losses: name -> scalar, any floating dtype, unweighted.
+      loss_weights: the same names -> scalar.
+
+    Returns:
+      float32 scalar.
+
+    Raises:
+      TypeError: an argument is not a dict with string keys.
+      ValueError: the names differ, or a value is not a scalar.
+
+    >>> float(weighted_total({"a": 2.0, "b": 4.0}, {"b": 0.25, "a": 0.5}))
+    2.0
+    """
+    names = common_names(losses=losses, loss_weights=loss_weights)
+    weights = jax.lax.stop_gradient(pack(loss_weights, names))
+    kept = weights != 0
+    terms = jnp.where(kept, pack(losses, names), 0.0)
+    return jnp.sum(weights * terms)
+
+
+def clip_loss_weights(
+    minimum: float, maximum: float
+) -> optax.GradientTransformationExtraArgs:
+    """Keeps every weight in [minimum, maximum].
+
+    Behind a rule in a chain it is respected at the next step too, because a rule
+    starts from the weights that come in.
+
+    Raises:
+      ValueError: not minimum <= maximum.
+
+    >>> import optax
+    >>> rule = optax.chain(clip_loss_weights(0.1, 1.0))
+    >>> weights, _ = rule.update({"a": 3.0}, rule.init({"a": 3.0}), losses={"a": 1.0})
+    >>> float(weights["a"])
+    1.0
+    """
+    if not minimum <= maximum:
+        raise ValueError(
+            f"`minimum` must not exceed `maximum`, got {minimum} and {maximum}."
+        )
+    return _stateless(lambda weights: jnp.clip(weights, minimum, maximum))
+
+
+def normalize_loss_weights(
+    total: float = 1.0,
+) -> optax.GradientTransformationExtraArgs:
+    """Scales the weights so that they sum to `total`: w_i * total / sum_j w_j.
+
+    Ratios stay. Weights whose sum is not positive, which only the paper's rule can
+    produce, pass unchanged: no factor would repair them.
+
+    Raises:
+      ValueError: `total` is not positive and finite.
+
+    >>> rule = normalize_loss_weights(3.0)
+    >>> weights, _ = rule.update({"a": 1.0, "b": 3.0}, rule.init({}))
+    >>> float(weights["a"]), float(weights["b"])
+    (0.75, 2.25)
+    """
+    check_number("total", total, "positive", lambda x: x > 0)
+
+    def normalize(weights: jax.Array) -> jax.Array:
+        summed = jnp.sum(weights)
+        positive = summed > TINY
+        return jnp.where(
+            positive, weights * (total / jnp.where(positive, summed, 1.0)), weights
+        )
+
+    return _stateless(normalize)
+
+
+class EveryKStepsState(NamedTuple):
+    """State of `every_k_steps`."""
+
+    count: jax.Array  # shape=(), dtype=int32. Finite steps in the open window, < k.
+    mean: LossDict  # float32 scalars. Mean loss over those steps, 0 when none.
+    inner: Any  # State of the inner rule.
+
+
+def every_k_steps(
+    k: int, inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Updates `inner` once per window of k steps, with the mean losses of the window.
+
+    This is what makes the "timestep" of a rule a batch (k = 1), a quarter of an epoch
+    or an epoch. Between two closings the weights pass unchanged; at the k-th step the
+    window closes, and that step already uses the new weights. A step with a
+    non-finite loss does not count, so a window is always k finite steps. The open
+    window is in the state: a run restored in the middle of one continues exactly.
+
+    Args:
+      k: window length in steps, >= 1.
+      inner: the rule, or a chain of rule and clips.
+
+    Raises:
+      ValueError: k is not an integer >= 1.
+
+    >>> rule = every_k_steps(2, clip_loss_weights(0.0, 1.0))
+    >>> weights = {"a": 3.0}
+    >>> state = rule.init(weights)
+    >>> for loss in (5.0, 7.0):
+    ...     weights, state = rule.update(weights, state, losses={"a": loss})
+    ...     print(float(weights["a"]))
+    3.0
+    1.0
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise ValueError(f"`k` must be an integer of at least 1, got k = {k!r}.")
+    inner = optax.with_extra_args_support(inner)
+
+    def init_fn(loss_weights: LossDict) -> EveryKStepsState:
+        names = common_names(loss_weights=loss_weights)
+        return EveryKStepsState(
+            count=jnp.zeros((), jnp.int32),
+            mean=zeros(names),
+            inner=inner.init(_detached(loss_weights, names)),
+        )
+
+    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
+        names = common_names(loss_weights=loss_weights, losses=losses, state=state.mean)
+        count, mean = _add_to_window(state, pack(losses, names), names)
+        closes = count == k
+
+        def close(weights, inner_state):
+            window = unpack(mean, names)
+            return inner.update(
+                weights, inner_state, params, losses=window, **extra_args
+            )
+
+        weights, inner_state = jax.lax.cond(
+            closes,
+            close,
+            lambda *unchanged: unchanged,
+            _detached(loss_weights, names),
+            state.inner,
+        )
+        return weights, EveryKStepsState(
+            count=jnp.where(closes, 0, count),
+            mean=unpack(jnp.where(closes, 0.0, mean), names),
+            inner=inner_state,
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _add_to_window(
+    state: EveryKStepsState, losses: jax.Array, names: list[str]
+) -> tuple[jax.Array, jax.Array]:
+    """Count and mean of the window with this step, if all its losses are finite."""
+    losses, mean = jax.lax.stop_gradient(losses), pack(state.mean, names)
+    finite = jnp.all(jnp.isfinite(losses))
+    count = state.count + finite
+    longer = mean + (losses - mean) / jnp.maximum(count, 1)
+    return count, jnp.where(finite, longer, mean)
+
+
+def _detached(loss_weights: LossDict, names: list[str]) -> LossDict:
+    return unpack(jax.lax.stop_gradient(pack(loss_weights, names)), names)
+
+
+def _stateless(
+    function: Callable[[jax.Array], jax.Array],
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation that maps the vector of weights and remembers nothing."""
+
+    def init_fn(loss_weights):
+        del loss_weights
+        return optax.EmptyState()
+
+    def update_fn(loss_weights, state, params=None, **extra_args):
+        del params, extra_args
+        names = common_names(loss_weights=loss_weights)
+        weights = function(jax.lax.stop_gradient(pack(loss_weights, names)))
+        return unpack(weights, names), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,53 @@
+"""Objectives: plain functions from parameters and a batch to named, unweighted losses.
+
+An objective is `objective(params, batch_stats, batch, key) -> (losses, batch_stats)`
+with `losses` a dict of float32 scalars. Nothing else in training knows what is learnt.
+"""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from amlr_jax import losses
+
+DEPTH_LOSSES: dict[str, Callable] = {
+    "scale_invariant": losses.scale_invariant_loss,
+    "silog": losses.silog_loss,
+    "gradient": losses.gradient_loss,
+}
+
+
+def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
+    """Depth against ground truth; `terms` maps the name of a loss to its options.
+
+    The batch holds `image` uint8 [B, H, W, 3] and `depth` float32 [B, H, W] metres,
+    where 0 means that nothing was measured.
+    """
+    unknown = sorted(set(terms) - set(DEPTH_LOSSES))
+    if unknown:
+        known = ", ".join(DEPTH_LOSSES)
+        raise ValueError(f"losses must be among {known}; got {', '.join(unknown)}")
+
+    def objective(params, batch_stats, batch, key):
+        depth, new = network.apply(
+            {"params": params, "batch_stats": batch_stats},
+            as_float(batch["image"]),
+            train=True,
+            rngs={"drop_path": key},
+            mutable=["batch_stats"],
+        )
+        target = batch["depth"]
+        values = {
+            name: DEPTH_LOSSES[name](depth, target, where=target > 0, **options)
+            for name, options in terms.items()
+        }
+        return values, new["batch_stats"]
+
+    return objective
+
+
+def as_float(image: jax.Array) -> jax.Array:
+    """uint8 codes to float32 in [0, 1]; no mean and deviation, as the references."""
+    return image.astype(jnp.float32) / 255.0

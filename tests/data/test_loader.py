@@ -1,0 +1,98 @@
+"""Batches depend on (seed, position) alone, and each frame comes once an epoch."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from amlr_jax.data import kitti, loader
+from amlr_jax.data.augment import Augmentation
+from amlr_jax.data.prepared import prepare
+from tests.data.test_prepared import Counter
+from tests import tiny_kitti
+
+SETTING = Augmentation((32, 64))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loader")
+    root = tiny_kitti.write(folder / "kitti")
+    layout = kitti.read_layout(root, split="folder")
+    return prepare(layout, cache=folder / "cache", bar=Counter())
+
+
+def take(data, count, **options):
+    options = {"batch_size": 2, "seed": 3, "kb_crop": False} | options
+    with closing(loader.training_batches(data, SETTING, **options)) as batches:
+        return [next(batches) for _ in range(count)]
+
+
+def assert_same(got, want):
+    for a, b in zip(got, want, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_shapes_and_types(data):
+    batch = take(data, 1)[0]
+    assert (batch["image"].shape, batch["image"].dtype) == ((2, 32, 64, 3), np.uint8)
+    assert (batch["depth"].shape, batch["depth"].dtype) == ((2, 32, 64), np.float32)
+    assert batch["index"].dtype == np.int32
+
+
+def test_resumed_batches_are_the_unbroken_ones(data):
+    """Across the end of an epoch of five batches, too."""
+    assert_same(take(data, 8, start=4), take(data, 12)[4:])
+
+
+def test_threads_do_not_matter(data):
+    assert_same(take(data, 6, threads=1), take(data, 6, threads=4))
+
+
+def test_worker_processes_do_not_matter(data):
+    assert_same(take(data, 4, workers=2, start=2), take(data, 4, start=2))
+
+
+def test_each_frame_once_an_epoch_in_new_order(data):
+    batches = take(data, 10)
+    epochs = [
+        np.concatenate([b["index"] for b in batches[k : k + 5]]).tolist()
+        for k in (0, 5)
+    ]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(10))
+    assert epochs[0] != epochs[1]
+
+
+def test_batches_of_one_and_of_more_than_an_epoch(data):
+    assert take(data, 1, batch_size=1)[0]["depth"].shape == (1, 32, 64)
+    assert take(data, 2, batch_size=12)[1]["depth"].shape == (12, 32, 64)
+
+
+def test_seeds_differ(data):
+    a, b = take(data, 5, seed=1), take(data, 5, seed=2)
+    assert any(not np.array_equal(x["index"], y["index"]) for x, y in zip(a, b, strict=True))
+
+
+def test_processes_share_each_batch(data):
+    whole = take(data, 5, batch_size=4)
+    parts = [take(data, 5, batch_size=2, process=(p, 2)) for p in range(2)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        together = np.concatenate([share["index"] for share in shares])
+        assert sorted(together) == sorted(batch["index"])
+        order = np.argsort([*batch["index"]], kind="stable")
+        order_of_parts = np.argsort(together, kind="stable")
+        images = np.concatenate([share["image"] for share in shares])
+        if len(set(together.tolist())) == len(together):  # a frame may come twice
+            np.testing.assert_array_equal(
+                images[order_of_parts], batch["image"][order]
+            )
+
+
+def test_evaluation_batches_are_every_test_frame_in_order(data):
+    batches = list(loader.evaluation_batches(data, batch_size=4, kb_crop=False))
+    assert [len(b["depth"]) for b in batches] == [2]
+    np.testing.assert_array_equal(batches[0]["index"], [0, 1])
+    want = data.test[1]["depth"][..., 0] / np.float32(256)
+    np.testing.assert_array_equal(batches[0]["depth"][1], want)

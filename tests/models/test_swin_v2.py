@@ -1,0 +1,262 @@
+"""Properties of the Swin-v2 encoder; `test_swin_v2_numpy` checks its values."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from amlr_jax.models import attention, swin_v2
+
+
+def _small(**overrides):
+    """Two stages, few channels: as fast as a Swin gets."""
+    options = {
+        "embed_dim": 8,
+        "depths": (2, 2),
+        "num_heads": (2, 4),
+        "window_size": (3, 2),
+        "pretrained_window_size": (2, 2),
+        "use_shift": (True, True),
+        "residual_init": 1.0,
+    }
+    return swin_v2.SwinV2(**{**options, **overrides})
+
+
+def _block(**overrides):
+    options = {
+        "num_heads": 2,
+        "window": 4,
+        "pretrained_window": 3,
+        "shift": 0,
+        "drop_path": 0.0,
+        "mlp_ratio": 2.0,
+        "norm_eps": 1e-6,
+        "residual_init": 1.0,
+        "dtype": jnp.float32,
+    }
+    return swin_v2.SwinBlock(**{**options, **overrides})
+
+
+def _image(height, width, *, batch=1, seed=0):
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.random((batch, height, width, 3), np.float32))
+
+
+def _initialize(net, image):
+    init = jax.jit(functools.partial(net.init, train=False))
+    return init(jax.random.key(0), image)
+
+
+def _names(params):
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {tuple(k.key for k in path): leaf for path, leaf in leaves}
+
+
+@pytest.fixture(scope="module")
+def large_parameters():
+    net = swin_v2.encoder("large")
+    shape = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    init = functools.partial(net.init, train=False)
+    return _names(jax.eval_shape(init, jax.random.key(0), shape)["params"])
+
+
+def test_logit_scale_is_clamped():
+    layer = attention.WindowAttention(2, 2, 2)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 1, 4, 8)), jnp.float32)
+    params = layer.init(jax.random.key(0), x)["params"]
+
+    def at(scale):
+        changed = {**params, "logit_scale": jnp.full((2, 1, 1), scale)}
+        return layer.apply({"params": changed}, x)
+
+    np.testing.assert_array_equal(at(5.0), at(np.log(100.0)))
+    assert not np.array_equal(at(4.0), at(5.0))
+    np.testing.assert_allclose(params["logit_scale"], np.log(10.0), rtol=1e-6)
+
+
+def test_zero_tokens_have_finite_gradients():
+    layer = attention.WindowAttention(2, 2, 2)
+    x = jnp.zeros((1, 1, 4, 8))
+    params = layer.init(jax.random.key(0), x)
+    grads = jax.grad(lambda p, x: layer.apply(p, x).sum(), argnums=(0, 1))(params, x)
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+def test_initial_values():
+    image = _image(16, 16)
+    names = _names(_initialize(_small(residual_init=1e-5), image)["params"])
+    for path, leaf in names.items():
+        if path[-1] == "scale":
+            closes_branch = path[-2] in ("norm1", "norm2")
+            assert np.all(leaf == np.float32(1e-5 if closes_branch else 1)), path
+        elif path[-1] in ("bias", "q_bias", "v_bias"):
+            assert not np.any(leaf), path
+        elif path[-1] == "kernel":
+            assert 0.01 < np.std(leaf) < 0.03, path
+
+
+def test_stage_sizes_round_up():
+    net, image = _small(), _image(37, 61, batch=2)
+    stages, last = net.apply(_initialize(net, image), image, train=False)
+    assert [s.shape for s in stages] == [(2, 10, 16, 8), (2, 5, 8, 16)]
+    assert last.shape == stages[-1].shape
+
+
+def test_drop_path_rates():
+    rates = swin_v2.drop_path_rates(0.5, (2, 2, 18, 2))
+    assert len(rates) == 24
+    np.testing.assert_allclose(rates, [i * 0.5 / 23 for i in range(24)], rtol=1e-12)
+
+
+def test_without_drop_path_training_needs_no_random_key():
+    net, image = _small(), _image(16, 16)
+    variables = _initialize(net, image)
+    trained = net.apply(variables, image, train=True)[1]
+    np.testing.assert_array_equal(trained, net.apply(variables, image, train=False)[1])
+
+
+def test_drop_path_drops_whole_samples():
+    block = _block(drop_path=0.5)
+    x = jnp.broadcast_to(_image(4, 4)[..., :1], (1, 4, 4, 8)).repeat(64, 0)
+    params = block.init(jax.random.key(0), x, False)
+
+    def outcomes(seed):
+        rngs = {"drop_path": jax.random.key(seed)}
+        return np.asarray(block.apply(params, x, True, rngs=rngs))
+
+    y = outcomes(0)
+    # Two branches, each kept or dropped: four outcomes, one of them the identity.
+    distinct = np.unique(y.reshape(64, -1).round(4), axis=0)
+    assert len(distinct) == 4
+    assert 4 < (y == np.asarray(x)).all((1, 2, 3)).sum() < 32
+    np.testing.assert_array_equal(y, outcomes(0))
+    assert not np.array_equal(y, outcomes(1))
+
+
+def test_drop_path_keeps_the_expectation():
+    block = _block(drop_path=0.25, mlp_ratio=1.0)
+    x = jnp.ones((4000, 1, 1, 8)) * jnp.arange(8)
+    params = block.init(jax.random.key(0), x, False)["params"]
+    params["norm2"]["scale"] = jnp.zeros(8)
+    rngs = {"drop_path": jax.random.key(0)}
+    y = block.apply({"params": params}, x, True, rngs=rngs).mean(0) - x[0]
+    expected = block.apply({"params": params}, x, False)[0] - x[0]
+    np.testing.assert_allclose(y, expected, atol=0.06)
+
+
+def test_remat_changes_no_gradient():
+    image = _image(20, 28)
+    variables = _initialize(_small(), image)
+
+    def gradients(net):
+        def loss(params):
+            rngs = {"drop_path": jax.random.key(3)}
+            _, last = net.apply({"params": params}, image, train=True, rngs=rngs)
+            return jnp.sin(last).sum()
+
+        return jax.jit(jax.grad(loss))
+
+    kept, recomputed = (
+        gradients(_small(drop_path=0.3, remat=remat)) for remat in (False, True)
+    )
+    params = variables["params"]
+    assert "remat" in str(jax.make_jaxpr(recomputed)(params))
+    assert "remat" not in str(jax.make_jaxpr(kept)(params))
+    for a, b in zip(
+        jax.tree.leaves(kept(params)), jax.tree.leaves(recomputed(params)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_keeps_logits_norms_and_residuals_in_float32():
+    image = _image(20, 28)
+    variables = _initialize(_small(), image)
+    exact = _small().apply(variables, image, train=False)[1]
+    half = _small(dtype=jnp.bfloat16)
+    stages, last = half.apply(variables, image, train=False)
+    assert {s.dtype for s in [*stages, last]} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(last, exact, atol=0.06)
+
+
+def test_attention_has_float32_logits_under_bfloat16():
+    q = jnp.ones((1, 1, 2, 4, 8), jnp.bfloat16)
+    bias = jnp.linspace(0.0, 1e-3, 32).reshape(2, 4, 4)  # lost next to 8 in bfloat16
+    v = jnp.broadcast_to(jnp.arange(4, dtype=jnp.bfloat16)[:, None], (1, 1, 2, 4, 4))
+    program = jax.make_jaxpr(attention.attention)(q, q, v, bias)
+    exponentials = [e for e in program.eqns if e.primitive.name == "exp"]
+    assert exponentials
+    assert all(e.outvars[0].aval.dtype == jnp.float32 for e in exponentials)
+    products = [e for e in program.eqns if e.primitive.name == "dot_general"]
+    types = [e.outvars[0].aval.dtype for e in products]
+    assert types == [jnp.float32, jnp.bfloat16]
+
+
+def test_every_layer_index_of_the_large_model(large_parameters):
+    depths = (2, 2, 18, 2)
+    assert swin_v2.num_layers(depths) == 29
+    ids = {path: swin_v2.layer_index(path, depths) for path in large_parameters}
+    assert set(ids.values()) == set(range(29))
+    sheet = {
+        "patch_embed": 0,
+        "stage0_block0": 1,
+        "stage0_block1": 2,
+        "stage0_merge": 3,
+        "stage1_block0": 4,
+        "stage1_block1": 5,
+        "stage1_merge": 6,
+        **{f"stage2_block{b}": 7 + b for b in range(18)},
+        "stage2_merge": 25,
+        "stage3_block0": 26,
+        "stage3_block1": 27,
+        "norm": 28,
+    }
+    assert {path[0] for path in ids} == set(sheet)
+    for path, layer in ids.items():
+        assert layer == sheet[path[0]], path
+        assert swin_v2.layer_index(("encoder", *path), depths) == layer
+
+
+def test_layer_scales_of_the_sheet():
+    depths = (2, 2, 18, 2)
+    scales = {
+        part: 0.85 ** (28 - swin_v2.layer_index((part,), depths))
+        for part in ("patch_embed", "stage0_merge", "stage2_block0", "stage2_block17")
+    }
+    np.testing.assert_allclose(
+        list(scales.values()), [0.01056, 0.0172, 0.03295, 0.52201], rtol=3e-3
+    )
+    assert swin_v2.layer_index(("decoder", "head_depth", "bias"), depths) == 28
+
+
+def test_weight_decay_spares_vectors_scales_and_position_bias(large_parameters):
+    decayed = {
+        path
+        for path, leaf in large_parameters.items()
+        if swin_v2.has_weight_decay(path, leaf.ndim)
+    }
+    assert {path[-1] for path in decayed} == {"kernel"}
+    assert {path[-2] for path in decayed} == {
+        *("qkv", "proj", "fc1", "fc2", "reduction")
+    }
+    assert not any("rpe_mlp" in path for path in decayed)
+    assert len(decayed) == 24 * 4 + 3 + 1
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ValueError, match="nano, tiny, small, base, large, got 'huge'"):
+        swin_v2.encoder("huge")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "shape", "message"),
+    [
+        ({}, (1, 8, 8, 1), r"\(B, H, W, 3\), got \(1, 8, 8, 1\)"),
+        ({"window_size": (3,)}, (1, 8, 8, 3), r"`window_size` must have one entry"),
+        ({"num_heads": (2, 3)}, (1, 8, 8, 3), "stage 1 has 16, got 3"),
+    ],
+)
+def test_bad_arguments_are_named(overrides, shape, message):
+    with pytest.raises(ValueError, match=message):
+        _small(**overrides).init(jax.random.key(0), jnp.zeros(shape), train=False)
