@@ -22,10 +22,8 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
-    from amlr_jax import config
     from amlr_jax.training import loop
 
-    config.check(_CONFIG.value)
     loop.train(_CONFIG.value, Path(_WORKDIR.value).expanduser())
 
 

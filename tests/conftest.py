@@ -1,11 +1,17 @@
 """Shared fixtures, and the rule that nothing may skip where all is meant to run."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests import tiny_kitti
+
+# One compilation of each network in a session, its subprocesses included.
+_COMPILED = tempfile.TemporaryDirectory(prefix="amlr_jax_compiled_")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -18,6 +24,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real samples at '{folder}'; set AMLR_REAL_DATA")
     return folder
+
+
+@pytest.fixture
+def tiny_config(kitti_root, tmp_path):
+    """A run of seconds: the smallest network on the tiny frames."""
+    return tiny_kitti.config(kitti_root, cache=tmp_path / "cache")
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from configs import kitti as kitti_config
+
 DATE = "2011_09_26"
 DRIVES = ("0001", "0002")
 SIZE = (64, 192)  # height, width
@@ -33,6 +35,37 @@ def write_frame(root: Path, number: str, frame: int, *, size=SIZE) -> None:
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), array)
+
+
+# Overrides of configs/kitti.py:tiny for a run of seconds on these frames.
+OVERRIDES = {
+    "data.split": "folder",
+    "data.kb_crop": False,
+    "data.crop": (64, 96),
+    "eval.crop": "none",
+    "eval.pictures": 2,
+    "model.input_scale": 0.5,
+    "batch_size": 2,
+    "steps": 6,
+    "checkpoint.every_steps": 2,
+}
+
+
+def config(root: Path, *, cache: Path):
+    """configs/kitti.py:tiny on the frames under `root`."""
+    made = kitti_config.get_config("tiny")
+    changes = OVERRIDES | {"data.root": str(root), "data.cache": str(cache)}
+    with made.unlocked():
+        made.update_from_flattened_dict(changes)
+    return made
+
+
+def flags(root: Path, *, cache: Path) -> list[str]:
+    """The same for the command line."""
+    changes = OVERRIDES | {"data.root": root, "data.cache": cache}
+    return ["--config=configs/kitti.py:tiny"] + [
+        f"--config.{name}={str(value).replace(' ', '')}" for name, value in changes.items()
+    ]
 
 
 def _ramp(size: tuple[int, int]) -> np.ndarray:

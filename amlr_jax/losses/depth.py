@@ -178,8 +178,8 @@ def _safe_log(depth: jax.Array, where: jax.Array) -> jax.Array:
 
 def _safe_sqrt(x: jax.Array) -> jax.Array:
     """The root of x >= 0 with gradient 0 instead of infinity at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    zero = x == 0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def _check_variance_focus(variance_focus: float) -> None:

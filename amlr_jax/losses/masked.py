@@ -108,6 +108,7 @@ def masked_variance(x: jax.Array, *, where: jax.Array | None = None) -> jax.Arra
     >>> float(masked_variance(jnp.array([1.0, 3.0])))
     1.0
     """
-    mean = masked_mean(x, where=where)
-    centred = jnp.asarray(x, jnp.float32) - mean
-    return masked_mean(jnp.square(centred), where=where)
+    x = jnp.asarray(x, jnp.float32)
+    where = resolve_where(where, x.shape)
+    x = jnp.where(where, x, 0.0)
+    return masked_mean(jnp.square(x - masked_mean(x, where=where)), where=where)

@@ -10,6 +10,7 @@ from amlr_jax.models import decoders, swin_v2
 
 _PREFIX = "swin_v2_"
 NETWORKS = tuple(_PREFIX + name for name in swin_v2.PRESETS)
+_DECODER_INIT = {"swin_v2_nano": "he"}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -67,7 +68,7 @@ def network(
     drop_path: float | None = None,
     residual_init: float | None = None,
     decoder_channels: tuple[int, ...] | None = None,
-    decoder_init_std: float | None = 0.001,
+    decoder_init: float | str | None = None,
     dtype: str = "float32",
     remat: bool = False,
     input_scale: float = 1.0,
@@ -81,7 +82,8 @@ def network(
         `swin_v2.SwinV2`; None keeps the preset's.
       decoder_channels: of the three deconvolutions; None is (4C, 2C, C) for a first
         stage of C channels. MIM-Depth's is (32, 32, 32).
-      decoder_init_std: see `decoders.GradualDecoder`.
+      decoder_init: standard deviation of the decoder's initial kernels, or "he"; None
+        is MIM-Depth's 0.001, and "he" for nano, which is meant to train from scratch.
       dtype: "float32" or "bfloat16", of the matrix products; parameters are float32.
       remat: recompute the encoder's blocks in the backward pass, to save memory.
       input_scale: see `DepthNetwork`.
@@ -102,7 +104,9 @@ def network(
         channels=_as_tuple(decoder_channels) or (4 * width, 2 * width, width),
         head_channels=width,
         max_depth=float(max_depth),
-        init_std=decoder_init_std,
+        kernel_init=_DECODER_INIT.get(name, 0.001)
+        if decoder_init is None
+        else decoder_init,
         dtype=DTYPES[dtype],
     )
     return DepthNetwork(encoder, decoder, input_scale=float(input_scale))

@@ -30,7 +30,8 @@ from amlr_jax.models.attention import WindowAttention, linear_init
 # Heads have 32 channels, 16 in nano. Windows, shifts and drop path of `base` and
 # `large` are MIM-Depth's for KITTI: at its 352 x 352 crop they tile exactly and stages
 # 3 and 4 are global. `nano` is ours: at a quarter of KITTI's size (22 x 44 tokens) its
-# windows tile with little padding, and it starts with open residual branches.
+# windows tile with little padding. Its residual init is that which trained fastest from
+# scratch; 1e-5 and 0.01 are close behind, 1.0 (a plain LayerNorm) is far slower.
 _REFERENCE = {
     "window_size": (22, 22, 22, 11),
     "pretrained_window_size": (12, 12, 12, 6),
@@ -45,7 +46,7 @@ PRESETS = {
         "pretrained_window_size": (11, 11, 6, 6),
         "use_shift": (True, True, True, False),
         "drop_path": 0.0,
-        "residual_init": 1.0,
+        "residual_init": 0.1,
     },
     "tiny": {
         "embed_dim": 96,

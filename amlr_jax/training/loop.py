@@ -11,11 +11,13 @@ import numpy as np
 from clu import parameter_overview
 from jax.sharding import Mesh
 
-from amlr_jax import parallel
+from amlr_jax import metrics, parallel
+from amlr_jax.config import check
 from amlr_jax.console import bar, console
 from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import Prepared
+from amlr_jax.errors import InputError
 from amlr_jax.evaluation import pictures, tables
 from amlr_jax.evaluation.predict import predictor
 from amlr_jax.evaluation.protocol import Protocol, evaluate
@@ -43,13 +45,14 @@ def train(config, folder: Path) -> TrainState:
     Leaves metrics.jsonl, evaluation.json, curves.png, panel.png, config.json and
     checkpoints there, and returns the last state. InputError for what a user can mend.
     """
+    check(config)
     plain = config.to_dict()
     with workdir.claim(folder, plain):
         made = build.pieces(config)
         mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
         parallel.share_of_batch(mesh, config.batch_size)
         data = sources.load(config.data, bar=bar)
-        _check_first_example(config, data)
+        _check_first_examples(config, data)
         workdir.write_json(folder / workdir.CONFIG, plain)
     folder_of_checkpoints = folder / workdir.CHECKPOINTS
     checkpoints = Checkpoints(folder_of_checkpoints, keep=config.checkpoint.keep)
@@ -63,10 +66,15 @@ def train(config, folder: Path) -> TrainState:
     return state
 
 
-def _check_first_example(config, data: Prepared) -> None:
-    """Crop and size errors now, and not from a reading thread."""
+def _check_first_examples(config, data: Prepared) -> None:
+    """Crops that do not fit are an error now, and not hours later."""
     with closing(_batches(config, data, start=0, batch_size=1)) as batches:
         next(batches)
+    frame = loader.test_frame(data, 0, kb_crop=config.data.kb_crop)
+    try:
+        metrics.evaluation_mask(*frame["depth"].shape, crop=config.eval.crop)
+    except ValueError as error:
+        raise InputError(f"eval.crop: {error}") from error
 
 
 def _batches(config, data, *, start: int, batch_size: int) -> Iterator:
@@ -131,10 +139,10 @@ def _advance(run: Run, state: TrainState) -> TrainState:
         waiting = None
         for step in range(start + 1, config.steps + 1):
             batch = parallel.put_local(next(batches), run.mesh)
-            state, metrics = step_function(state, batch)
+            state, measured = step_function(state, batch)
             # The device works on this step while the last one's figures are written.
             _write(written, waiting, report, every=config.log.every_steps)
-            waiting = (step, metrics)
+            waiting = (step, measured)
             if _due(step, config.checkpoint.every_steps, config.steps):
                 _write(written, waiting, report, every=config.log.every_steps)
                 waiting = None
@@ -156,11 +164,11 @@ def _write(written: record.Record, waiting, report, *, every: int) -> None:
     """Fetches and writes one step's metrics; stops the run if they are not finite."""
     if waiting is None:
         return
-    step, metrics = waiting
-    row = record.as_row(step, metrics)
+    step, measured = waiting
+    row = record.as_row(step, measured)
     bad = record.not_finite(row)
     if bad:
-        raise FloatingPointError(
+        raise InputError(
             f"{', '.join(bad)} not finite at step {step}; the newest checkpoint is from "
             "before. Lower optimizer.peak, or set optimizer.clip_norm"
         )

@@ -94,9 +94,7 @@ def test_gradient_loss_against_a_double_loop(density):
 def test_gradient_loss_by_hand():
     log_error = np.array([[0.0, 1.0, 3.0], [2.0, 9.0, 3.0]])
     where = np.array([[True, True, True], [True, False, True]])
-    loss = losses.gradient_loss(
-        np.exp(log_error), np.ones_like(log_error), where=where
-    )
+    loss = losses.gradient_loss(np.exp(log_error), np.ones_like(log_error), where=where)
     # x pairs: 1, 2 (two of four valid); y pairs: 2, 0 (two of three valid).
     np.testing.assert_allclose(loss, (1 + 4) / 2 + (4 + 0) / 2, rtol=1e-6)
 
@@ -195,7 +193,8 @@ DEGENERATE = {
 @pytest.mark.parametrize("case", DEGENERATE)
 def test_value_and_gradient_are_finite(case, dtype):
     prediction, target, where = DEGENERATE[case]
-    prediction, target = jnp.asarray(prediction, dtype), jnp.asarray(target, dtype)
+    prediction = jnp.asarray(prediction).astype(dtype)
+    target = jnp.asarray(target).astype(dtype)
 
     def everything(prediction):
         values = [loss(prediction, target, where=where) for loss in ALL.values()]

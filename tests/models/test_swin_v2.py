@@ -14,7 +14,7 @@ def _small(**overrides):
     """Two stages, few channels: as fast as a Swin gets."""
     options = {
         "embed_dim": 8,
-        "depths": (2, 2),
+        "depths": (2, 1),
         "num_heads": (2, 4),
         "window_size": (3, 2),
         "pretrained_window_size": (2, 2),
@@ -44,14 +44,25 @@ def _image(height, width, *, batch=1, seed=0):
     return jnp.asarray(rng.random((batch, height, width, 3), np.float32))
 
 
-def _initialize(net, image):
-    init = jax.jit(functools.partial(net.init, train=False))
-    return init(jax.random.key(0), image)
-
-
 def _names(params):
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {tuple(k.key for k in path): leaf for path, leaf in leaves}
+
+
+@pytest.fixture(scope="module")
+def variables(random_variables):
+    return random_variables(_small())
+
+
+@pytest.fixture(scope="module")
+def encode(jit, variables):
+    """Compiles once per encoder and shape of the image."""
+
+    @functools.cache
+    def compiled(net, train):
+        return jit(functools.partial(net.apply, train=train))
+
+    return lambda net, image, train=False: compiled(net, train)(variables, image)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +95,9 @@ def test_zero_tokens_have_finite_gradients():
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
-def test_initial_values():
-    image = _image(16, 16)
-    names = _names(_initialize(_small(residual_init=1e-5), image)["params"])
+def test_initial_values(jit):
+    init = jit(functools.partial(_small(residual_init=1e-5).init, train=False))
+    names = _names(init(jax.random.key(0), _image(16, 16))["params"])
     for path, leaf in names.items():
         if path[-1] == "scale":
             closes_branch = path[-2] in ("norm1", "norm2")
@@ -97,9 +108,8 @@ def test_initial_values():
             assert 0.01 < np.std(leaf) < 0.03, path
 
 
-def test_stage_sizes_round_up():
-    net, image = _small(), _image(37, 61, batch=2)
-    stages, last = net.apply(_initialize(net, image), image, train=False)
+def test_stage_sizes_round_up(encode):
+    stages, last = encode(_small(), _image(37, 61, batch=2))
     assert [s.shape for s in stages] == [(2, 10, 16, 8), (2, 5, 8, 16)]
     assert last.shape == stages[-1].shape
 
@@ -110,21 +120,22 @@ def test_drop_path_rates():
     np.testing.assert_allclose(rates, [i * 0.5 / 23 for i in range(24)], rtol=1e-12)
 
 
-def test_without_drop_path_training_needs_no_random_key():
-    net, image = _small(), _image(16, 16)
-    variables = _initialize(net, image)
-    trained = net.apply(variables, image, train=True)[1]
-    np.testing.assert_array_equal(trained, net.apply(variables, image, train=False)[1])
+def test_without_drop_path_training_needs_no_random_key(encode):
+    net, image = _small(), _image(20, 28)
+    trained = encode(net, image, train=True)[1]
+    np.testing.assert_array_equal(trained, encode(net, image)[1])
 
 
-def test_drop_path_drops_whole_samples():
+def test_drop_path_drops_whole_samples(jit):
     block = _block(drop_path=0.5)
     x = jnp.broadcast_to(_image(4, 4)[..., :1], (1, 4, 4, 8)).repeat(64, 0)
     params = block.init(jax.random.key(0), x, False)
 
+    apply = jit(block.apply, static_argnums=2)
+
     def outcomes(seed):
         rngs = {"drop_path": jax.random.key(seed)}
-        return np.asarray(block.apply(params, x, True, rngs=rngs))
+        return np.asarray(apply(params, x, True, rngs=rngs))
 
     y = outcomes(0)
     # Two branches, each kept or dropped: four outcomes, one of them the identity.
@@ -146,9 +157,8 @@ def test_drop_path_keeps_the_expectation():
     np.testing.assert_allclose(y, expected, atol=0.06)
 
 
-def test_remat_changes_no_gradient():
+def test_remat_changes_no_gradient(jit, variables):
     image = _image(20, 28)
-    variables = _initialize(_small(), image)
 
     def gradients(net):
         def loss(params):
@@ -156,7 +166,7 @@ def test_remat_changes_no_gradient():
             _, last = net.apply({"params": params}, image, train=True, rngs=rngs)
             return jnp.sin(last).sum()
 
-        return jax.jit(jax.grad(loss))
+        return jit(jax.grad(loss))
 
     kept, recomputed = (
         gradients(_small(drop_path=0.3, remat=remat)) for remat in (False, True)
@@ -170,14 +180,13 @@ def test_remat_changes_no_gradient():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_keeps_logits_norms_and_residuals_in_float32():
+def test_bfloat16_keeps_logits_norms_and_residuals_in_float32(encode):
     image = _image(20, 28)
-    variables = _initialize(_small(), image)
-    exact = _small().apply(variables, image, train=False)[1]
-    half = _small(dtype=jnp.bfloat16)
-    stages, last = half.apply(variables, image, train=False)
+    exact = encode(_small(), image)[1]
+    stages, last = encode(_small(dtype=jnp.bfloat16), image)
     assert {s.dtype for s in [*stages, last]} == {jnp.dtype(jnp.float32)}
-    np.testing.assert_allclose(last, exact, atol=0.06)
+    np.testing.assert_allclose(last, exact, atol=0.2)
+    assert float(jnp.abs(last - exact).mean()) < 0.03
 
 
 def test_attention_has_float32_logits_under_bfloat16():

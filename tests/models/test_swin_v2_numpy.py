@@ -151,7 +151,7 @@ def _float64(params):
 
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 8), (5, 7), (3, 3)])
-def test_block_equals_numpy(height, width, shift):
+def test_block_equals_numpy(height, width, shift, jit):
     options = {"window": 4, "shift": shift, "num_heads": 2, "pretrained_window": 3}
     net = swin_v2.SwinBlock(
         **options,
@@ -165,13 +165,13 @@ def test_block_equals_numpy(height, width, shift):
     x_float32 = jnp.asarray(x, jnp.float32)
     params = net.init(jax.random.key(0), x_float32, False)["params"]
     params = _scatter_parameters(params)
-    y = net.apply({"params": params}, x_float32, False)
+    y = jit(net.apply, static_argnums=2)({"params": params}, x_float32, False)
     for image, result in zip(x, y, strict=True):
         expected = block(image, _float64(params), norm_eps=EPS, **options)
         np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
-def test_whole_encoder_equals_numpy_on_an_odd_size():
+def test_whole_encoder_equals_numpy_on_an_odd_size(jit, random_variables):
     net = swin_v2.SwinV2(
         embed_dim=8,
         depths=(2, 2),
@@ -182,10 +182,9 @@ def test_whole_encoder_equals_numpy_on_an_odd_size():
     )
     image = np.random.default_rng(0).random((1, 17, 30, 3))
     image_float32 = jnp.asarray(image, jnp.float32)
-    init = jax.jit(functools.partial(net.init, train=False))
-    params = init(jax.random.key(0), image_float32)["params"]
-    params = _scatter_parameters(params)
-    stages, last = net.apply({"params": params}, image_float32, train=False)
+    params = random_variables(net)["params"]
+    apply = jit(functools.partial(net.apply, train=False))
+    stages, last = apply({"params": params}, image_float32)
     exact = _float64(params)
     x = embed(image[0], exact["patch_embed"], EPS, 4)
     for stage, (window, heads) in enumerate([(3, 2), (2, 4)]):

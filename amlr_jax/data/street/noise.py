@@ -31,7 +31,7 @@ def leaf_ranks():
     """Ranks in [0, 1) [rows, columns] of the patches of a leafy shell."""
     rng = np.random.default_rng(20)
     size = (96, 192)
-    field = octaves(rng, size=size, cells=(12, 24), count=3, persistence=0.8)
+    field = octaves(rng, size=size, cells=(14, 28), count=3, persistence=0.9)
     order = np.empty(field.size, np.float32)
     order[np.argsort(field, axis=None, kind="stable")] = np.arange(field.size)
     return (order / field.size).reshape(size)

@@ -95,10 +95,10 @@ def tree(pose, rng, *, size=1.0):
     parts = [post(pose, 0.16 * size, height + 1.0, bark)]
     hue = np.array([0.62, 0.78, 0.45]) * rng.uniform(0.7, 1.15)
     hue = hue * rng.uniform((0.8, 0.9, 0.7), (1.5, 1.05, 1.0))
-    for k in range(int(rng.integers(4, 7))):
-        angle, reach = 2.4 * k + rng.uniform(0, 1), size * rng.uniform(0.4, 1.2) * (k > 0)
-        radius = size * rng.uniform(1.1, 1.7)
-        up = height + size * rng.uniform(0.8, 2.6)
+    for k in range(int(rng.integers(7, 11))):
+        angle, reach = 2.4 * k + rng.uniform(0, 1), size * rng.uniform(0.5, 1.6) * (k > 0)
+        radius = size * rng.uniform(0.8, 1.35)
+        up = height + size * rng.uniform(0.6, 3.2)
         centre = pose.place((reach * np.cos(angle), reach * np.sin(angle), up))
         parts.append(_leaves(centre, radius, radius * rng.uniform(0.75, 1.0), hue, rng))
     return join(parts)
@@ -113,7 +113,7 @@ def bush(pose, rng):
 
 def _leaves(centre, radius, height, hue, rng):
     skin = Skin(tex.LEAF, tuple(hue * rng.uniform(0.85, 1.15)), reflectance=0.35)
-    density, shift = rng.uniform(0.68, 0.85), rng.uniform(0, 9)
+    density, shift = rng.uniform(0.5, 0.68), rng.uniform(0, 9)
     return ball(centre, radius, height, skin, density=density, shift=shift)
 
 

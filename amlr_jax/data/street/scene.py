@@ -88,12 +88,11 @@ def vehicle(look, frame, *, height):
     `frame` may be fractional or negative: the path goes on at both ends.
     """
     lateral, pitch, roll = (a * np.sin(r * frame + p) for a, r, p in look.sway)
-    x = look.speed * (frame + 1.5 * np.sin(0.11 * frame + look.sway[0, 2]))
-    step = 1e-3
-    ahead = look.sway[0] * (1, 1, 1)
-    drift = ahead[0] * (np.sin(ahead[1] * (frame + step) + ahead[2])) - lateral
-    moved = look.speed * (step + 0.165 * step * np.cos(0.11 * frame + ahead[2]))
-    yaw = np.arctan(slope(look, x) + drift / moved)
+    x = look.speed * (frame + 1.5 * np.sin(0.11 * frame + look.sway[0, 2]))  # speeds up and slows down
+    amplitude, rate, phase = look.sway[0]
+    drift = amplitude * rate * np.cos(rate * frame + phase)
+    advance = look.speed * (1 + 0.165 * np.cos(0.11 * frame + phase))
+    yaw = np.arctan(slope(look, x) + drift / advance)
     position = (x, bend(look, x) - look.lane + lateral, height + 0.3 * pitch)
     pose = np.eye(4)
     pose[:3, :3] = rotation(yaw, pitch, roll)
@@ -109,6 +108,7 @@ def rotation(yaw, pitch, roll):
     return z @ y @ np.array([(1, 0, 0), (0, cr, -sr), (0, sr, cr)])
 
 
+@lru_cache(maxsize=8)
 def frame_scene(seed, drive, frame):
     """The `Part` that a frame sees: the street around it and the traffic."""
     look = style(seed, drive)
@@ -202,6 +202,7 @@ def _parked(look, rng, middle, side):
     return parts
 
 
+@lru_cache(maxsize=8)
 def traffic(seed, drive, frame):
     """The `Part` of the moving cars: one ahead in the lane, others oncoming."""
     look = style(seed, drive)

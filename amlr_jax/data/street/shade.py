@@ -10,10 +10,10 @@ from amlr_jax.data.street.cast import Sun, cast
 from amlr_jax.data.street.scene import bend
 from amlr_jax.data.street.solids import BALL, ROAD, SKY
 
-SUNLIGHT = np.array([1.12, 1.05, 0.93], np.float32)
-SKYLIGHT = np.array([0.44, 0.49, 0.58], np.float32)
+SUNLIGHT = np.array([1.25, 1.17, 1.02], np.float32)
+SKYLIGHT = np.array([0.42, 0.47, 0.56], np.float32)
 HAZE = np.array([0.72, 0.80, 0.90], np.float32)
-HAZE_RANGE = 420.0  # metres after which 1/e of a colour is left
+HAZE_RANGE = 550.0  # metres after which 1/e of a colour is left
 SHADOW_TEXEL = 0.1  # metres
 SHADOW_BIAS = 0.12  # metres along the sun's ray
 
@@ -64,13 +64,20 @@ def photograph(grid, hits, scene, shadows, atlas, look, rng):
     normal = [np.take(n, hits.face) for n in table.normal.T.astype(np.float32)]
     _round_normals(normal, hits.face, kind, point, scene)
     spot = _coordinates(grid, hits.face, kind, ray, depth, point, normal, table)
-    albedo = _albedo(atlas, spot, hits.face, table, look)
-    _paint_road(albedo, spot, kind == ROAD, point, look)
+    left = point[1] - bend(look, point[0]).astype(np.float32)
+    spot = _follow_road(spot, kind == ROAD, left, look)
+    spot = _lay_clouds(spot, kind == SKY, ray)
+    albedo = _albedo(atlas, spot, hits.face, table)
+    albedo[spot.tile == tex.GRASS] *= look.grass.astype(np.float32)
+    _paint_marks(albedo, spot, point[0], left, look)
     light = _light(normal, kind, point, ray, shadows, look)
     colour = albedo * light
-    haze = np.exp(depth * np.float32(-1 / HAZE_RANGE))[..., None]
-    colour = HAZE + (colour - HAZE) * haze
-    colour = np.where((kind == SKY)[..., None], _sky(atlas, ray), colour)
+    # Clouds glow by themselves; like far things, low ones drown in haze.
+    sky = kind == SKY
+    colour[sky] = albedo[sky] * np.float32(1.2)
+    clear = np.exp(depth * np.float32(-1 / HAZE_RANGE))
+    clear[sky] = 1 - np.exp(-6 * np.maximum(_rise(ray)[sky], 0))
+    colour = HAZE + (colour - HAZE) * clear[..., None]
     return _sensor(colour, rng)
 
 
@@ -132,7 +139,7 @@ def _wrap_balls(mask, normal, towards, pixel, u, v, cover_u, cover_v):
     cover_u[mask] = cover_v[mask] = cover
 
 
-def _albedo(atlas, spot, face, table, look):
+def _albedo(atlas, spot, face, table):
     """Tile, tint and two scales of grain."""
     face = np.maximum(face, 0)
     texel = tex.sample(atlas, spot.tile, spot.u, spot.v, spot.cover_u, spot.cover_v)
@@ -145,13 +152,64 @@ def _albedo(atlas, spot, face, table, look):
     for channel, period, depth in ((0, 1.7, 0.9), (1, 13.0, 0.8)):
         a, b = metres_u / np.float32(period), metres_v / np.float32(period)
         u, v = spot.u * a + shift, spot.v * b + shift
-        noise = tex.sample(atlas, grain, u, v, spot.cover_u * a, spot.cover_v * b)
-        albedo *= 1 + depth * (noise[..., channel, None] - 0.5)
+        cover = spot.cover_u * a, spot.cover_v * b
+        noise = tex.sample(atlas, grain, u, v, *cover, blend=False)[..., channel]
+        noise = np.where(spot.tile == tex.CLOUDS, np.float32(0.5), noise)
+        albedo *= (1 + np.float32(depth) * (noise - np.float32(0.5)))[..., None]
     return albedo
 
 
-def _paint_road(albedo, spot, road, point, look):
-    """Lane marks, and grass instead of asphalt beyond the pavement's kerb."""
+def _follow_road(spot, road, left, look):
+    """Bends the ground's coordinates with the road; grass begins where it ends."""
+    period = np.float32(tex.METRES[tex.ASPHALT])
+    tile = np.where(
+        (spot.tile == tex.ASPHALT) & (np.abs(left) > look.half_road),
+        tex.GRASS,
+        spot.tile,
+    )
+    return spot._replace(v=np.where(road, left / period, spot.v), tile=tile)
+
+
+def _lay_clouds(spot, sky, ray):
+    """Clouds lie on a plane far above; nobody gets nearer to them."""
+    reach = np.float32(0.25) / (np.maximum(_rise(ray), 0) + np.float32(0.12))
+    cover = np.where(sky, np.float32(0.003) * reach, 0)
+    return Spot(
+        np.where(sky, ray[0] * reach, spot.u),
+        np.where(sky, ray[1] * reach, spot.v),
+        np.where(sky, cover, spot.cover_u),
+        np.where(sky, cover, spot.cover_v),
+        np.where(sky, tex.CLOUDS, spot.tile),
+    )
+
+
+def _rise(ray):
+    """Sine of the rays' elevation above the horizon."""
+    return ray[2] / np.sqrt(sum(d * d for d in ray))
+
+
+def _paint_marks(albedo, spot, along, left, look):
+    """White lines: dashes in the middle, a solid line along parked cars."""
+    rows, cols = np.nonzero(spot.tile == tex.ASPHALT)
+    period = np.float32(tex.METRES[tex.ASPHALT])
+    along, left = along[rows, cols], left[rows, cols]
+    wide = spot.cover_v[rows, cols] * period
+    long = spot.cover_u[rows, cols] * period
+    dash = _stripe(along % 9.0 - 3.0, 1.5, long)
+    paint = dash * _stripe(left, 0.07, wide)
+    if look.parking:
+        paint = paint + _stripe(np.abs(left) - 3.5, 0.06, wide)
+    worn = 0.55 + 0.9 * albedo[rows, cols, :1]
+    paint = np.minimum(paint, 1)[:, None] * worn
+    albedo[rows, cols] += paint * (np.float32(0.85) - albedo[rows, cols])
+
+
+def _stripe(distance, half, footprint):
+    """Share of a pixel's footprint inside |distance| < half."""
+    footprint = np.maximum(footprint, 1e-3)
+    low = np.maximum(distance - footprint / 2, -half)
+    high = np.minimum(distance + footprint / 2, half)
+    return np.clip((high - low) / footprint, 0, 1)
 
 
 def _light(normal, kind, point, ray, shadows, look):
@@ -182,24 +240,11 @@ def _sunlit(point, normal, shadows):
     return total.astype(np.float32) / 4
 
 
-def _sky(atlas, ray):
-    """Clouds on a plane far above, paler towards the horizon."""
-    length = np.sqrt(sum(d * d for d in ray))
-    up = np.maximum(ray[2] / length, 0)
-    reach = np.float32(0.25) / (up + 0.12)
-    tile = np.full(up.shape, tex.CLOUDS, np.int32)
-    cover = np.full(up.shape, 0.004, np.float32) * reach
-    u, v = ray[0] / length * reach, ray[1] / length * reach
-    colour = tex.sample(atlas, tile, u, v, cover, cover)[..., :3] * 1.05
-    pale = np.exp(-up * 7)[..., None]
-    return colour + (HAZE * 1.1 - colour) * pale
-
-
 def _sensor(colour, rng):
     """Lens blur, tone curve and noise."""
     colour = cv2.GaussianBlur(colour, (3, 3), 0.5)
-    tone = 1 - np.exp(np.float32(-1.7) * np.maximum(colour, 0))
-    tone = np.sqrt(tone) * np.float32(255)
+    tone = 1 - np.exp(np.float32(-1.55) * np.maximum(colour, 0))
+    tone *= np.float32(255)
     noise = rng.standard_normal(colour.shape, dtype=np.float32)
     noise *= 1.0 + np.sqrt(tone) * np.float32(0.05)
     return np.clip(tone + noise + 0.5, 0, 255).astype(np.uint8)

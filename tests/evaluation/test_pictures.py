@@ -1,0 +1,61 @@
+"""Pictures show what they were given: sizes, panels, and values that change them."""
+
+import json
+
+import cv2
+import numpy as np
+
+from amlr_jax.evaluation import pictures, tables
+from amlr_jax.evaluation.protocol import Evaluation
+from amlr_jax.metrics import METRIC_NAMES
+from tests.evaluation.test_protocol import PROTOCOL
+
+
+def frame(seed):
+    rng = np.random.default_rng(seed)
+    depth = np.where(rng.random((88, 304)) < 0.2, rng.uniform(2, 60, (88, 304)), 0)
+    image = rng.integers(0, 256, (88, 304, 3), np.uint8)
+    return {"image": image, "depth": depth.astype(np.float32), "key": f"drive/{seed}"}
+
+
+def test_panel(tmp_path):
+    one, other = tmp_path / "a.png", tmp_path / "b.png"
+    near, far = np.full((88, 304), 5.0), np.full((88, 304), 50.0)
+    pictures.panel([frame(0), frame(1)], [near, near], one, max_depth=80.0)
+    pictures.panel([frame(0), frame(1)], [near, far], other, max_depth=80.0)
+    a, b = cv2.imread(str(one)), cv2.imread(str(other))
+    assert a.shape == b.shape and a.shape[1] > 1500
+    assert np.abs(a.astype(int) - b).mean() > 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_panel_without_any_ground_truth(tmp_path):
+    blank = frame(0) | {"depth": np.zeros((88, 304), np.float32)}
+    pictures.panel([blank], [np.ones((88, 304))], tmp_path / "a.png", max_depth=80.0)
+    assert cv2.imread(str(tmp_path / "a.png")) is not None
+
+
+def row(step):
+    values = {"silog": 1 / step, "gradient": 0.1}
+    weights = {"silog": 0.5, "gradient": 0.5}
+    return {"step": step, "total": 0.5 / step + 0.05, "losses": values} | {
+        "weights": weights, "learning_rate": 1e-3, "grad_norm": 1.0,
+    }  # fmt: skip
+
+
+def test_curves(tmp_path):
+    record = tmp_path / "metrics.jsonl"
+    record.write_text("".join(json.dumps(row(s)) + "\n" for s in range(1, 50)))
+    pictures.curves(record, tmp_path / "curves.png")
+    assert cv2.imread(str(tmp_path / "curves.png")).shape[1] > 900
+
+
+def test_table_is_in_the_papers_order():
+    values = {name: float(k) for k, name in enumerate(METRIC_NAMES)}
+    table = tables.metric_table(
+        Evaluation(values, values, 7, 1), protocol=PROTOCOL, title="t"
+    )
+    headings = [column.header for column in table.columns]
+    assert headings[1:6] == ["Abs Rel ↓", "Sq Rel ↓", "RMSE ↓", "RMSE log ↓", "log10 ↓"]
+    assert "7 frames, 1 without a pixel that counts" in table.caption
+    assert table.row_count == 2

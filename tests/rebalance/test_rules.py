@@ -1,0 +1,277 @@
+"""What every rule promises, in one matrix."""
+
+import inspect
+import pickle
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from amlr_jax import rebalance
+
+SHARES = {"a": 0.9, "b": 0.1}
+RULES = {
+    "amlr": lambda: rebalance.amlr(1e-3, shares=SHARES),
+    "amlr_schedule": lambda: rebalance.amlr(optax.linear_schedule(1e-3, 0.0, 20)),
+    "log_amlr": lambda: rebalance.log_amlr(1e-2, shares=SHARES),
+    "lee_kim": lambda: rebalance.lee_kim(),
+    "fixed": lambda: rebalance.fixed({"a": 0.7, "b": 0.3}),
+    "every_3": lambda: rebalance.every_k_steps(3, rebalance.amlr(1e-3)),
+    "chain": lambda: optax.chain(
+        rebalance.log_amlr(1e-2),
+        rebalance.clip_loss_weights(0.01, 10.0),
+        rebalance.normalize_loss_weights(),
+    ),
+    "every_2_chain": lambda: rebalance.every_k_steps(
+        2, optax.chain(rebalance.lee_kim(), rebalance.clip_loss_weights(0.1, 1.0))
+    ),
+    "injected": lambda: optax.inject_hyperparams(rebalance.log_amlr)(
+        learning_rate=optax.linear_schedule(1e-2, 0.0, 20), shares=SHARES
+    ),
+    "every_2_injected": lambda: rebalance.every_k_steps(
+        2, optax.inject_hyperparams(rebalance.amlr)(learning_rate=1e-3)
+    ),
+}
+STEPS = 12
+LOSSES = np.exp(np.random.default_rng(0).normal(0.0, 0.3, (STEPS, 2))) * [0.1, 0.02]
+
+every_rule = pytest.mark.parametrize("rule", [r() for r in RULES.values()], ids=RULES)
+
+
+def start(rule):
+    weights = rebalance.equal_weights(["a", "b"])
+    return weights, rule.init(weights)
+
+
+def step(rule, carry, row):
+    weights, state = rule.update(*carry, losses={"a": row[0], "b": row[1]})
+    return (weights, state), weights
+
+
+def assert_same(left, right, **tolerance):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    tolerance = tolerance or {"rtol": 1e-5, "atol": 1e-7}
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, **tolerance), left, right
+    )
+
+
+exactly = {"rtol": 0.0, "atol": 0.0}
+
+
+@every_rule
+def test_loop_and_jit_and_scan_agree_with_one_compilation(rule):
+    rows = jnp.asarray(LOSSES, jnp.float32)
+    (last, _) = jax.lax.scan(partial(step, rule), start(rule), rows)
+
+    traces = []
+
+    @jax.jit
+    def jitted(carry, row):
+        traces.append(1)
+        return step(rule, carry, row)[0]
+
+    carry, eager = start(rule), start(rule)
+    for index, row in enumerate(rows):
+        carry = jitted(carry, row)
+        if index < 4:  # without jit every call is slow
+            eager, _ = step(rule, eager, row)
+            assert_same(eager, carry)
+    assert_same(carry, last)
+    assert len(traces) == 1
+
+
+@every_rule
+def test_state_can_be_donated(rule):
+    jitted = jax.jit(lambda carry, row: step(rule, carry, row)[0], donate_argnums=0)
+    carry = start(rule)
+    for row in jnp.asarray(LOSSES, jnp.float32):
+        carry = jitted(carry, row)
+    assert np.isfinite(float(carry[0]["a"]))
+
+
+@every_rule
+def test_vmap_is_each_run_alone(rule):
+    runs = jnp.stack([jnp.asarray(LOSSES, jnp.float32) * s for s in (1.0, 3.0)])
+
+    def run(rows):
+        return jax.lax.scan(partial(step, rule), start(rule), rows)[1]
+
+    together = jax.vmap(run)(runs)
+    assert_same(jax.tree.map(lambda x: x[1], together), run(runs[1]))
+
+
+@every_rule
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 1, 2, 7])
+def test_non_finite_step_leaves_weights_and_state(rule, bad, at):
+    update = _jitted(rule)
+    carry = start(rule)
+    for row in LOSSES[:at]:
+        carry = update(carry, jnp.asarray(row, jnp.float32))
+    after = update(carry, jnp.array([0.1, bad], jnp.float32))
+    # The injected count and schedule are optax's, and a schedule goes on.
+    injected = (optax.InjectHyperparamsState, type(start(RULES["injected"]())[1]))
+    if not isinstance(carry[1], injected):
+        assert_same(after, carry, rtol=1e-7, atol=0.0)
+    else:
+        assert_same(after[0], carry[0], **exactly)
+        assert_same(after[1].inner_state, carry[1].inner_state, **exactly)
+
+
+@every_rule
+@pytest.mark.parametrize("bad", [0.0, 1e-45, 1e-30, 1e30, 3e38, -1.0])
+def test_extreme_losses_give_finite_weights_and_state(rule, bad):
+    update = _jitted(rule)
+    for at in range(4):
+        rows = np.array(LOSSES[:7], np.float32)
+        rows[at:, 1] = bad
+        carry = start(rule)
+        for row in jnp.asarray(rows):
+            carry = update(carry, row)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(carry))
+
+
+_CACHE = {}
+
+
+def _jitted(rule):
+    """One compiled update per rule for the whole file."""
+    if id(rule) not in _CACHE:
+        _CACHE[id(rule)] = jax.jit(lambda carry, row: step(rule, carry, row)[0])
+    return _CACHE[id(rule)]
+
+
+@every_rule
+def test_state_is_float32_and_int32_scalars_whatever_the_losses(rule):
+    weights, state = start(rule)
+    low = {"a": jnp.bfloat16(0.5), "b": jnp.float16(0.25)}
+    for _ in range(3):
+        weights, state = rule.update(weights, state, losses=low)
+    for leaf in jax.tree.leaves((weights, state)):
+        assert isinstance(leaf, jax.Array)
+        assert leaf.shape == ()
+        assert leaf.dtype in (jnp.float32, jnp.int32)
+    types = partial(jax.tree.map, lambda leaf: leaf.dtype)
+    assert types(state) == types(rule.init(weights))
+
+
+@every_rule
+def test_bfloat16_losses_are_read_in_float32(rule):
+    update = _jitted(rule)
+    left = right = start(rule)
+    for row in jnp.asarray(LOSSES[:5], jnp.bfloat16):
+        left, right = update(left, row), update(right, row.astype(jnp.float32))
+    assert_same(left, right)
+
+
+@every_rule
+def test_low_precision_weights_come_out_float32(rule):
+    _, state = start(rule)
+    weights = {"a": jnp.bfloat16(0.5), "b": jnp.bfloat16(0.5)}
+    weights, _ = _jitted(rule)((weights, state), jnp.ones(2))
+    assert {w.dtype for w in weights.values()} == {jnp.dtype("float32")}
+
+
+@every_rule
+def test_key_order_never_matters(rule):
+    weights = rebalance.equal_weights(["b", "a"])
+    carry, other = start(rule), (weights, rule.init(weights))
+    for a, b in LOSSES[:3]:
+        carry = rule.update(*carry, losses={"a": a, "b": b})
+        other = rule.update(*other, losses={"b": b, "a": a})
+    assert_same(carry, other, **exactly)
+
+
+@every_rule
+def test_no_gradient_flows_into_weights_or_state(rule):
+    carry = start(rule)
+    for row in jnp.asarray(LOSSES[:4], jnp.float32):
+        carry = _jitted(rule)(carry, row)
+
+    def total(scale):
+        weights, state = carry
+        weights = {name: w * scale for name, w in weights.items()}
+        losses = {"a": scale * 0.2, "b": scale * 0.1}
+        weights, state = rule.update(weights, state, losses=losses)
+        floats = [x for x in jax.tree.leaves((weights, state)) if x.dtype != jnp.int32]
+        return sum(floats)
+
+    assert jax.grad(total)(1.0) == 0.0
+
+
+@every_rule
+def test_losses_are_required_and_other_extras_are_swallowed(rule):
+    weights, state = start(rule)
+    with pytest.raises(TypeError, match="losses"):
+        rule.update(weights, state)
+    with pytest.raises(TypeError):
+        rule.update(weights, state, None, {"a": 1.0, "b": 2.0})
+    losses = {"a": 1.0, "b": 2.0}
+    rule.update(weights, state, None, losses=losses, value=3.0, step=1)
+
+
+@every_rule
+def test_other_names_are_an_error_that_names_them(rule):
+    weights, state = start(rule)
+    with pytest.raises(ValueError, match=r"missing \['b'\] and extra \['ssim'\]"):
+        rule.update(weights, state, losses={"a": 1.0, "ssim": 2.0})
+    with pytest.raises(TypeError, match="losses.*dict"):
+        rule.update(weights, state, losses=jnp.ones(2))
+    with pytest.raises(ValueError, match=r"losses\['b'\].*\(3,\)"):
+        rule.update(weights, state, losses={"a": 1.0, "b": jnp.ones(3)})
+
+
+@every_rule
+@pytest.mark.parametrize("at", range(1, 8))
+def test_restart_continues_bit_for_bit(rule, at):
+    update = _jitted(rule)
+    carry, rows = start(rule), jnp.asarray(LOSSES[:9], jnp.float32)
+    for index, row in enumerate(rows):
+        if index == at:
+            saved = pickle.dumps(jax.tree.map(np.asarray, carry))
+        carry = update(carry, row)
+    restored = jax.tree.map(jnp.asarray, pickle.loads(saved))
+    for row in rows[at:]:
+        restored = update(restored, row)
+    assert_same(restored, carry, **exactly)
+
+
+@every_rule
+def test_is_an_optax_transformation(rule):
+    assert isinstance(rule, optax.GradientTransformationExtraArgs)
+
+
+def test_options_are_keyword_only():
+    for factory in (rebalance.amlr, rebalance.log_amlr, rebalance.lee_kim):
+        first, *options = inspect.signature(factory).parameters.values()
+        assert first.kind is first.POSITIONAL_OR_KEYWORD
+        assert all(option.kind is option.KEYWORD_ONLY for option in options)
+
+
+@pytest.mark.parametrize("factory", [rebalance.amlr, rebalance.log_amlr])
+def test_injected_learning_rate_can_be_changed_on_the_way(factory):
+    rule = optax.inject_hyperparams(factory)(learning_rate=1e-2)
+    update = _jitted(rule)
+    carry = start(rule)
+    for row in jnp.asarray(LOSSES[:4], jnp.float32):
+        carry = update(carry, row)
+    row = jnp.asarray(LOSSES[4], jnp.float32)
+    assert update(carry, row)[0]["a"] != carry[0]["a"]
+    carry[1].hyperparams["learning_rate"] = jnp.float32(0.0)
+    assert update(carry, row)[0]["a"] == carry[0]["a"]
+
+
+def test_clip_behind_amlr_is_respected_at_the_next_step():
+    rule = optax.chain(rebalance.amlr(0.0), rebalance.clip_loss_weights(0.4, 0.6))
+    carry = start(rule)
+    for _ in range(2):
+        carry = rule.update(*carry, losses={"a": 1.0, "b": 4.0})
+    weights, state = carry  # Eq. 9 gives 1.25 and 0.3125
+    np.testing.assert_allclose([weights["a"], weights["b"]], [0.6, 0.4], rtol=1e-6)
+    inner = rebalance.amlr(0.0)
+    weights, _ = inner.update(weights, state[0], losses={"a": 1.0, "b": 4.0})
+    np.testing.assert_allclose([weights["a"], weights["b"]], [0.6, 0.4], rtol=1e-6)
