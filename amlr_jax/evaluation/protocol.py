@@ -52,7 +52,7 @@ def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> 
         target, min_depth=protocol.min_depth, max_depth=protocol.max_depth
     )
     where &= metrics.evaluation_mask(*target.shape[-2:], crop=protocol.crop)
-    prediction = metrics.sanitize_prediction(
+    prediction = metrics.sanitize(
         prediction, min_depth=protocol.min_depth, max_depth=protocol.max_depth
     )
     values = metrics.depth_metrics(prediction, target, where=where)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from amlr_jax.models import layers
 
+REFERENCE_KERNEL_STD = 0.001  # MIM-Depth's initial kernels
+
 
 class GradualDecoder(nn.Module):
     """Deconvolutions that narrow step by step; no skip connections.
@@ -33,7 +35,7 @@ class GradualDecoder(nn.Module):
     head_channels: int = 192
     max_depth: float = 80.0
     activation: Callable[[jax.Array], jax.Array] = nn.silu
-    kernel_init: float | str = 0.001
+    kernel_init: float | str = REFERENCE_KERNEL_STD
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -52,6 +54,8 @@ class GradualDecoder(nn.Module):
         Returns:
           Depth in metres between 0 and `max_depth`, (B, *size), float32.
         """
+        factor = 2 ** (len(self.channels) + 2)
+        _check_size(features_BHWC.shape[1:3], size, factor)
         x = features_BHWC
         for stage, channels in enumerate(self.channels):
             x = layers.Deconvolution2x2(
@@ -61,7 +65,6 @@ class GradualDecoder(nn.Module):
         x = self._conv(self.head_channels, "conv")(x)
         x = self._normalize(x, "conv_norm", train)
         x = layers.upsample_bilinear_2x(layers.upsample_bilinear_2x(x))
-        _check_covers(x.shape[1:3], size)
         x = x[:, : size[0], : size[1]]
         x = self.activation(self._conv(self.head_channels, "head_conv")(x))
         logits = self._conv(1, "head_depth", jnp.float32)(x)[..., 0]
@@ -91,9 +94,11 @@ class GradualDecoder(nn.Module):
         return nn.initializers.normal(self.kernel_init)
 
 
-def _check_covers(decoded: tuple[int, ...], size: tuple[int, int]) -> None:
-    if decoded[0] < size[0] or decoded[1] < size[1]:
+def _check_size(features: tuple[int, ...], size: tuple[int, int], factor: int) -> None:
+    expected = tuple(-(-length // factor) for length in size)
+    if features != expected:
         raise ValueError(
-            f"`size` must lie within the decoded {decoded[0]} x {decoded[1]}, got "
-            f"{size[0]} x {size[1]}: the features are too small for this image."
+            f"`features_BHWC` must be {expected[0]} x {expected[1]} for an image of "
+            f"{size[0]} x {size[1]} (1/{factor}, rounded up), got {features[0]} x "
+            f"{features[1]}."
         )

@@ -100,13 +100,13 @@ def network(
         remat=remat,
     )
     width = encoder.embed_dim
+    if decoder_init is None:
+        decoder_init = _DECODER_INIT.get(name, decoders.REFERENCE_KERNEL_STD)
     decoder = decoders.GradualDecoder(
         channels=_as_tuple(decoder_channels) or (4 * width, 2 * width, width),
         head_channels=width,
         max_depth=float(max_depth),
-        kernel_init=_DECODER_INIT.get(name, 0.001)
-        if decoder_init is None
-        else decoder_init,
+        kernel_init=decoder_init,
         dtype=DTYPES[dtype],
     )
     return DepthNetwork(encoder, decoder, input_scale=float(input_scale))

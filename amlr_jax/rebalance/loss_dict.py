@@ -90,5 +90,6 @@ def check_number(
     """Raises ValueError unless the number obeys the rule; passes traced numbers."""
     if callable(value) or isinstance(value, jax.core.Tracer):
         return
-    if not (math.isfinite(value) and holds(value)):
-        raise ValueError(f"`{name}` must be {rule} and finite, got {name} = {value}.")
+    number = float(value)  # of an array too: inside a trace `value > 0` is traced
+    if not (math.isfinite(number) and holds(number)):
+        raise ValueError(f"`{name}` must be {rule} and finite, got {name} = {number}.")

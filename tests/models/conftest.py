@@ -1,4 +1,4 @@
-"""Cheap compilation and cheap parameters: compiling is most of what these tests cost."""
+"""Cheap compilation and cheap parameters; compiling is what these tests cost."""
 
 import functools
 import zlib

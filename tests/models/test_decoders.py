@@ -37,9 +37,10 @@ def test_depth_has_the_size_of_the_image(size):
     assert 0 < float(depth.min()) < float(depth.max()) < 10
 
 
-def test_features_that_do_not_cover_the_image_are_refused():
-    with pytest.raises(ValueError, match="`size` must lie within the decoded 64 x 96"):
-        _initialize(_decoder(), _features(), (65, 96))
+@pytest.mark.parametrize("channels", [(8, 6), (8, 6, 4, 2)])
+def test_features_of_another_size_are_refused(channels):
+    with pytest.raises(ValueError, match=r"for an image of 64 x 96 \(1/\d+, rounded"):
+        _initialize(_decoder(channels=channels), _features(), (64, 96))
 
 
 def test_unknown_initialization_is_refused():

@@ -250,6 +250,21 @@ def test_shares_must_name_the_losses(rule):
         rule.init({"si": 0.5, "ssim": 0.5})
 
 
+def test_arguments_may_be_arrays_inside_a_trace():
+    """As `optax.inject_hyperparams` passes them, traced or constant."""
+
+    @jax.jit
+    def first(learning_rate):
+        rule = rebalance.amlr(learning_rate, b1=jnp.float32(0.5))
+        weights = {"a": 0.5, "b": 0.5}
+        losses = {"a": 1.0, "b": 2.0}
+        return rule.update(weights, rule.init(weights), losses=losses)[0]["a"]
+
+    assert first(1e-3) == 0.5
+    with pytest.raises(ValueError, match="b1.*1.5"):
+        jax.jit(lambda: rebalance.amlr(1e-3, b1=jnp.float32(1.5)) and 0.0)()
+
+
 def test_doctests():
     # By name: the attribute `rebalance.amlr` is the function.
     module = importlib.import_module("amlr_jax.rebalance.amlr")

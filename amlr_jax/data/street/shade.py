@@ -118,7 +118,7 @@ def _coordinates(grid, face, kind, ray, depth, point, normal, table):
     spot = []
     for axis in (table.u, table.v):
         constant = axis[:, :3] @ grid.origin + axis[:, 3]
-        constant = (constant - np.floor(constant)).astype(np.float32)
+        constant = constant.astype(np.float32)
         weights = axis[:, :3].astype(np.float32)
         along = sum(np.take(w, face) * d for w, d in zip(weights.T, ray, strict=True))
         cover = 0.0
@@ -243,7 +243,7 @@ def _sunlit(point, normal, shadows):
 def _sensor(colour, rng):
     """Lens blur, tone curve and noise."""
     colour = cv2.GaussianBlur(colour, (3, 3), 0.5)
-    tone = 1 - np.exp(np.float32(-1.55) * np.maximum(colour, 0))
+    tone = 1 - np.exp(np.float32(-1.9) * np.maximum(colour, 0))
     tone *= np.float32(255)
     noise = rng.standard_normal(colour.shape, dtype=np.float32)
     noise *= 1.0 + np.sqrt(tone) * np.float32(0.05)

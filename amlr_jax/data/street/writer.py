@@ -1,5 +1,6 @@
 """Writes the street as a KITTI folder, with several processes, all or nothing."""
 
+import contextlib
 import json
 import os
 import queue
@@ -149,8 +150,10 @@ def _start():
 
 def _listen(process, job, messages):
     """Passes on a tick for every frame, then "" or what the process said in failing."""
-    said, _ = [], process.stdin.write(job)
-    process.stdin.close()
+    said = []
+    with contextlib.suppress(BrokenPipeError):  # it died early; its status tells
+        process.stdin.write(job)
+        process.stdin.close()
     for line in process.stdout:
         if line.strip() == TICK:
             messages.put(TICK)

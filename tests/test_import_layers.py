@@ -1,0 +1,204 @@
+"""Imports run one way, and the light rooms load where heavy packages are absent.
+
+    losses, rebalance, geometry, metrics <- models, data
+        <- training, evaluation <- commands
+
+The ground-floor rooms do not import each other, models and data do not either, and
+nothing imports configs. `ROOMS` is the rule; a new module needs a line there.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "amlr_jax"
+
+
+class Room(NamedTuple):
+    """What the modules of a room may import, besides the standard library."""
+
+    internal: set[str]  # amlr_jax.<name>; the room itself is always allowed
+    external: set[str]
+
+
+GROUND = {"losses", "rebalance", "geometry", "metrics"}
+HELPERS = {"errors", "console", "parallel"}
+MIDDLE = GROUND | HELPERS
+UPPER = MIDDLE | {"models", "data", "training", "evaluation"}
+LOOPS = UPPER | {"config"}
+COMMANDS = LOOPS | {"commands"}
+
+ARRAYS = {"jax", "numpy"}
+IMAGES = {"PIL", "cv2"}
+DATA = ARRAYS | IMAGES | {"absl", "array_record", "clu", "grain", "tensorflow_datasets"}
+# What turns arrays into parameters: no logging, no data set, no config.
+STEP = ARRAYS | {"einops", "flax", "optax"}
+LOOP = STEP | {"clu", "matplotlib", "orbax", "rich", "tensorboardX"}
+EVALUATION = LOOP | IMAGES
+COMMAND = LOOP | {"absl", "ml_collections"}
+
+# The longest prefix that matches a module decides.
+ROOMS = {
+    "amlr_jax": Room(set(), set()),
+    "amlr_jax.losses": Room(set(), ARRAYS),
+    "amlr_jax.metrics": Room(set(), ARRAYS),
+    "amlr_jax.geometry": Room(set(), ARRAYS),
+    "amlr_jax.rebalance": Room(set(), {"jax", "optax"}),
+    "amlr_jax.errors": Room(set(), set()),
+    # The defaults and checks of every key; holds ConfigDicts, so nothing below a loop.
+    "amlr_jax.config": Room({"errors"}, {"ml_collections"}),
+    "amlr_jax.console": Room({"errors"}, {"rich"}),
+    "amlr_jax.parallel": Room({"errors"}, ARRAYS),
+    "amlr_jax.models": Room(MIDDLE - {"rebalance"}, ARRAYS | {"einops", "flax"}),
+    # Reads state dicts of the reference systems, where torch is the only reader.
+    "amlr_jax.models.from_torch": Room(MIDDLE, ARRAYS | {"flax", "torch"}),
+    "amlr_jax.data": Room(MIDDLE - {"losses", "rebalance"}, DATA),
+    "amlr_jax.training": Room(LOOPS, LOOP),
+    "amlr_jax.training.objectives": Room(MIDDLE | {"models"}, STEP),
+    "amlr_jax.training.optimizer": Room(MIDDLE | {"models"}, STEP),
+    "amlr_jax.training.state": Room(MIDDLE | {"models"}, STEP),
+    "amlr_jax.training.step": Room(MIDDLE | {"models"}, STEP),
+    "amlr_jax.evaluation": Room(LOOPS, EVALUATION),
+    "amlr_jax.commands": Room(COMMANDS, COMMAND),
+    "amlr_jax.main": Room(COMMANDS, COMMAND),
+    "amlr_jax.evaluate": Room(COMMANDS, COMMAND),
+    "amlr_jax.predict": Room(COMMANDS, COMMAND | IMAGES),
+    "amlr_jax.convert": Room(COMMANDS, COMMAND),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    prefixes = [r for r in ROOMS if module == r or module.startswith(r + ".")]
+    return max(prefixes, key=len)
+
+
+def imports(source: str) -> set[str]:
+    """The dotted names a source imports anywhere, but for `if TYPE_CHECKING`."""
+    found = set()
+    queue = [ast.parse(source)]
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            queue.extend(node.orelse)
+            continue
+        queue.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found.add("." * node.level + (node.module or ""))
+        elif isinstance(node, ast.ImportFrom) and node.module == "amlr_jax":
+            found |= {f"amlr_jax.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+    return found
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What a module imports against the rule of its room."""
+    name = room_of(module)
+    room = ROOMS[name]
+    own = name.split(".")[1:2]
+    allowed = {"__version__", *own, *room.internal}
+    wrong = []
+    for imported in sorted(imports(source)):
+        root, *rest = imported.split(".")
+        if root == "amlr_jax":
+            wrong += [imported] if rest and rest[0] not in allowed else []
+        elif root not in sys.stdlib_module_names | room.external:
+            wrong.append(imported)
+    return wrong
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_name)
+def test_imports_run_one_way(path):
+    module = module_name(path)
+    wrong = violations(module, path.read_text())
+    assert not wrong, (
+        f"{module} may not import {wrong}: room {room_of(module)!r} allows "
+        f"{ROOMS[room_of(module)]}. See ROOMS in {Path(__file__).name}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("amlr_jax.losses.depth", "from amlr_jax import metrics"),
+        ("amlr_jax.losses.depth", "def f():\n    import optax"),
+        ("amlr_jax.metrics", "from amlr_jax.losses.masked import masked_mean"),
+        ("amlr_jax.rebalance.amlr", "import flax.linen as nn"),
+        ("amlr_jax.models.depth", "import amlr_jax.data.kitti"),
+        ("amlr_jax.data.kitti", "from amlr_jax.models import depth"),
+        ("amlr_jax.data.kitti", "import flax"),
+        ("amlr_jax.training.step", "from clu import metrics"),
+        ("amlr_jax.training.loop", "from ml_collections import ConfigDict"),
+        ("amlr_jax.training.loop", "import tensorflow as tf"),
+        ("amlr_jax.training.loop", "from amlr_jax import main"),
+        ("amlr_jax.main", "import configs.kitti"),
+        ("amlr_jax.losses.depth", "from . import masked"),
+        ("amlr_jax.unheard_of", "import jax"),
+    ],
+)
+def test_the_rule_catches(module, source):
+    assert violations(module, source)
+
+
+def test_the_rule_allows():
+    source = (
+        "from typing import TYPE_CHECKING\nimport jax.numpy as jnp\n"
+        "from amlr_jax.losses import masked\n"
+        "if TYPE_CHECKING:\n    import ml_collections\n"
+    )
+    assert not violations("amlr_jax.losses.depth", source)
+
+
+# ---------------------------------------------------------------- what really loads
+
+TRAINING = ["flax", "orbax", "chex", "absl", "einops", "clu", "ml_collections"]
+LOADING = ["tensorflow", "tensorflow_datasets", "grain", "array_record", "cv2", "PIL"]
+HEAVY = [*TRAINING, *LOADING, "matplotlib", "rich", "tensorboardX", "torch"]
+OPTAX_NEEDS = {"absl", "chex"}  # older or newer optax imports them itself
+
+
+def load(modules: list[str], blocked: list[str]) -> None:
+    """Imports and touches the modules where the blocked packages are missing."""
+    code = (
+        f"import sys\nsys.modules.update(dict.fromkeys({blocked}))\n"
+        f"import importlib\n"
+        f"for name in {modules}:\n"
+        "    module = importlib.import_module(name)\n"
+        "    [getattr(module, name) for name in getattr(module, '__all__', ())]\n"
+        f"loaded = [n for n in {blocked} if sys.modules.get(n) is not None]\n"
+        "assert not loaded, loaded\n"
+    )
+    environment = {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_losses_and_metrics_need_jax_alone():
+    load(["amlr_jax.losses", "amlr_jax.metrics"], [*HEAVY, "optax"])
+
+
+def test_rebalance_needs_jax_and_optax_alone():
+    load(["amlr_jax.rebalance"], [n for n in HEAVY if n not in OPTAX_NEEDS])
+
+
+def test_the_package_itself_imports_nothing():
+    load(["amlr_jax"], [*HEAVY, "optax", "jax", "numpy"])
