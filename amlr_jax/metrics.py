@@ -99,7 +99,7 @@ def depth_metrics(
         "sq_rel": _mean(jnp.square(error) / g, where),
         "rmse": jnp.sqrt(_mean(jnp.square(error), where)),
         "rmse_log": jnp.sqrt(_mean(jnp.square(d), where)),
-        "log10": _mean(jnp.abs(d), where) / jnp.log(10.0),
+        "log10": _mean(jnp.abs(d), where) / np.float32(np.log(10.0)),
         "silog": jnp.sqrt(spread + 0.5 * jnp.square(bias)),
         "d1": _mean(ratio < 1.25, where),
         "d2": _mean(ratio < 1.25**2, where),
@@ -302,7 +302,8 @@ def _valid_pixels(
 
 def _mean(x: jax.Array, where: jax.Array) -> jax.Array:
     """The mean over the valid pixels of each image; NaN when there is none."""
-    total = jnp.sum(jnp.where(where, x, 0.0), axis=(-2, -1))
+    x = jnp.where(where, x.astype(jnp.float32), 0.0)
+    total = jnp.sum(x, axis=(-2, -1))
     return total / jnp.sum(where, axis=(-2, -1), dtype=jnp.int32)
 
 

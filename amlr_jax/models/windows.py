@@ -88,8 +88,8 @@ def _toeplitz(table: jax.Array) -> jax.Array:
     """(..., 2w - 1) to (..., w, w): entry [i, j] is table[i - j + w - 1].
 
     Rows of length 2w, read again with length 2w - 1, each start one later than the
-    row above. So no gather is needed, nor its scatter in the gradient, which is slow
-    on CPUs and not deterministic on GPUs.
+    row above. A gather would do as well, but its gradient is a scatter, which adds in
+    no fixed order on GPUs: a run could not be repeated exactly.
     """
     *batch, length = table.shape
     window = (length + 1) // 2

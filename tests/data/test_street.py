@@ -61,7 +61,9 @@ def calibration(root, name):
     lines = (root / "raw_data" / DATE / name).read_text().splitlines()
     pairs = (line.split(":", 1) for line in lines)
     return {
-        key: np.array(value.split(), float) for key, value in pairs if key != "calib_time"
+        key: np.array(value.split(), float)
+        for key, value in pairs
+        if key != "calib_time"
     }
 
 
@@ -109,7 +111,8 @@ def test_calibration_states_the_published_intrinsics_and_the_baseline(root):
     cam = calibration(root, "calib_cam_to_cam.txt")
     left, right = (cam[f"P_rect_0{k}"].reshape(3, 4) for k in (2, 3))
     np.testing.assert_allclose(left[:, :3], right[:, :3])
-    np.testing.assert_allclose(left[[0, 1, 0, 1], [0, 1, 2, 2]], (721.5377, 721.5377, 609.5593, 172.854))  # fmt: skip
+    published = [(721.5377, 0, 609.5593), (0, 721.5377, 172.854), (0, 0, 1)]
+    np.testing.assert_allclose(left[:, :3], published)
     assert (left[0, 3] - right[0, 3]) / left[0, 0] == pytest.approx(0.54, abs=1e-6)
     np.testing.assert_array_equal(cam["S_rect_02"], (1242, 375))
     for camera, p in zip(CAMERAS, (left, right), strict=True):
@@ -188,10 +191,10 @@ def test_oxts_gives_the_motion_of_the_camera(root):
         files = [raw(root, drive, "oxts", k, "txt") for k in range(FRAMES)]
         values = [np.array(path.read_text().split(), float) for path in files]
         scale = np.cos(np.radians(values[0][0]))
-        poses = [
-            mercator_pose(v, scale) @ np.linalg.inv(cam_from_imu) for v in values
+        poses = [mercator_pose(v, scale) @ np.linalg.inv(cam_from_imu) for v in values]
+        truths = [
+            street.exact(drive, k, seed=SEED).world_from_cam for k in range(FRAMES)
         ]
-        truths = [street.exact(drive, k, seed=SEED).world_from_cam for k in range(FRAMES)]
         for k in range(1, FRAMES):
             motion = np.linalg.inv(poses[0]) @ poses[k]
             truth = np.linalg.inv(truths[0]) @ truths[k]
@@ -235,7 +238,7 @@ def test_exact_geometry_aligns_the_pictures(root, drive):
     left, right = ((drive, 0, camera) for camera in CAMERAS)
     for source in (right, (drive, 1, "image_02")):
         warped, plain = warp_errors(root, left, source)
-        assert warped < 0.5 * plain, (source, warped, plain)
+        assert warped < 0.25 * plain, (source, warped, plain)
 
 
 def test_cars_move(root):
@@ -286,7 +289,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.png"]
 
 
-@pytest.mark.parametrize("wrong", [{"drives": 0}, {"frames": 1.5}])
+@pytest.mark.parametrize("wrong", [{"drives": 0}, {"frames": 1.5}, {"seed": -1}])
 def test_counts_are_checked(tmp_path, wrong):
-    with pytest.raises(ValueError, match="must be a whole number from 1"):
+    with pytest.raises(ValueError, match="must be a whole number from"):
         street.generate(tmp_path / "kitti", **wrong)

@@ -252,17 +252,18 @@ def test_shares_must_name_the_losses(rule):
 
 def test_arguments_may_be_arrays_inside_a_trace():
     """As `optax.inject_hyperparams` passes them, traced or constant."""
+    half, wrong = jnp.float32(0.5), jnp.float32(1.5)
 
     @jax.jit
     def first(learning_rate):
-        rule = rebalance.amlr(learning_rate, b1=jnp.float32(0.5))
+        rule = rebalance.amlr(learning_rate, b1=half)
         weights = {"a": 0.5, "b": 0.5}
         losses = {"a": 1.0, "b": 2.0}
         return rule.update(weights, rule.init(weights), losses=losses)[0]["a"]
 
     assert first(1e-3) == 0.5
     with pytest.raises(ValueError, match="b1.*1.5"):
-        jax.jit(lambda: rebalance.amlr(1e-3, b1=jnp.float32(1.5)) and 0.0)()
+        jax.jit(lambda: rebalance.amlr(1e-3, b1=wrong) and 0.0)()
 
 
 def test_doctests():

@@ -116,6 +116,16 @@ def test_non_finite_step_leaves_weights_and_state(rule, bad, at):
     assert_same(after, carry, rtol=1e-7, atol=0.0)
 
 
+@pytest.mark.parametrize("name", ["amlr", "log_amlr", "lee_kim"])
+@pytest.mark.parametrize("bad", [0.0, -0.1])
+def test_a_loss_without_a_share_skips_the_step(name, bad):
+    update = _jitted(RULES[name])
+    carry = start(RULES[name])
+    for row in jnp.asarray(LOSSES[:5], jnp.float32):
+        assert_same(update(carry, row.at[0].set(bad)), carry, **exactly)
+        carry = update(carry, row)
+
+
 @every_rule
 @pytest.mark.parametrize("bad", [0.0, 1e-45, 1e-30, 1e30, 3e38, -1.0])
 def test_extreme_losses_give_finite_weights_and_state(rule, bad):

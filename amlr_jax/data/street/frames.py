@@ -6,8 +6,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from amlr_jax.data.street import lidar, rig, scene, shade, textures
-from amlr_jax.data.street.cast import Hits, Pinhole, cast
+from amlr_jax.data.street import lidar, rig, scene, shade
+from amlr_jax.data.street.atlas import make_atlas
+from amlr_jax.data.street.cast import Hits, cast
+from amlr_jax.data.street.grids import Pinhole
+from amlr_jax.data.street.tiles import draw_tiles
 
 SHADOW_SIDE = 40.0  # metres of ground on either side of the camera's path
 SHADOW_TILE = 64.0  # metres the car drives before a new shadow map is cast
@@ -37,6 +40,8 @@ def exact(drive, frame, *, seed=0, camera="image_02"):
       seed: as given to `generate`.
       camera: "image_02" (left) or "image_03" (right).
     """
+    if camera not in rig.CAMERAS:
+        raise ValueError(f"camera must be one of {rig.CAMERAS}, got {camera!r}")
     street = scene.frame_scene(seed, drive, frame)
     _, hits, pose = _look(seed, drive, frame, camera, street)
     return _truth(hits, street, pose)
@@ -63,10 +68,10 @@ def _velo(seed, drive, frame):
     return scene.vehicle(look, frame, height=rig.VELO_HEIGHT)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def atlas(seed):
     """The textures, the same for all drives."""
-    return textures.make_atlas(np.random.default_rng([seed, 5]))
+    return make_atlas(draw_tiles(np.random.default_rng([seed, 5])))
 
 
 @lru_cache(maxsize=12)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from amlr_jax.data.street import rig
-from amlr_jax.data.street.cast import Sweep, cast
+from amlr_jax.data.street.cast import cast
+from amlr_jax.data.street.grids import Sweep
 
 # Elevations of a Velodyne HDL-64E: 32 lasers a third of a degree apart, 32 a half.
 ELEVATION = np.radians(

@@ -6,7 +6,7 @@ known sizes are what lets a network read metres off a single image.
 
 import numpy as np
 
-from amlr_jax.data.street import textures as tex
+from amlr_jax.data.street import atlas as tex
 from amlr_jax.data.street.solids import (
     ROAD,
     Pose,
@@ -53,7 +53,7 @@ _PAINTS = np.array([
 def _car_body(pose, length, width, waist, paint, options):
     a = length / 2
     outline = [
-        (-a, 0.25), (a, 0.25), (a, 0.58), (a - 0.12, 0.74), (a - 1.0, waist),
+        (-a, 0.25), (a, 0.25), (a, 0.66), (a - 0.14, 0.80), (a - 1.0, waist),
         (-a + 0.08, waist), (-a, waist - 0.12),
     ]  # fmt: skip
     side = Skin(tex.CAR_SIDE, paint, fit=True)
@@ -96,7 +96,8 @@ def tree(pose, rng, *, size=1.0):
     hue = np.array([0.62, 0.78, 0.45]) * rng.uniform(0.7, 1.15)
     hue = hue * rng.uniform((0.8, 0.9, 0.7), (1.5, 1.05, 1.0))
     for k in range(int(rng.integers(7, 11))):
-        angle, reach = 2.4 * k + rng.uniform(0, 1), size * rng.uniform(0.5, 1.6) * (k > 0)
+        angle = 2.4 * k + rng.uniform(0, 1)
+        reach = size * rng.uniform(0.5, 1.6) * (k > 0)
         radius = size * rng.uniform(0.8, 1.35)
         up = height + size * rng.uniform(0.6, 3.2)
         centre = pose.place((reach * np.cos(angle), reach * np.sin(angle), up))
@@ -121,7 +122,7 @@ def building(pose, rng, *, length, depth):
     """A house whose front lies along the pose's x axis, towards its right side."""
     storeys = int(rng.integers(2, 6))
     high = storeys * tex.STOREY + 0.4
-    tint = tuple(_WALLS[rng.integers(len(_WALLS))] * rng.uniform(0.85, 1.1, 3))
+    tint = tuple(_WALLS[rng.integers(len(_WALLS))] * rng.uniform(0.93, 1.07, 3))
     shift = rng.uniform(0, 9)
     wall = Skin(int(rng.choice(tex.FACADES)), tint, reflectance=0.35)
     trim = Skin(tex.PLASTER, tuple(np.array(tint) * rng.uniform(0.6, 1.2)))

@@ -62,13 +62,14 @@ def projection(camera):
 
 def calibration_files():
     """File name -> text of a recording day's calibration."""
+    time = "calib_time: 01-Jan-2000 00:00:00\n"
     velo = _lines([("R", VELO_TO_CAM), ("T", VELO_TO_CAM_T)])
     velo += _lines([("delta_f", (0, 0)), ("delta_c", (0, 0))])
-    time = "calib_time: 01-Jan-2000 00:00:00\n"
+    imu = _lines([("R", IMU_TO_VELO), ("T", IMU_TO_VELO_T)])
     return {
         "calib_cam_to_cam.txt": time + _lines([("corner_dist", 0.0995)]) + _cameras(),
         "calib_velo_to_cam.txt": time + velo,
-        "calib_imu_to_velo.txt": time + _lines([("R", IMU_TO_VELO), ("T", IMU_TO_VELO_T)]),
+        "calib_imu_to_velo.txt": time + imu,
     }
 
 
@@ -166,9 +167,8 @@ def timestamps(frames, *, offset):
     """KITTI's timestamps.txt: ten frames a second, `offset` seconds past noon."""
     lines = []
     for i in range(frames):
-        nanos = round((offset + 0.1 * i) * 1e9)
+        nanos = round(offset * 1000) * 10**6 + i * 10**8
         minutes, rest = divmod(nanos, 60 * 10**9)
-        seconds, fraction = divmod(rest, 10**9)
-        hour, minute = 12 + minutes // 60, minutes % 60
-        lines.append(f"2000-01-01 {hour:02d}:{minute:02d}:{seconds:02d}.{fraction:09d}\n")
+        time = f"{12 + minutes // 60:02d}:{minutes % 60:02d}"
+        lines.append(f"2000-01-01 {time}:{rest // 10**9:02d}.{rest % 10**9:09d}\n")
     return "".join(lines)

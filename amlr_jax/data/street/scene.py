@@ -15,7 +15,8 @@ from amlr_jax.data.street.solids import Pose, join
 
 BLOCK = 16.0  # metres of street
 BEHIND, AHEAD = 80.0, 192.0  # metres of street that exist for a frame
-PITCH = 5.6  # metres from a parked car to the next
+LANE = 3.5  # metres wide
+PARKED_CARS = (-5.2, 0.0, 5.2)  # metres from a block's middle
 
 
 class Style(NamedTuple):
@@ -49,9 +50,9 @@ def style(seed, drive):
     sway[1:, 1] = rng.uniform(0.3, 0.9, 2)
     return Style(
         bend=bends,
-        half_road=3.5 + (2.2 if parked else 0.2),
+        half_road=LANE + (2.2 if parked else 0.2),
         pavement=rng.uniform(2.2, 3.6),
-        lane=1.75,
+        lane=LANE / 2,
         parking=rng.uniform(0.35, 0.8) if parked else 0.0,
         houses=rng.uniform(0.45, 0.9),
         trees=rng.uniform(0.3, 1.4),
@@ -88,8 +89,9 @@ def vehicle(look, frame, *, height):
     `frame` may be fractional or negative: the path goes on at both ends.
     """
     lateral, pitch, roll = (a * np.sin(r * frame + p) for a, r, p in look.sway)
-    x = look.speed * (frame + 1.5 * np.sin(0.11 * frame + look.sway[0, 2]))  # speeds up and slows down
     amplitude, rate, phase = look.sway[0]
+    # The car speeds up and slows down by a sixth.
+    x = look.speed * (frame + 1.5 * np.sin(0.11 * frame + phase))
     drift = amplitude * rate * np.cos(rate * frame + phase)
     advance = look.speed * (1 + 0.165 * np.cos(0.11 * frame + phase))
     yaw = np.arctan(slope(look, x) + drift / advance)
@@ -192,12 +194,12 @@ def _furniture(look, rng, middle, side, k):
 
 def _parked(look, rng, middle, side):
     parts = []
-    for slot in (-PITCH, 0.0, PITCH):
+    for slot in PARKED_CARS:
         if rng.random() >= look.parking:
             continue
         left = side * (look.half_road - 1.05 + rng.uniform(-0.12, 0.1))
         turned = rng.uniform(-0.02, 0.02) + (np.pi if side > 0 else 0.0)
-        x = middle + slot * 0.93 + rng.uniform(-0.25, 0.25)
+        x = middle + slot + rng.uniform(-0.25, 0.25)
         parts.append(objects.car(beside(look, x, left, turned=turned), rng))
     return parts
 

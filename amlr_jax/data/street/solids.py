@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from amlr_jax.data.street.textures import METRES
+from amlr_jax.data.street.atlas import METRES
 
 FLAT, ROAD, BALL, SKY = range(4)  # how surface coordinates follow from a point
 
@@ -19,7 +19,7 @@ class Surfaces(NamedTuple):
       metres: [2] metres in a period of u and v.
       shift: offset of the grain, so that no two surfaces wear the same dirt.
       reflectance: what the lidar reads at normal incidence, in [0, 1].
-      tile, kind: int, see `textures` and the constants above.
+      tile, kind: int, see `atlas` and the constants above.
       moving: bool.
     """
 

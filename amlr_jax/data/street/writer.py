@@ -43,8 +43,7 @@ def generate(root, *, drives=6, frames=20, seed=0, progress=None, workers=None):
       ValueError: an argument is out of range, or root holds something else.
     """
     root = Path(root)
-    _check(drives=drives, frames=frames)
-    manifest = {"version": VERSION, "drives": drives, "frames": frames, "seed": seed}
+    manifest = _manifest(drives=drives, frames=frames, seed=seed)
     if _already_there(root, manifest):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -63,10 +62,14 @@ def generate(root, *, drives=6, frames=20, seed=0, progress=None, workers=None):
     return root
 
 
-def _check(**counts):
-    for name, value in counts.items():
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+def _manifest(**arguments):
+    lowest = {"drives": 1, "frames": 1, "seed": 0}
+    for name, value in arguments.items():
+        if int(value) != value or value < lowest[name]:
+            raise ValueError(
+                f"{name} must be a whole number from {lowest[name]}, got {value!r}"
+            )
+    return {"version": VERSION, **{k: int(v) for k, v in arguments.items()}}
 
 
 def _already_there(root, manifest):
@@ -119,19 +122,23 @@ def _in_processes(work, runs, seed):
             job = json.dumps([str(work), run, seed])
             listen = (processes[-1], job, messages)
             threading.Thread(target=_listen, args=listen, daemon=True).start()
-        open_ends = len(processes)
-        while open_ends:
-            message = messages.get()
-            if message == TICK:
-                yield
-            elif message:
-                raise RuntimeError(f"a process that renders the street died:\n{message}")
-            else:
-                open_ends -= 1
+        yield from _ticks(messages, len(processes))
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def _ticks(messages, running):
+    """Yields at every tick until all processes have ended well."""
+    while running:
+        message = messages.get()
+        if message == TICK:
+            yield
+        elif message:
+            raise RuntimeError(f"a process that renders the street died:\n{message}")
+        else:
+            running -= 1
 
 
 def _start():
@@ -164,7 +171,7 @@ def _listen(process, job, messages):
 
 
 def main():
-    """What a rendering process does: reads its job from stdin, prints a line a frame."""
+    """The rendering process: reads its job from stdin, prints a line a frame."""
     cv2.setNumThreads(1)  # the other cores belong to the other processes
     work, run, seed = json.loads(sys.stdin.read())
     for _ in _write_frames(Path(work), run, seed):
@@ -188,7 +195,7 @@ def _depth_folder(work, drive, camera):
 
 def _lay_out(work, drive, frames):
     """Makes a drive's folders and the files that belong to no frame."""
-    start = 600.0 * drive
+    start = 600.0 * (drive % 60)  # within a day
     folders = _sensor_folders(work, drive)
     for folder in folders.values():
         (folder / "data").mkdir(parents=True)
