@@ -69,6 +69,7 @@ def _model() -> ConfigDict:
             "drop_path": placeholder(float),  # largest rate
             "residual_init": placeholder(float),  # scale of the residual norms
             "decoder_channels": placeholder(tuple),
+            "decoder_init": placeholder(str),  # "he", or a standard deviation
             "dtype": "float32",  # of activations; bfloat16 on GPU
             "remat": False,  # recompute blocks in the backward pass to save memory
         }

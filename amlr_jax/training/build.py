@@ -28,7 +28,7 @@ class Pieces(NamedTuple):
 def pieces(config) -> Pieces:
     """Network, objective, rebalancer and optimizer; InputError for a bad value."""
     try:
-        network = depth.network(**config.model)
+        network = depth.network(**_model_options(config.model))
         schedule = _schedule(config)
         return Pieces(
             network=network,
@@ -68,7 +68,7 @@ def _rebalancer(config, names: list[str]) -> optax.GradientTransformationExtraAr
     rules = {
         "amlr": lambda: rebalance.amlr(config.learning_rate, **adaptive),
         "log_amlr": lambda: rebalance.log_amlr(config.learning_rate, **adaptive),
-        "lee_kim": lambda: rebalance.lee_kim(),
+        "lee_kim": rebalance.lee_kim,
         "fixed": lambda: rebalance.fixed(shares),
     }
     if config.rule not in rules:
@@ -107,6 +107,13 @@ def _optimizer(config, schedule, network) -> optax.GradientTransformation:
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
+
+
+def _model_options(config) -> dict:
+    options = dict(config)
+    if options["decoder_init"] not in (None, "he"):
+        options["decoder_init"] = float(options["decoder_init"])
+    return options
 
 
 def _plain(config) -> dict[str, dict]:
