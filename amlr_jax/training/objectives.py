@@ -4,6 +4,7 @@ An objective is `objective(params, batch_stats, batch, key) -> (losses, batch_st
 with `losses` a dict of float32 scalars. Nothing else in training knows what is learnt.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
@@ -29,6 +30,8 @@ def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
     if unknown:
         known = ", ".join(DEPTH_LOSSES)
         raise ValueError(f"losses must be among {known}; got {', '.join(unknown)}")
+    for name, options in terms.items():
+        _check_options(name, options)
 
     def objective(params, batch_stats, batch, key):
         depth, new = network.apply(
@@ -46,6 +49,13 @@ def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
         return values, new["batch_stats"]
 
     return objective
+
+
+def _check_options(name: str, options: Mapping) -> None:
+    known = inspect.signature(DEPTH_LOSSES[name]).parameters
+    unknown = sorted(set(options) - (set(known) - {"prediction", "target", "where"}))
+    if unknown:
+        raise ValueError(f"losses.{name} has no option {', '.join(unknown)}")
 
 
 def as_float(image: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.data import street
-from amlr_jax.data.street import writer
+from amlr_jax.data.street import scene, writer
 
 DRIVES, FRAMES, SEED = 2, 3, 0
 SIZE = (375, 1242)
@@ -146,6 +146,45 @@ def test_annotation_is_the_exact_depth_where_it_is(root, camera):
         # The gradient loss needs neighbours that are both valid.
         assert (valid[:, 1:] & valid[:, :-1]).mean() > 0.02
         assert (valid[1:] & valid[:-1]).mean() > 0.01
+
+
+def nearest_solid(part, origin, directions):
+    """Slow and plain: the ray parameter [n] at which each ray meets a solid."""
+    slack = part.planes[:, 3] - part.planes[:, :3] @ origin
+    rate = directions @ part.planes[:, :3].T
+    starts = np.cumsum(part.counts) - part.counts
+    enter = np.where(rate < 0, slack / rate, -np.inf)
+    leave = np.where(rate > 0, slack / rate, np.inf)
+    enter = np.maximum.reduceat(enter, starts, axis=1)
+    leave = np.minimum.reduceat(leave, starts, axis=1)
+    return np.where((enter > 0) & (enter <= leave), enter, np.inf).min(axis=1)
+
+
+def test_exact_depth_is_that_of_plain_ray_casting():
+    truth = street.exact(2, 1, seed=SEED)
+    rng = np.random.default_rng(0)
+    row, col = rng.integers(375, size=500), rng.integers(1242, size=500)
+    ahead = [(col - 609.5593) / 721.5377, (row - 172.854) / 721.5377, np.ones(500)]
+    directions = np.stack(ahead, axis=1) @ truth.world_from_cam[:3, :3].T
+    part = scene.frame_scene(SEED, 2, 1)
+    slow = nearest_solid(part, truth.world_from_cam[:3, 3], directions)
+    fast = truth.depth[row, col]
+    with np.errstate(invalid="ignore"):
+        same = (slow == fast) | (np.abs(slow - fast) < 1e-3 * slow)
+    # Where they differ, leaves hang in front.
+    assert same.mean() > 0.8
+    assert (fast[~same] < slow[~same]).all()
+
+
+def test_the_road_lies_below_the_camera():
+    truth = street.exact(1, 2, seed=SEED)
+    row, col = np.array([300, 330, 360]), np.array([500, 550, 600])
+    pixels = np.stack(
+        [(col - 609.5593) / 721.5377, (row - 172.854) / 721.5377, [1] * 3]
+    )
+    points = pixels * truth.depth[row, col]
+    height = truth.world_from_cam[2, :3] @ points + truth.world_from_cam[2, 3]
+    np.testing.assert_allclose(height, 0.0, atol=1e-3)
 
 
 def project(points, intrinsics):
