@@ -15,9 +15,9 @@ from rich.progress import (
 )
 
 # Results go to stdout, what only a watcher needs goes to stderr.
-# A table of nine metrics needs 100 columns; narrower, rich would cut the figures.
+# A table of nine metrics needs 110 columns; narrower, rich would cut the figures.
 console = Console(highlight=False)
-console.width = max(console.width, 100)
+console.width = max(console.width, 110)
 watcher = Console(stderr=True, highlight=False)
 
 
@@ -47,4 +47,6 @@ def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=watcher, refresh_per_second=4) as progress:
-        yield Bar(progress, progress.add_task(title, total=total, completed=done, note=""))
+        yield Bar(
+            progress, progress.add_task(title, total=total, completed=done, note="")
+        )

@@ -1,4 +1,6 @@
-"""Trains: python -m amlr_jax.main --config=configs/kitti.py --workdir=DIR [--config.KEY=VALUE]
+"""Trains a depth network.
+
+    python -m amlr_jax.main --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE]
 
 The same command again goes on from the newest checkpoint in DIR.
 """

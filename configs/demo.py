@@ -1,17 +1,33 @@
 """The embedded street: a small Swin-v2 with AMLR learns depth on two CPU cores.
 
     python -m amlr_jax.main --config=configs/demo.py --workdir=runs/demo
+
+Renders six drives of twenty frames in KITTI's layout under runs/street, trains on the
+first sixteen frames of each and tests on the last four. Expect minutes, and an error
+of at most half of that of a constant depth. The figures say that the road works; they
+say nothing about real streets.
 """
 
 from amlr_jax.config import base
 
 
 def get_config(variant: str = ""):
-    """No variants."""
+    """There are no variants."""
     if variant:
-        raise ValueError(f"configs/demo.py has no variant, got '{variant}'")
+        raise ValueError(f"configs/demo.py has no variants, got '{variant}'")
     config = base()
+    config.steps = 400
+    config.batch_size = 4
     config.data.name = "street"
     config.data.root = "runs/street"
+    config.data.cache = "runs/cache"
     config.data.split = "folder"
+    config.data.crop = (352, 704)
+    config.model.name = "swin_v2_nano"
+    config.model.input_scale = 0.25
+    config.model.max_depth = config.eval.max_depth = 80.0
+    config.optimizer.layer_decay = 1.0  # from scratch: all layers learn alike
+    config.optimizer.peak = 1e-3
+    config.optimizer.peak_at = 0.3
+    config.checkpoint.every_steps = 100
     return config

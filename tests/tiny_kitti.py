@@ -27,7 +27,9 @@ def write_frame(root: Path, number: str, frame: int, *, size=SIZE) -> None:
     """One image whose brightness tells depth, and sparse ground truth."""
     rng = np.random.default_rng([int(number), frame])
     depth = _ramp(size) * rng.uniform(0.7, 1.4)
-    image = np.clip(255 * (1 - depth / 80)[..., None] + rng.normal(0, 4, (*size, 3)), 0, 255)
+    image = np.clip(
+        255 * (1 - depth / 80)[..., None] + rng.normal(0, 4, (*size, 3)), 0, 255
+    )
     code = np.where(rng.random(size) < 0.5, depth * 256, 0)
     paths = image_path(root, number, frame), depth_path(root, number, frame)
     for path, array in zip(
@@ -64,7 +66,8 @@ def flags(root: Path, *, cache: Path) -> list[str]:
     """The same for the command line."""
     changes = OVERRIDES | {"data.root": root, "data.cache": cache}
     return ["--config=configs/kitti.py:tiny"] + [
-        f"--config.{name}={str(value).replace(' ', '')}" for name, value in changes.items()
+        f"--config.{name}={str(value).replace(' ', '')}"
+        for name, value in changes.items()
     ]
 
 

@@ -71,7 +71,8 @@ def random_crop(
             f"data.crop={tuple(crop)} must fit in the image, which is {tuple(shape)}"
         )
     top, left = (
-        int((size - part) * rng.random()) for size, part in zip(shape, crop, strict=True)
+        int((size - part) * rng.random())
+        for size, part in zip(shape, crop, strict=True)
     )
     return slice(top, top + crop[0]), slice(left, left + crop[1])
 
@@ -89,14 +90,12 @@ def gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def hue_saturation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """In OpenCV's HSV: hue + U(-20, 20) mod 180, saturation + U(-30, 30), value + U(-20, 20)."""
+    """In OpenCV's HSV: hue + U(-20, 20) mod 180, S + U(-30, 30), V + U(-20, 20)."""
     shifts = [rng.uniform(-limit, limit) for limit in (20, 30, 20)]
     codes = np.arange(256)
     hue, *others = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
     planes = [_lookup(hue, np.mod(codes + shifts[0], 180))]
-    planes += [
-        _lookup(p, codes + s) for p, s in zip(others, shifts[1:], strict=True)
-    ]
+    planes += [_lookup(p, codes + s) for p, s in zip(others, shifts[1:], strict=True)]
     return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2RGB)
 
 

@@ -74,7 +74,9 @@ def _folder_split(root: Path, depth: dict[str, dict[int, Path]]):
 
 def _check_no_gap(root: Path, drive: str, depth: dict[int, Path]) -> None:
     """An image in mid-drive without depth is a lost file, not KITTI's habit."""
-    present = sorted(int(path.stem) for path in _image_folder(root, drive).glob("*.png"))
+    present = sorted(
+        int(path.stem) for path in _image_folder(root, drive).glob("*.png")
+    )
     inner = present[:-UNANNOTATED_ENDS]
     lost = [n for n in inner if n not in depth and n >= UNANNOTATED_ENDS]
     if lost and depth:

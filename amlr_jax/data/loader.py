@@ -15,7 +15,6 @@ from absl import flags
 from amlr_jax.data.augment import Augmentation, augment, metric_example
 from amlr_jax.data.prepared import Prepared
 
-
 # More than any run; grain's own endless repeat overflows its length.
 EPOCHS = 10**6
 

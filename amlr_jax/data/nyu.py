@@ -13,7 +13,12 @@ from amlr_jax.errors import InputError, preview
 
 DEPTH_SCALE = 1000.0
 # Kinect colour camera of the labelled set's toolbox: fx, fy, cx, cy at 480x640.
-INTRINSICS = (518.85790117450188, 519.46961112127485, 325.58244941119034, 253.73616633400465)
+INTRINSICS = (
+    518.85790117450188,
+    519.46961112127485,
+    325.58244941119034,
+    253.73616633400465,
+)
 OFFICIAL_TEST = "official_splits/test"
 SIZES = {"train": 24231, "test": 654}
 

@@ -19,7 +19,8 @@ def _street(config, bar: Callable) -> Layout:
             seed=config.street.seed,
             progress=lambda done, total: b.advance(),
         )
-    return kitti.read_layout(Path(config.root), split=config.split)
+    layout = kitti.read_layout(Path(config.root), split=config.split)
+    return layout._replace(name="street")
 
 
 LAYOUTS: dict[str, Callable] = {

@@ -108,6 +108,7 @@ _EIGEN_TEST_NO_DEPTH = {
     """,
 }
 
+
 def eigen_train() -> dict[str, list[int]]:
     """Drive name -> its training frames; 23,158 in all."""
     rows = _rows(_EIGEN_TRAIN).items()

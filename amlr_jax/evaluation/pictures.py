@@ -19,7 +19,9 @@ def curves(metrics_file: Path, output: Path) -> None:
     if not rows:
         return
     steps = [row["step"] for row in rows]
-    figure, axes = plt.subplots(2, 2, figsize=(12, 7), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(
+        2, 2, figsize=(12, 7), sharex=True, layout="constrained"
+    )
     panels = (
         ("losses, unweighted", "losses"),
         ("loss weights", "weights"),
@@ -60,13 +62,15 @@ def panel(
     """
     rows = len(frames)
     figure, axes = plt.subplots(
-        rows, 4, figsize=(22, 1.9 * rows + 0.6), layout="constrained", squeeze=False
+        rows, 4, figsize=(22, 1.65 * rows + 0.5), layout="constrained", squeeze=False
     )
     nearest = min(_nearest(frame["depth"]) for frame in frames)
     limits = {"vmin": 1 / max_depth, "vmax": 1 / nearest, "cmap": "magma"}
     for row, frame, depth in zip(axes, frames, predictions, strict=True):
         target = frame["depth"]
-        error = np.where(target > 0, np.abs(depth - target) / np.maximum(target, 1e-9), 0)
+        error = np.where(
+            target > 0, np.abs(depth - target) / np.maximum(target, 1e-9), 0
+        )
         row[0].imshow(frame["image"])
         row[0].set_ylabel(frame["key"], fontsize=6)
         row[1].imshow(_thick(_inverse(target)), **limits)

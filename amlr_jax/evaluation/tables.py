@@ -20,7 +20,9 @@ COLUMNS = (
 
 def metric_table(result: Evaluation, *, protocol: Protocol, title: str) -> Table:
     """The network above, the constant predictor below, the protocol under both."""
-    skipped = f", {result.skipped} without a pixel that counts" if result.skipped else ""
+    skipped = (
+        f", {result.skipped} without a pixel that counts" if result.skipped else ""
+    )
     caption = f"{protocol.line()}; {result.frames} frames{skipped}"
     table = Table(title=title, caption=caption, caption_justify="left")
     table.add_column("", no_wrap=True)

@@ -1,4 +1,4 @@
-"""A run from config to results: data, state, steps, checkpoints, evaluation, pictures."""
+"""A run from config to results: data, state, steps, checkpoints, evaluation."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -133,9 +133,11 @@ def _advance(run: Run, state: TrainState) -> TrainState:
     share = parallel.share_of_batch(run.mesh, config.batch_size)
     written = record.Record(run.folder, after=start)
     batches = _batches(config, run.data, start=start, batch_size=share)
-    with closing(written), closing(batches), bar(
-        "Training", config.steps, done=start
-    ) as report:
+    with (
+        closing(written),
+        closing(batches),
+        bar("Training", config.steps, done=start) as report,
+    ):
         waiting = None
         for step in range(start + 1, config.steps + 1):
             batch = parallel.put_local(next(batches), run.mesh)
@@ -169,8 +171,8 @@ def _write(written: record.Record, waiting, report, *, every: int) -> None:
     bad = record.not_finite(row)
     if bad:
         raise InputError(
-            f"{', '.join(bad)} not finite at step {step}; the newest checkpoint is from "
-            "before. Lower optimizer.peak, or set optimizer.clip_norm"
+            f"{', '.join(bad)} not finite at step {step}; the newest checkpoint is "
+            "from before. Lower optimizer.peak, or set optimizer.clip_norm"
         )
     if step % every == 0:
         written.write(row)
@@ -243,5 +245,6 @@ def _conclude(run: Run, state: TrainState) -> None:
         output, limit = run.folder / "panel.png", run.config.eval.max_depth
         pictures.panel(frames, depths, output, max_depth=limit)
     console.print(
-        f"Results in {run.folder}: evaluation.json, metrics.jsonl, curves.png, panel.png"
+        f"Results in {run.folder}: evaluation.json, metrics.jsonl, "
+        "curves.png, panel.png"
     )

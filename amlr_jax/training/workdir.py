@@ -1,4 +1,4 @@
-"""The folder of a run: claimed by one config, left as it was if the run cannot start."""
+"""The folder of a run: one config's, and left as it was if the run cannot start."""
 
 import json
 import os
@@ -76,7 +76,9 @@ def _load(path: Path) -> dict:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise InputError(f"'{path}' is not JSON ({error}); the run is damaged") from error
+        raise InputError(
+            f"'{path}' is not JSON ({error}); the run is damaged"
+        ) from error
 
 
 def _flat(tree: dict, *, prefix: str = "") -> dict:

@@ -8,8 +8,8 @@ import pytest
 from amlr_jax.data import kitti, loader
 from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import prepare
-from tests.data.test_prepared import Counter
 from tests import tiny_kitti
+from tests.data.test_prepared import Counter
 
 SETTING = Augmentation((32, 64))
 
@@ -72,7 +72,9 @@ def test_batches_of_one_and_of_more_than_an_epoch(data):
 
 def test_seeds_differ(data):
     a, b = take(data, 5, seed=1), take(data, 5, seed=2)
-    assert any(not np.array_equal(x["index"], y["index"]) for x, y in zip(a, b, strict=True))
+    assert any(
+        not np.array_equal(x["index"], y["index"]) for x, y in zip(a, b, strict=True)
+    )
 
 
 def test_processes_share_each_batch(data):
@@ -85,9 +87,7 @@ def test_processes_share_each_batch(data):
         order_of_parts = np.argsort(together, kind="stable")
         images = np.concatenate([share["image"] for share in shares])
         if len(set(together.tolist())) == len(together):  # a frame may come twice
-            np.testing.assert_array_equal(
-                images[order_of_parts], batch["image"][order]
-            )
+            np.testing.assert_array_equal(images[order_of_parts], batch["image"][order])
 
 
 def test_evaluation_batches_are_every_test_frame_in_order(data):

@@ -68,7 +68,9 @@ def damage(path, fault):
         path.write_bytes(data[: len(data) // 2])
     if fault == "flipped":
         middle = len(data) // 2
-        path.write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
+        path.write_bytes(
+            data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
+        )
     if fault == "empty":
         path.write_bytes(b"")
     if fault == "text":

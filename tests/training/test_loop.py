@@ -1,7 +1,6 @@
 """Runs from config to results: learning, resuming, refusing."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -78,7 +77,14 @@ def test_resumed_in_the_process_equals_unbroken(tiny_config, tmp_path):
 
 def command(root, cache, workdir, *more) -> list[str]:
     flags = tiny_kitti.flags(root, cache=cache)
-    return [sys.executable, "-m", "amlr_jax.main", *flags, f"--workdir={workdir}", *more]
+    return [
+        sys.executable,
+        "-m",
+        "amlr_jax.main",
+        *flags,
+        f"--workdir={workdir}",
+        *more,
+    ]
 
 
 def killed_at(step: int, arguments, workdir) -> None:
@@ -99,9 +105,7 @@ def test_killed_and_started_again_equals_unbroken(kitti_root, tmp_path):
     cache = tmp_path / "cache"
     more = ("--config.steps=40", "--config.checkpoint.every_steps=7")
     folders = whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run(
-        command(kitti_root, cache, whole, *more), cwd=REPOSITORY, check=True
-    )
+    subprocess.run(command(kitti_root, cache, whole, *more), cwd=REPOSITORY, check=True)
     killed_at(17, command(kitti_root, cache, cut, *more), cut)
     assert not (cut / "evaluation.json").exists()
     done = subprocess.run(
@@ -160,7 +164,9 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
         ("optimizer.peak_at", 2.0, "peak_at"),
     ],
 )
-def test_bad_values_are_named_and_nothing_is_left(tiny_config, tmp_path, key, value, message):
+def test_bad_values_are_named_and_nothing_is_left(
+    tiny_config, tmp_path, key, value, message
+):
     with tiny_config.unlocked():
         tiny_config.update_from_flattened_dict({key: None})
         holder, _, name = key.rpartition(".")

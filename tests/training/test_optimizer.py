@@ -74,7 +74,9 @@ def test_adamw_with_layer_decay():
     got = jax.tree.map(jnp.float32, params)
     state = optimizer.init(got)
     for _ in range(3):
-        updates, state = optimizer.update(jax.tree.map(jnp.float32, gradients), state, got)
+        updates, state = optimizer.update(
+            jax.tree.map(jnp.float32, gradients), state, got
+        )
         got = optax.apply_updates(got, updates)
     settings = {"kernel": 0.1, "bias": 0.0}
     for layer, scale in (("first", 0.5), ("last", 1.0)):

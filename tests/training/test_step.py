@@ -44,7 +44,9 @@ def test_jit_equals_no_jit():
             state, metrics = train_step(state, jax.tree.map(jnp.asarray, batch), **made)
     _, rows, _ = run(count=3)
     for name in toy.NAMES:
-        np.testing.assert_allclose(metrics["losses"][name], rows[2]["losses"][name], rtol=1e-4)
+        np.testing.assert_allclose(
+            metrics["losses"][name], rows[2]["losses"][name], rtol=1e-4
+        )
 
 
 def test_metrics_of_a_step():
@@ -82,7 +84,9 @@ def test_no_gradient_through_the_weights():
         return 0.7 * losses["silog"] + 0.3 * losses["gradient"]
 
     want = jax.tree.map(lambda p, g: p - g, state.params, jax.grad(total)(state.params))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.params, want)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.params, want
+    )
 
 
 def test_state_advances():
@@ -97,7 +101,8 @@ import json, jax
 from tests.training.test_step import run
 assert len(jax.devices()) == {count}
 _, rows, _ = run(count=8)
-print(json.dumps([{{k: float(v) for k, v in (r["losses"] | {{"total": r["total"]}}).items()}} for r in rows]))
+figures = [row["losses"] | {{"total": row["total"]}} for row in rows]
+print(json.dumps(jax.tree.map(float, figures)))
 """
 
 

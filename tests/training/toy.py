@@ -58,7 +58,9 @@ def batches(count: int, *, size: int = 4) -> list[dict[str, np.ndarray]]:
     out = []
     for _ in range(count):
         share = rng.uniform(0.05, 0.9, (size, 1, 1))
-        depth = np.where(rng.random((size, 16, 24)) < share, rng.uniform(1, 80, (size, 16, 24)), 0)
+        depth = np.where(
+            rng.random((size, 16, 24)) < share, rng.uniform(1, 80, (size, 16, 24)), 0
+        )
         image = rng.integers(0, 256, (size, 16, 24, 3), np.uint8)
         out.append({"image": image, "depth": depth.astype(np.float32)})
     return out
