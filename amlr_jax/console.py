@@ -1,5 +1,6 @@
 """What a person watches: one progress bar style for all long work."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,11 +9,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskProgressColumn,
+    ProgressColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 # Results go to stdout, what only a watcher needs goes to stderr.
 # A table of nine metrics needs 110 columns; narrower, rich would cut the figures.
@@ -21,32 +24,53 @@ console.width = max(console.width, 110)
 watcher = Console(stderr=True, highlight=False)
 
 
-class Bar:
-    """A running bar; `advance` moves it, `note` replaces the text at its right."""
+PLAIN_SECONDS = 30.0  # between lines where there is no terminal to redraw
 
-    def __init__(self, progress: Progress, task) -> None:
+
+class Speed(ProgressColumn):
+    """Steps a second, over the last minute or so."""
+
+    def render(self, task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.2f}/s")
+
+
+class Bar:
+    """A running bar; `advance` moves it and may replace the note at its right.
+
+    In a log file, where a bar cannot be redrawn, a line now and then stands for it.
+    """
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
+        self._printed = time.monotonic()
 
     def advance(self, steps: int = 1, *, note: str | None = None) -> None:
+        """`steps` more are done."""
         fields = {} if note is None else {"note": note}
         self._progress.update(self._task, advance=steps, **fields)
+        now = time.monotonic()
+        if not watcher.is_terminal and now - self._printed > PLAIN_SECONDS:
+            self._printed = now
+            task = self._progress.tasks[self._task]
+            speed = "" if task.speed is None else f" {task.speed:.2f}/s"
+            done = f"{task.completed:g}/{task.total:g}"
+            watcher.print(f"{task.description} {done}{speed} {task.fields['note']}")
 
 
 @contextmanager
 def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
-    """Shows `title`, a bar, done/total, elapsed time, ETA and a note."""
+    """Shows `title`, a bar, done/total, speed, elapsed time, ETA and a note."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TaskProgressColumn(),
         MofNCompleteColumn(),
+        Speed(),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=watcher, refresh_per_second=4) as progress:
-        yield Bar(
-            progress, progress.add_task(title, total=total, completed=done, note="")
-        )
+        task = progress.add_task(title, total=total, completed=done, note="")
+        yield Bar(progress, task)

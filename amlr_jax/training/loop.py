@@ -149,7 +149,7 @@ def _advance(run: Run, state: TrainState) -> TrainState:
                 _write(written, waiting, report, every=config.log.every_steps)
                 waiting = None
                 run.checkpoints.save(state, step=step)
-            if _due(step, config.eval.every_steps, None):
+            if _due(step, config.eval.every_steps, None) and step < config.steps:
                 _evaluate(run, state, written)
     return state
 

@@ -1,0 +1,89 @@
+"""Every config and variant builds its run, and no script or text names a wrong key."""
+
+import re
+import subprocess
+
+import jax
+import pytest
+
+from amlr_jax import commands
+from amlr_jax.config import base, check
+from amlr_jax.errors import InputError
+from amlr_jax.training import build
+from configs import demo, kitti, nyu
+from tests.conftest import REPOSITORY
+
+CONFIGS = {
+    "demo": lambda: demo.get_config(),
+    "kitti": lambda: kitti.get_config(),
+    "kitti:tiny": lambda: kitti.get_config("tiny"),
+    "nyu": lambda: nyu.get_config(),
+    "nyu:tiny": lambda: nyu.get_config("tiny"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_builds_its_state(name):
+    config = CONFIGS[name]()
+    check(config)
+    made = build.pieces(config)
+    state = jax.eval_shape(lambda: build.initial_state(config, made))
+    assert state.loss_weights.keys() == {"silog", "gradient"}
+    assert config.to_dict().keys() == base().to_dict().keys()
+
+
+def test_kitti_is_the_papers_run():
+    config = kitti.get_config()
+    made = build.pieces(config)
+    state = jax.eval_shape(lambda: build.initial_state(config, made))
+    sizes = (leaf.size for leaf in jax.tree.leaves(state.params))
+    assert sum(sizes) == 202_064_821  # Swin-v2 large, decoder 768/384/192
+    assert config.steps == 115_770
+    assert float(made.schedule(0)) == pytest.approx(3.01e-5, rel=1e-2)
+    assert float(made.schedule(57_884)) == pytest.approx(5e-4, rel=1e-4)
+
+
+@pytest.mark.parametrize("module", [demo, kitti, nyu])
+def test_unknown_variant(module):
+    with pytest.raises(ValueError, match="variants.*got 'huge'"):
+        module.get_config("huge")
+
+
+@pytest.mark.parametrize("key", ["steps", "batch_size", "checkpoint.keep"])
+def test_counts_must_be_positive(key):
+    config = base()
+    config.update_from_flattened_dict({key: 0})
+    with pytest.raises(InputError, match=f"{key} must be at least 1, got 0"):
+        check(config)
+
+
+def test_commands_in_the_readme_name_known_keys():
+    """Each `python -m amlr_jax.main` of the README, config file and overrides."""
+    text = (REPOSITORY / "README.md").read_text().replace("\\\n", " ")
+    lines = re.findall(r"python -m amlr_jax\.main .*", text)
+    assert len(lines) >= 2
+    for line in lines:
+        commands.check_config_keys(line.split())
+
+
+def test_python_in_the_readme_runs():
+    text = (REPOSITORY / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        names: dict = {}
+        exec(block, names)  # the README's own words
+        depth = jax.numpy.ones((2, 4, 5))
+        value, _ = names["total"](
+            depth, 2 * depth, names["loss_weights"], names["state"]
+        )
+        assert value > 0
+
+
+@pytest.mark.parametrize("script", sorted((REPOSITORY / "launch").glob("*.sh")))
+def test_scripts_parse(script):
+    subprocess.run(["bash", "-n", script], check=True)
+    text = script.read_text()
+    assert "rm " not in text
+    for line in re.findall(r"amlr_jax\.main .*", text):
+        commands.check_config_keys(line.replace('"$@"', "").split())
