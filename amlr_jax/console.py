@@ -17,11 +17,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
+# A table of nine metrics needs these columns; narrower, rich would cut the figures.
+TABLE_WIDTH = 110
 # Results go to stdout, what only a watcher needs goes to stderr.
-# A table of nine metrics needs 110 columns; narrower, rich would cut the figures.
 console = Console(highlight=False)
-console.width = max(console.width, 110)
+console.width = max(console.width, TABLE_WIDTH)
 watcher = Console(stderr=True, highlight=False)
+
+
+def show(*things) -> None:
+    """Prints results; above a running bar where both are on one wide terminal."""
+    one = console.is_terminal and watcher.is_terminal and watcher.width >= TABLE_WIDTH
+    (watcher if one else console).print(*things)
 
 
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal to redraw

@@ -16,7 +16,7 @@ def get_config(variant: str = ""):
     if variant:
         raise ValueError(f"configs/demo.py has no variants, got '{variant}'")
     config = base()
-    config.steps = 400
+    config.steps = 600
     config.batch_size = 4
     config.data.name = "street"
     config.data.root = "runs/street"
@@ -28,6 +28,9 @@ def get_config(variant: str = ""):
     config.model.max_depth = config.eval.max_depth = 80.0
     config.optimizer.layer_decay = 1.0  # from scratch: all layers learn alike
     config.optimizer.peak = 1e-3
-    config.optimizer.peak_at = 0.3
+    config.optimizer.peak_at = 0.4
+    # 96 frames and few steps: colours need not vary more than the street's do.
+    config.data.brightness_contrast = config.data.gamma = 0.0
+    config.data.hue_saturation = 0.0
     config.checkpoint.every_steps = 100
     return config

@@ -55,5 +55,5 @@ def _tiny(config) -> None:
     config.model.input_scale = 0.25
     config.optimizer.layer_decay = 1.0
     config.optimizer.peak = 1e-3
-    config.optimizer.peak_at = 0.3
+    config.optimizer.peak_at = 0.4
     config.checkpoint.every_steps = 100

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from amlr_jax import metrics, parallel
 from amlr_jax.config import check
-from amlr_jax.console import bar, console
+from amlr_jax.console import bar, show
 from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import Prepared
@@ -106,7 +106,7 @@ def _restored_or_new(run: Run) -> TrainState:
     if step is None:
         return jax.jit(initial, out_shardings=whole)()
     state, _ = run.checkpoints.restore(jax.eval_shape(initial), whole, step=step)
-    console.print(f"Resuming from step {step} of {run.config.steps}")
+    show(f"Resuming from step {step} of {run.config.steps}")
     return state
 
 
@@ -116,7 +116,7 @@ def _introduce(run: Run, state: TrainState) -> None:
     (run.folder / "parameters.txt").write_text(overview + "\n")
     count = parameter_overview.count_parameters(state.params)
     devices = f"{run.mesh.size} {jax.devices()[0].device_kind}"
-    console.print(
+    show(
         f"{data.name} {data.split}: {len(data.train)} training and {len(data.test)} "
         f"test frames, {data.valid_share:.1%} of pixels with depth, median "
         f"{data.median_depth:.2f} m (prepared in {data.folder})\n"
@@ -213,7 +213,7 @@ def _evaluate(run: Run, state: TrainState, written: record.Record | None = None)
     if written is not None:
         written.scalars(step, result.metrics, prefix="eval/")
     title = f"Test frames after step {step}"
-    console.print(tables.metric_table(result, protocol=protocol, title=title))
+    show(tables.metric_table(result, protocol=protocol, title=title))
 
 
 def _variables(state: TrainState) -> dict:
@@ -244,7 +244,7 @@ def _conclude(run: Run, state: TrainState) -> None:
         depths = [run.predict(_variables(state), f["image"][None])[0] for f in frames]
         output, limit = run.folder / "panel.png", run.config.eval.max_depth
         pictures.panel(frames, depths, output, max_depth=limit)
-    console.print(
+    show(
         f"Results in {run.folder}: evaluation.json, metrics.jsonl, "
         "curves.png, panel.png"
     )
