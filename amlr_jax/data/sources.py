@@ -11,14 +11,20 @@ from amlr_jax.errors import InputError
 
 def _street(config, bar: Callable) -> Layout:
     """The embedded street: rendered on first use, then read as what it is, KITTI."""
-    with bar("Rendering the street", config.street.drives * config.street.frames) as b:
-        street.generate(
-            Path(config.root),
-            drives=config.street.drives,
-            frames=config.street.frames,
-            seed=config.street.seed,
-            progress=lambda done, total: b.advance(),
-        )
+    total, seen = config.street.drives * config.street.frames, 0
+    with bar("Rendering the street", total) as shown:
+
+        def progress(done: int, total: int) -> None:
+            nonlocal seen
+            del total
+            shown.advance(done - seen)
+            seen = done
+
+        try:
+            street.generate(Path(config.root), progress=progress, **config.street)
+        except (OSError, ValueError) as error:
+            raise InputError(f"data.root for the street: {error}") from error
+        progress(total, total)  # all at once if it was there
     layout = kitti.read_layout(Path(config.root), split=config.split)
     return layout._replace(name="street")
 

@@ -15,6 +15,13 @@ from amlr_jax.rebalance.baselines import (
     lee_kim,
     lee_kim_strength,
 )
+from amlr_jax.rebalance.history import HistoryState, dwa, softadapt
+from amlr_jax.rebalance.learned import (
+    FAMOState,
+    UncertaintyState,
+    famo,
+    uncertainty,
+)
 from amlr_jax.rebalance.loss_dict import LossDict
 from amlr_jax.rebalance.transforms import (
     EveryKStepsState,
@@ -28,16 +35,23 @@ from amlr_jax.rebalance.transforms import (
 __all__ = (
     "AMLRState",
     "EveryKStepsState",
+    "FAMOState",
+    "HistoryState",
     "LeeKimState",
     "LossDict",
+    "UncertaintyState",
     "amlr",
     "clip_loss_weights",
+    "dwa",
     "equal_weights",
     "every_k_steps",
+    "famo",
     "fixed",
     "lee_kim",
     "lee_kim_strength",
     "log_amlr",
     "normalize_loss_weights",
+    "softadapt",
+    "uncertainty",
     "weighted_total",
 )

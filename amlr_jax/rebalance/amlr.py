@@ -27,17 +27,15 @@ import jax.numpy as jnp
 import optax
 
 from amlr_jax.rebalance.loss_dict import (
-    TINY,
     LossDict,
-    all_finite,
+    bias_corrected,
+    check_adam,
     check_number,
     common_names,
-    keep_if,
     pack,
-    unpack,
     value_at,
-    zeros,
 )
+from amlr_jax.rebalance.vector_rule import vector_rule
 
 Moments = tuple[jax.Array, jax.Array]
 
@@ -121,7 +119,7 @@ def amlr(
     def change(now: jax.Array, before: jax.Array, w: jax.Array) -> jax.Array:
         return (now - before) / now * w
 
-    _check_moments(learning_rate, b1, b2, eps)
+    check_adam(learning_rate, b1, b2, eps)
     rule = _Rule(weights, share, change)
     return _transformation(rule, learning_rate, b1, b2, shares)
 
@@ -181,7 +179,7 @@ def log_amlr(
 
     def weights(w: jax.Array, moments: Moments, step_size, updates) -> jax.Array:
         m, v = moments
-        m, v = _bias_corrected(m, b1, updates), _bias_corrected(v, b2, updates)
+        m, v = bias_corrected(m, b1, updates), bias_corrected(v, b2, updates)
         return w * jnp.exp(-step_size * m / (jnp.sqrt(v) + eps))
 
     def share(w: jax.Array, losses: jax.Array) -> jax.Array:
@@ -191,7 +189,7 @@ def log_amlr(
         del w
         return jnp.log(now) - jnp.log(before)
 
-    _check_moments(learning_rate, b1, b2, eps)
+    check_adam(learning_rate, b1, b2, eps)
     rule = _Rule(weights, share, change)
     return _transformation(rule, learning_rate, b1, b2, shares)
 
@@ -203,29 +201,13 @@ def _transformation(
     b2: float,
     shares: Mapping[str, float] | None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The frame of both rules: the conventions of t = 0, 1 and the skipped step."""
+    """The frame of both rules: the conventions of t = 0, 1."""
     _check_shares(shares)
 
-    def init_fn(loss_weights: LossDict) -> AMLRState:
-        names = _names(shares, loss_weights=loss_weights)
-        moments = (zeros(names) for _ in range(3))
-        return AMLRState(jnp.zeros((), jnp.int32), *moments)
-
-    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
-        del params, extra_args
-        names = _names(
-            shares, loss_weights=loss_weights, losses=losses, state=state.share
-        )
-        now, ratios = pack(losses, names), _ratios(shares, names)
-        old = (pack(loss_weights, names), *(pack(d, names) for d in state[1:]))
-        new = next_step(state.count, old, now, ratios)
-        accept = all_finite(now, *new) & jnp.all(now > TINY)
-        w, *rest = keep_if(accept, new, old)
-        count = keep_if(accept, optax.safe_increment(state.count), state.count)
-        return unpack(w, names), AMLRState(count, *(unpack(x, names) for x in rest))
-
-    def next_step(t, old, losses, ratios):
-        w_before, share_before, m, v = old
+    def step(t, losses, w_before, share_before, m, v):
+        ratios = 1.0 / w_before.size
+        if shares is not None:
+            ratios = pack(shares, sorted(shares))
         moved = rule.weights(w_before, (m, v), value_at(learning_rate, t), t - 2)
         initial = ratios * jnp.sum(w_before * losses) / losses
         w = jnp.where(t >= 2, moved, initial)
@@ -234,24 +216,8 @@ def _transformation(
         g = jnp.where(t >= 2, rule.change(share, share_before, w_before), 0.0)
         return w, share, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _bias_corrected(moment: jax.Array, decay: float, updates: jax.Array) -> jax.Array:
-    """Adam's moment / (1 - decay^k); the moment itself before the first update."""
-    k = jnp.maximum(updates, 1).astype(jnp.float32)
-    return moment / (1.0 - decay**k)
-
-
-def _names(shares: Mapping[str, float] | None, **dicts) -> list[str]:
-    return common_names(**dicts, **({} if shares is None else {"shares": shares}))
-
-
-def _ratios(shares: Mapping[str, float] | None, names: list[str]) -> jax.Array:
-    """r of Eq. 9 as a vector."""
-    if shares is None:
-        return jnp.full(len(names), 1.0 / len(names), jnp.float32)
-    return pack(shares, names)
+    named = {} if shares is None else {"shares": shares}
+    return vector_rule(AMLRState, step, **named)
 
 
 def _check_shares(shares: Mapping[str, float] | None) -> None:
@@ -263,10 +229,3 @@ def _check_shares(shares: Mapping[str, float] | None) -> None:
     total = math.fsum(shares.values())
     if abs(total - 1.0) > 1e-6:
         raise ValueError(f"`shares` must sum to 1, got {dict(shares)}, sum {total}.")
-
-
-def _check_moments(learning_rate, b1, b2, eps) -> None:
-    check_number("learning_rate", learning_rate, "at least 0", lambda x: x >= 0)
-    check_number("b1", b1, "in [0, 1)", lambda x: 0 <= x < 1)
-    check_number("b2", b2, "in [0, 1)", lambda x: 0 <= x < 1)
-    check_number("eps", eps, "positive", lambda x: x > 0)

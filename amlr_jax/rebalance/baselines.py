@@ -21,8 +21,8 @@ from amlr_jax.rebalance.loss_dict import (
     pack,
     unpack,
     value_at,
-    zeros,
 )
+from amlr_jax.rebalance.vector_rule import vector_rule
 
 
 def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs:
@@ -121,27 +121,11 @@ def lee_kim(
     check_number("strength", strength, "a number", lambda x: True)
     check_number("max_factor", max_factor, "at least 1", lambda x: x >= 1)
 
-    def init_fn(loss_weights: LossDict) -> LeeKimState:
-        names = common_names(loss_weights=loss_weights)
-        return LeeKimState(jnp.zeros((), jnp.int32), zeros(names))
-
-    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
-        del params, extra_args
-        names = common_names(
-            loss_weights=loss_weights, losses=losses, state=state.losses
-        )
-        w, now, before = (pack(d, names) for d in (loss_weights, losses, state.losses))
+    def step(count, now, w, before):
         total = jnp.sum(w * now)
         q = total / jnp.maximum(jnp.sum(w * before), TINY) * (before / now)
-        factor = 1.0 + value_at(strength, state.count) * (q - 1.0)
+        factor = 1.0 + value_at(strength, count) * (q - 1.0)
         later = w * jnp.clip(factor, 1.0 / max_factor, max_factor)
-        new = jnp.where(state.count == 0, total / now / now.size, later)
-        accept = all_finite(now, new) & jnp.all(now > TINY)
-        w, kept, count = keep_if(
-            accept,
-            (new, now, optax.safe_increment(state.count)),
-            (w, before, state.count),
-        )
-        return unpack(w, names), LeeKimState(count, unpack(kept, names))
+        return jnp.where(count == 0, total / now / now.size, later), now
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return vector_rule(LeeKimState, step)

@@ -93,3 +93,17 @@ def check_number(
     number = float(value)  # of an array too: inside a trace `value > 0` is traced
     if not (math.isfinite(number) and holds(number)):
         raise ValueError(f"`{name}` must be {rule} and finite, got {name} = {number}.")
+
+
+def check_adam(learning_rate: Any, b1: Any, b2: Any, eps: Any) -> None:
+    """Raises ValueError unless Adam's four constants obey their rules."""
+    check_number("learning_rate", learning_rate, "at least 0", lambda x: x >= 0)
+    check_number("b1", b1, "in [0, 1)", lambda x: 0 <= x < 1)
+    check_number("b2", b2, "in [0, 1)", lambda x: 0 <= x < 1)
+    check_number("eps", eps, "positive", lambda x: x > 0)
+
+
+def bias_corrected(moment: jax.Array, decay: float, updates: jax.Array) -> jax.Array:
+    """Adam's moment / (1 - decay^k); the moment itself before the first update."""
+    k = jnp.maximum(updates, 1).astype(jnp.float32)
+    return moment / (1.0 - decay**k)

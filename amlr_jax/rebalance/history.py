@@ -1,0 +1,123 @@
+"""Weights read off the history of the losses: DWA and SoftAdapt.
+
+Notation: call number t = 0, 1, 2, ... of `update` takes the losses L_i^t (the mean over
+a window when wrapped in `every_k_steps`) and returns w_i^t; K is the number of losses.
+Both rules set the weights anew at every call, whatever weights come in, and remember
+the losses of one call. In the papers' index these are the weights of iteration t + 1,
+which look at the two iterations before it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from amlr_jax.rebalance.loss_dict import LossDict, check_number
+from amlr_jax.rebalance.vector_rule import vector_rule
+
+
+class HistoryState(NamedTuple):
+    """State of `dwa` and `softadapt`."""
+
+    count: jax.Array  # shape=(), dtype=int32. Updates so far.
+    losses: LossDict  # float32 scalars. Losses of the call before.
+
+
+def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
+    """Dynamic Weight Average, Liu et al., CVPR 2019, Eq. 7.
+
+        t = 0    w_k = 1
+        t >= 1   w_k = K exp(q_k / T) / sum_i exp(q_i / T),  q_k = L_k^t / L_k^{t-1}
+
+    What falls slowly is boosted; the weights sum to K. The paper calls it once an epoch
+    with the epoch's mean losses, `every_k_steps(steps_per_epoch, dwa())`: the call that
+    closes epoch e then sets the weights of epoch e + 1 from the epochs e and e - 1, as
+    printed there. Until the first call the weights are those that you start from; start
+    from 1, or chain `normalize_loss_weights` behind, to have one scale throughout.
+    Called at every batch, the ratios are mostly noise. A step with a loss that is not
+    finite or not positive is skipped.
+
+    Args:
+      temperature: T > 0, large for equal weights; the paper uses 2.
+
+    Raises:
+      ValueError: an argument breaks its rule; at trace time, names differ.
+
+    References:
+      Liu, Johns & Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
+
+    >>> rule = dwa()
+    >>> weights = {"a": 1.0, "b": 1.0}
+    >>> state = rule.init(weights)
+    >>> for losses in ({"a": 1.0, "b": 4.0}, {"a": 1.0, "b": 2.0}):
+    ...     weights, state = rule.update(weights, state, losses=losses)
+    ...     print(f"{weights['a']:.3f} {weights['b']:.3f}")
+    1.000 1.000
+    1.124 0.876
+    """
+    check_number("temperature", temperature, "positive", lambda x: x > 0)
+
+    def step(count, now, w, before):
+        del w
+        ratios = now / jnp.where(count == 0, now, before)
+        return now.size * jax.nn.softmax(ratios / temperature), now
+
+    return vector_rule(HistoryState, step)
+
+
+def softadapt(
+    beta: float = 0.1, *, normalized: bool = False, loss_weighted: bool = False
+) -> optax.GradientTransformationExtraArgs:
+    """SoftAdapt, Heydari et al. 2019, section 3.1: a softmax of the rates of change.
+
+        w_k = f_k exp(beta s_k) / sum_l f_l exp(beta s_l)
+
+        s_k = L_k^t - L_k^{t-1}, 0 at t = 0
+        s_k <- s_k / sum_l |s_l|                  `normalized`, 3.1.3
+        f_k = 1                                   the original, 3.1.1
+        f_k = (L_k^t + L_k^{t-1}) / 2, L_k^0      `loss_weighted`, 3.1.2
+
+    The weights sum to 1. Choices of ours where the paper leaves room: the rate is the
+    first-order difference of two calls (the paper allows longer stencils), f the mean
+    of the same two; the sum over |s| is floored at 1e-8 and keeps the signs of the
+    rates. The rates carry the losses' units: unless `normalized`, losses near 0.1 give
+    weights near 1/K whatever they do, so give a beta of the order of 1 / their changes.
+
+    A step is skipped when a loss is not finite, or with `loss_weighted` not positive.
+
+    Args:
+      beta: > 0 boosts what falls slowest, < 0 what falls fastest; the paper's is 0.1.
+      normalized: divide the rates by the sum of their magnitudes.
+      loss_weighted: multiply by the losses; both options may be set.
+
+    Raises:
+      ValueError: an argument breaks its rule; at trace time, names differ.
+
+    References:
+      Heydari, Thompson & Mehmood, "SoftAdapt: Techniques for Adaptive Loss Weighting of
+      Neural Networks with Multi-Part Loss Functions", arXiv:1912.12355.
+
+    >>> rule = softadapt(1.0, normalized=True)
+    >>> weights = {"a": 0.5, "b": 0.5}
+    >>> state = rule.init(weights)
+    >>> for losses in ({"a": 1.0, "b": 4.0}, {"a": 1.0, "b": 2.0}):
+    ...     weights, state = rule.update(weights, state, losses=losses)
+    ...     print(f"{weights['a']:.3f} {weights['b']:.3f}")
+    0.500 0.500
+    0.731 0.269
+    """
+    check_number("beta", beta, "a number", lambda x: True)
+
+    def step(count, now, w, before):
+        del w
+        before = jnp.where(count == 0, now, before)
+        rates = now - before
+        if normalized:
+            rates = rates / jnp.maximum(jnp.sum(jnp.abs(rates)), 1e-8)
+        logits = beta * rates
+        if loss_weighted:
+            logits = logits + jnp.log(0.5 * now + 0.5 * before)
+        return jax.nn.softmax(logits), now
+
+    return vector_rule(HistoryState, step, positive=loss_weighted)

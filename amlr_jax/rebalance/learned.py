@@ -1,0 +1,158 @@
+"""Weights with parameters of their own: homoscedastic uncertainty and FAMO.
+
+Neither needs a gradient of the network: the parameters follow a gradient that is a
+formula in the losses. Notation: call number t = 0, 1, 2, ... of `update` takes the
+losses L_i^t of step t, before that step changes the network, and returns the weights
+w_i^t of the same step. A step with a loss that is not finite or not positive is
+skipped, leaving weights and state as they were.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from amlr_jax.rebalance.loss_dict import (
+    LossDict,
+    bias_corrected,
+    check_adam,
+    check_number,
+    value_at,
+)
+from amlr_jax.rebalance.vector_rule import vector_rule
+
+
+class UncertaintyState(NamedTuple):
+    """State of `uncertainty`; s itself is -log of the weights."""
+
+    count: jax.Array  # shape=(), dtype=int32. Updates so far.
+    m: LossDict  # float32 scalars. Adam's first moment of the gradient in s.
+    v: LossDict  # float32 scalars. Adam's second moment.
+
+
+def uncertainty(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """Homoscedastic uncertainty, Kendall et al., CVPR 2018, Eq. 7 with s = log sigma^2.
+
+        objective   sum_i exp(-s_i) L_i + s_i
+        w_i^t = exp(-s_i^t)
+        g_i^t = 1 - w_i^t L_i^t            its derivative in s_i
+        s^{t+1} = s^t - Adam(g^t)          bias-corrected, with `learning_rate`
+
+    The objective is twice Eq. 7, L / (2 sigma^2) + log sigma, summed: the same minimum,
+    and the same gradients up to the factor 2, which Adam does not see. As in joint
+    training, L^t moves s only after step t has used it. Adam instead of the network's
+    own optimizer is a choice: g is not bounded, and one loss of 1e6 would send plain
+    gradient descent away for good.
+
+    Where it rests w_i = 1 / L_i: all weighted losses tend to 1, and a loss that falls
+    tenfold gets ten times the weight. s starts at -log of the weights that come in, so
+    start from positive ones (equal weights 1/n mean s = log n, weights of 1 mean s = 0)
+    and a clip behind this rule is respected. While g keeps its sign, s moves by about
+    `learning_rate` a step; a weight of 1/n that shall reach 1 / L = 50 has log(50 n) to
+    go.
+
+    Args:
+      learning_rate: of s, >= 0, or a schedule of the number of updates so far.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: > 0.
+
+    Raises:
+      ValueError: an argument breaks its rule; at trace time, names differ.
+
+    References:
+      Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for
+      Scene Geometry and Semantics", CVPR 2018.
+
+    >>> rule = uncertainty(0.1)
+    >>> weights = {"a": 1.0, "b": 1.0}
+    >>> state = rule.init(weights)
+    >>> for _ in range(200):
+    ...     losses = {"a": 0.5, "b": 2.0}
+    ...     weights, state = rule.update(weights, state, losses=losses)
+    >>> print(f"{weights['a']:.2f} {weights['b']:.2f}")
+    2.00 0.50
+    """
+    check_adam(learning_rate, b1, b2, eps)
+
+    def step(count, losses, w, m, v):
+        mean, square = bias_corrected(m, b1, count), bias_corrected(v, b2, count)
+        rate = value_at(learning_rate, count)
+        w = w * jnp.exp(rate * mean / (jnp.sqrt(square) + eps))
+        g = 1.0 - w * losses
+        return w, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
+
+    return vector_rule(UncertaintyState, step)
+
+
+class FAMOState(NamedTuple):
+    """State of `famo`."""
+
+    count: jax.Array  # shape=(), dtype=int32. Updates so far.
+    losses: LossDict  # float32 scalars. Losses of the call before.
+    logits: LossDict  # float32 scalars. xi.
+
+
+def famo(
+    learning_rate: optax.ScalarOrSchedule, *, gamma: float = 1e-3
+) -> optax.GradientTransformationExtraArgs:
+    """Fast adaptive multitask optimization, Liu et al., NeurIPS 2023, Algorithm 1.
+
+        t = 0    xi^0 = 0
+        t >= 1   d_i  = log L_i^{t-1} - log L_i^t
+                 xi^t = xi^{t-1} - beta (J d + gamma xi^{t-1})
+        w_i^t = c z_i / L_i^t,  z = softmax(xi^t),  c = 1 / sum_j z_j / L_j^t
+
+    with J the Jacobian of softmax at xi^{t-1}, so (J d)_i = z_i (d_i - sum_j z_j d_j).
+    A loss that fell faster than the others, relatively, loses weight. The weights are
+    those of the gradient of sum_i z_i log L_i, scaled to sum to 1.
+
+    One approximation. The paper measures d on one batch, before and after the update of
+    the network, at the price of a second forward pass. Here L^{t-1} is of batch t - 1
+    and L^t of batch t, after that same update: d is the paper's plus the difference
+    between two batches (and their augmentation and dropout). That difference enters
+    with opposite signs in two calls in a row, so while z hardly moves it adds up to no
+    more than one batch's deviation, not to a random walk. With `every_k_steps` d is
+    between window means, the paper's idea over k updates. Logits take plain gradient
+    steps, as Algorithm 1 prints; the authors' experiments use Adam for them.
+
+    Args:
+      learning_rate: beta >= 0, or a schedule of the number of updates so far.
+      gamma: decay of the logits towards equal z, >= 0.
+
+    Raises:
+      ValueError: an argument breaks its rule; at trace time, names differ.
+
+    References:
+      Liu, Feng, Stone & Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS
+      2023.
+
+    >>> rule = famo(1.0)
+    >>> weights = {"a": 0.5, "b": 0.5}
+    >>> state = rule.init(weights)
+    >>> for losses in ({"a": 1.0, "b": 4.0}, {"a": 1.0, "b": 1.0}):
+    ...     weights, state = rule.update(weights, state, losses=losses)
+    ...     print(f"{weights['a']:.3f} {weights['b']:.3f}")
+    0.800 0.200
+    0.667 0.333
+    """
+    check_number("learning_rate", learning_rate, "at least 0", lambda x: x >= 0)
+    check_number("gamma", gamma, "at least 0", lambda x: x >= 0)
+
+    def step(count, losses, w, before, logits):
+        del w
+        before = jnp.where(count == 0, losses, before)
+        rate, z = value_at(learning_rate, count), jax.nn.softmax(logits)
+        fall = jnp.log(before) - jnp.log(losses)
+        slope = z * (fall - jnp.sum(z * fall))
+        logits = logits - rate * (slope + gamma * logits)
+        return jax.nn.softmax(logits - jnp.log(losses)), losses, logits
+
+    return vector_rule(FAMOState, step)

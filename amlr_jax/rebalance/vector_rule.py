@@ -1,0 +1,67 @@
+"""The frame that the rules share: names, vectors, counting, and the skipped step."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from amlr_jax.rebalance.loss_dict import (
+    TINY,
+    LossDict,
+    all_finite,
+    common_names,
+    keep_if,
+    pack,
+    unpack,
+    zeros,
+)
+
+
+def vector_rule(
+    state_type: Callable,
+    step: Callable[..., tuple[jax.Array, ...]],
+    *,
+    positive: bool = True,
+    **named: Mapping[str, Any],
+) -> optax.GradientTransformationExtraArgs:
+    """A rule from its equations on float32 vectors in the order of the sorted names.
+
+    A step is skipped, leaving weights, state and count as they were, when a loss is not
+    finite, when the arithmetic would overflow, or, with `positive`, when a loss is not
+    positive: an empty mask has no share, no ratio and no logarithm.
+
+    Args:
+      state_type: a NamedTuple of `count`, int32, the accepted updates so far, and then
+        `LossDict`s; all start at 0.
+      step: (count, losses, weights, *the vectors of the state) -> (new weights, *new
+        vectors).
+      positive: whether every loss must be positive.
+      **named: title -> dict that must have the names of the losses.
+    """
+
+    def init_fn(loss_weights: LossDict):
+        names = common_names(loss_weights=loss_weights, **named)
+        dicts = (zeros(names) for _ in state_type._fields[1:])
+        return state_type(jnp.zeros((), jnp.int32), *dicts)
+
+    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
+        del params, extra_args
+        count, *dicts = state
+        names = common_names(
+            loss_weights=loss_weights, losses=losses, state=dicts[0], **named
+        )
+        now = pack(losses, names)
+        old = tuple(pack(values, names) for values in (loss_weights, *dicts))
+        new = step(count, now, *old)
+        accept = all_finite(now, *new)
+        if positive:
+            accept &= jnp.all(now > TINY)
+        w, *vectors = keep_if(accept, new, old)
+        count = keep_if(accept, optax.safe_increment(count), count)
+        return unpack(w, names), state_type(
+            count, *(unpack(vector, names) for vector in vectors)
+        )
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
