@@ -79,8 +79,9 @@ def _model() -> ConfigDict:
 def _rebalance() -> ConfigDict:
     return ConfigDict(
         {
-            "rule": "log_amlr",  # amlr, log_amlr, lee_kim, fixed
-            "learning_rate": 1e-2,  # the paper's lambda, of amlr and log_amlr
+            # amlr, log_amlr, lee_kim, fixed, dwa, softadapt, uncertainty, famo
+            "rule": "log_amlr",
+            "learning_rate": 1e-2,  # the paper's lambda; of uncertainty and famo too
             "b1": 0.9,
             "b2": 0.999,
             "eps": 1e-8,

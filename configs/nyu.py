@@ -40,6 +40,7 @@ def get_config(variant: str = "large"):
 
 def _large(config) -> None:
     config.steps = 20 * EPOCH
+    config.rebalance.every_k_steps = -(-EPOCH // 4)
     config.batch_size = 6
     config.model.name = "swin_v2_large"
     config.model.window_size = (30, 30, 30, 15)  # MIM-Depth's, for 480x480

@@ -87,3 +87,20 @@ def test_scripts_parse(script):
     assert "rm " not in text
     for line in re.findall(r"amlr_jax\.main .*", text):
         commands.check_config_keys(line.replace('"$@"', "").split())
+
+
+RULES = "amlr log_amlr lee_kim fixed dwa softadapt uncertainty famo".split()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_can_be_configured(rule):
+    config = demo.get_config()
+    config.rebalance.rule = rule
+    config.rebalance.every_k_steps = 2
+    made = build.pieces(config)
+    weights = {"silog": jax.numpy.float32(0.5), "gradient": jax.numpy.float32(0.5)}
+    state = made.rebalancer.init(weights)
+    for step in range(6):
+        losses = {"silog": 1.0 / (step + 1), "gradient": 0.3}
+        weights, state = made.rebalancer.update(weights, state, losses=losses)
+    assert all(weight > 0 for weight in weights.values())

@@ -103,7 +103,14 @@ def check_adam(learning_rate: Any, b1: Any, b2: Any, eps: Any) -> None:
     check_number("eps", eps, "positive", lambda x: x > 0)
 
 
-def bias_corrected(moment: jax.Array, decay: float, updates: jax.Array) -> jax.Array:
-    """Adam's moment / (1 - decay^k); the moment itself before the first update."""
+def bias_corrected(moment: jax.Array, decay: Any, updates: jax.Array) -> jax.Array:
+    """Adam's moment / (1 - decay^k); the moment itself before the first update.
+
+    By expm1: 1 - 0.999^k of float32 powers would be off by 1e-5 in the first steps.
+    """
     k = jnp.maximum(updates, 1).astype(jnp.float32)
-    return moment / (1.0 - decay**k)
+    if isinstance(decay, jax.Array):
+        log_decay = jnp.log(decay)
+    else:
+        log_decay = math.log(decay) if decay > 0 else -math.inf
+    return moment / -jnp.expm1(k * log_decay)

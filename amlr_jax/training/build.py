@@ -15,6 +15,9 @@ from amlr_jax.training import objectives, state
 from amlr_jax.training.optimizer import adamw, up_and_down
 
 
+ADAM = ("b1", "b2", "eps")
+
+
 class Pieces(NamedTuple):
     """The functions that a run is made of."""
 
@@ -64,12 +67,16 @@ def _rebalancer(config, names: list[str]) -> optax.GradientTransformationExtraAr
         )
     total = sum(shares.values())
     shares = {name: share / total for name, share in shares.items()}
-    adaptive = {"b1": config.b1, "b2": config.b2, "eps": config.eps, "shares": shares}
+    rate, adam = config.learning_rate, {name: config[name] for name in ADAM}
     rules = {
-        "amlr": lambda: rebalance.amlr(config.learning_rate, **adaptive),
-        "log_amlr": lambda: rebalance.log_amlr(config.learning_rate, **adaptive),
+        "amlr": lambda: rebalance.amlr(rate, shares=shares, **adam),
+        "log_amlr": lambda: rebalance.log_amlr(rate, shares=shares, **adam),
         "lee_kim": rebalance.lee_kim,
         "fixed": lambda: rebalance.fixed(shares),
+        "dwa": rebalance.dwa,
+        "softadapt": rebalance.softadapt,
+        "uncertainty": lambda: rebalance.uncertainty(rate, **adam),
+        "famo": lambda: rebalance.famo(rate),
     }
     if config.rule not in rules:
         known = ", ".join(rules)

@@ -98,7 +98,7 @@ def test_amlr_against_numpy_with_other_constants():
 def test_log_amlr_against_numpy_for_50_steps(lam):
     losses = noisy_losses(50)
     actual = trajectory(rebalance.log_amlr(lam, shares=SHARES), losses)
-    np.testing.assert_allclose(actual, numpy_log_amlr(losses, lam), rtol=2e-5)
+    np.testing.assert_allclose(actual, numpy_log_amlr(losses, lam), rtol=1e-5)
 
 
 # ---------------------------------------------------------------- conventions by hand

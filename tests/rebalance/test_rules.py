@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from amlr_jax import rebalance
 
@@ -19,6 +21,11 @@ RULES = {
     "log_amlr": rebalance.log_amlr(1e-2, shares=SHARES),
     "lee_kim": rebalance.lee_kim(),
     "fixed": rebalance.fixed({"a": 0.7, "b": 0.3}),
+    "dwa": rebalance.dwa(),
+    "uncertainty": rebalance.uncertainty(optax.linear_schedule(1e-2, 0.0, 20)),
+    "softadapt": rebalance.softadapt(),
+    "softadapt_both": rebalance.softadapt(5.0, normalized=True, loss_weighted=True),
+    "famo": rebalance.famo(0.025),
     "every_3": rebalance.every_k_steps(3, rebalance.amlr(1e-3)),
     "chain": optax.chain(
         rebalance.log_amlr(1e-2),
@@ -34,9 +41,36 @@ RULES = {
     "every_2_injected": rebalance.every_k_steps(
         2, optax.inject_hyperparams(rebalance.amlr)(learning_rate=1e-3)
     ),
+    "every_3_dwa": rebalance.every_k_steps(3, rebalance.dwa()),
+    "every_2_learned": rebalance.every_k_steps(
+        2, optax.chain(rebalance.uncertainty(1e-2), rebalance.clip_loss_weights(0, 9))
+    ),
+    "every_3_famo_injected": rebalance.every_k_steps(
+        3, optax.inject_hyperparams(rebalance.famo)(learning_rate=0.1, gamma=1e-2)
+    ),
 }
+# These divide by the losses or take their logarithms.
+POSITIVE = (
+    "amlr",
+    "log_amlr",
+    "lee_kim",
+    "dwa",
+    "uncertainty",
+    "softadapt_both",
+    "famo",
+)
 STEPS = 12
 LOSSES = np.exp(np.random.default_rng(0).normal(0.0, 0.3, (STEPS, 2))) * [0.1, 0.02]
+
+FACTORIES = {
+    rebalance.amlr: (1e-3,),
+    rebalance.log_amlr: (1e-2,),
+    rebalance.lee_kim: (),
+    rebalance.dwa: (),
+    rebalance.uncertainty: (1e-2,),
+    rebalance.softadapt: (),
+    rebalance.famo: (0.025,),
+}
 
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
@@ -116,7 +150,7 @@ def test_non_finite_step_leaves_weights_and_state(rule, bad, at):
     assert_same(after, carry, rtol=1e-7, atol=0.0)
 
 
-@pytest.mark.parametrize("name", ["amlr", "log_amlr", "lee_kim"])
+@pytest.mark.parametrize("name", [*POSITIVE])
 @pytest.mark.parametrize("bad", [0.0, -0.1])
 def test_a_loss_without_a_share_skips_the_step(name, bad):
     update = _jitted(RULES[name])
@@ -169,6 +203,32 @@ def test_key_order_never_matters(rule):
         carry = rule.update(*carry, losses={"a": a, "b": b})
         other = rule.update(*other, losses={"b": b, "a": a})
     assert_same(carry, other, **exactly)
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+@settings(max_examples=5, deadline=None, database=None)
+@given(data=st.data())
+def test_no_order_of_any_dict_ever_matters(factory, data):
+    """Four names, each dict in an order of its own at each step."""
+    names, rule = ["d", "a", "c", "b"], factory(*FACTORIES[factory])
+
+    def shuffled(values):
+        return {name: values[name] for name in data.draw(st.permutations(names))}
+
+    weights = rebalance.equal_weights(names)
+    carry, other = (weights, rule.init(weights)), (weights, rule.init(weights))
+    values = st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4)
+    for row in data.draw(st.lists(values, min_size=4, max_size=4)):
+        losses = dict(zip(names, row, strict=True))
+        carry = rule.update(*carry, losses=losses)
+        weights, state = other
+        state = jax.tree.map(
+            lambda part: shuffled(part) if isinstance(part, dict) else part,
+            state,
+            is_leaf=lambda part: isinstance(part, dict),
+        )
+        other = rule.update(shuffled(weights), state, losses=shuffled(losses))
+        assert_same(other, carry, **exactly)
 
 
 @every_rule
@@ -231,13 +291,16 @@ def test_is_an_optax_transformation(rule):
 
 
 def test_options_are_keyword_only():
-    for factory in (rebalance.amlr, rebalance.log_amlr, rebalance.lee_kim):
+    for factory in FACTORIES:
         first, *options = inspect.signature(factory).parameters.values()
         assert first.kind is first.POSITIONAL_OR_KEYWORD
         assert all(option.kind is option.KEYWORD_ONLY for option in options)
 
 
-@pytest.mark.parametrize("factory", [rebalance.amlr, rebalance.log_amlr])
+@pytest.mark.parametrize(
+    "factory",
+    [rebalance.amlr, rebalance.log_amlr, rebalance.uncertainty],
+)
 def test_injected_learning_rate_can_be_changed_on_the_way(factory):
     rule = optax.inject_hyperparams(factory)(learning_rate=1e-2)
     update = _jitted(rule)
