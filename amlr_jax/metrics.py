@@ -29,6 +29,7 @@ METRIC_NAMES = (
 
 MIN_DEPTH = 1e-3  # metres; the lower bound of every protocol here
 KITTI_MAX_DEPTH = 80.0  # metres
+KITTI_NEAR_MAX_DEPTH = 50.0  # metres; the second cap of Garg et al.'s tables
 NYU_MAX_DEPTH = 10.0  # metres
 
 # Fractions of (height, width): top, bottom, left, right. Garg et al., ECCV 2016, and
@@ -112,9 +113,13 @@ def valid_mask(
 ) -> jax.Array:
     """Where min_depth < target < max_depth, strict on both sides; NaN is invalid.
 
+    This is the cap of the ground truth; that of the prediction is `sanitize`, which
+    clamps it. `min_depth=0, max_depth=inf` is "every measured pixel", as monodepth2
+    does on the improved ground truth (eigen_benchmark).
+
     Args:
       target: [...] metres, 0 = no measurement.
-      max_depth: metres; KITTI_MAX_DEPTH or NYU_MAX_DEPTH.
+      max_depth: metres; KITTI_MAX_DEPTH, KITTI_NEAR_MAX_DEPTH or NYU_MAX_DEPTH.
       min_depth: metres.
 
     Returns:
@@ -186,6 +191,77 @@ def median_scale(
     return _median(g, where) / _median(p, where)
 
 
+class MedianScaled(NamedTuple):
+    """A prediction brought to the scale of its ground truth, and the factor."""
+
+    prediction: jax.Array  # float32 [..., H, W] metres, clamped
+    ratio: jax.Array  # float32 [...]
+
+
+def median_scaled(
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    max_depth: float,
+    min_depth: float = MIN_DEPTH,
+    where: jax.Array | None = None,
+) -> MedianScaled:
+    """Median scaling as published: crop, take the ratio per image, scale, then clamp.
+
+    The order of monodepth2's evaluation. `where` is both the cap of the ground truth
+    (`valid_mask`) and the crop (`evaluation_mask`), since the medians are over the
+    pixels that count. +-Infinity and NaN are first replaced as by `sanitize`.
+
+    Args:
+      prediction: [..., H, W] metres or any unit, > 0.
+      target: [..., H, W] metres, > 0 where valid.
+      max_depth: metres, the clamp after scaling.
+      min_depth: metres, likewise.
+      where: boolean [..., H, W], True = valid; None = every pixel.
+
+    Returns:
+      The prediction times `median_scale`, clamped, and that ratio [...]; both NaN for
+      an image without a valid pixel.
+
+    Raises:
+      ValueError, TypeError: as `depth_metrics`.
+
+    >>> import jax.numpy as jnp
+    >>> relative = jnp.array([[0.25, 1.0, 30.0]])
+    >>> scaled = median_scaled(relative, jnp.full((1, 3), 4.0), max_depth=80.0)
+    >>> scaled.prediction.tolist(), float(scaled.ratio)
+    ([[1.0, 4.0, 80.0]], 4.0)
+    """
+    prediction = sanitize(prediction, max_depth=max_depth, min_depth=min_depth)
+    ratio = median_scale(prediction, target, where=where)
+    scaled = prediction * ratio[..., None, None]
+    return MedianScaled(jnp.clip(scaled, min_depth, max_depth), ratio)
+
+
+def ratio_summary(ratios: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The median of the ratios of a test set, and their relative spread.
+
+        median(r),   std(r / median(r))      population standard deviation
+
+    monodepth2 prints both: a small spread means that all depth maps have one scale.
+
+    Args:
+      ratios: `median_scale` of each image, [N]; NaN (an image without a valid pixel)
+        is left out.
+
+    Returns:
+      Two float32 scalars; NaN when there is no ratio.
+
+    >>> import jax.numpy as jnp
+    >>> median, spread = ratio_summary(jnp.array([30.0, 20.0, 40.0, jnp.nan]))
+    >>> float(median), round(float(spread), 4)
+    (30.0, 0.2722)
+    """
+    ratios = jnp.asarray(ratios, jnp.float32)
+    median = jnp.nanmedian(ratios)
+    return median, jnp.nanstd(ratios / median)
+
+
 def garg_crop(height: int, width: int) -> Crop:
     """The crop of Garg et al., for KITTI.
 
@@ -247,8 +323,7 @@ def evaluation_mask(height: int, width: int, *, crop: str) -> jax.Array:
     """True inside the named evaluation crop.
 
     The MIM-Depth protocol takes it on the kb-cropped 352 x 1216 frame. The offline
-    protocol of BTS takes it on the original frame instead; for that, cut this mask of
-    the original frame at `kb_crop_offsets`.
+    protocol of BTS takes it on the original frame instead, see `bts_offline_metrics`.
 
     Args:
       height: of the frame, pixels.
@@ -271,6 +346,81 @@ def evaluation_mask(height: int, width: int, *, crop: str) -> jax.Array:
     mask = np.zeros((height, width), bool)
     mask[CROPS[crop](height, width)] = True
     return jnp.asarray(mask)
+
+
+def paste_into_frame(prediction: jax.Array, *, height: int, width: int) -> jax.Array:
+    """The 352 x 1216 prediction back in the frame it was cut from, zeros around it.
+
+    Args:
+      prediction: [..., 352, 1216] metres.
+      height: of the original frame, pixels.
+      width: of the original frame, pixels.
+
+    Returns:
+      float32 [..., height, width].
+
+    Raises:
+      ValueError: `prediction` is not of the benchmark's size, or the frame is smaller.
+
+    >>> import jax.numpy as jnp
+    >>> frame = paste_into_frame(jnp.ones((352, 1216)), height=375, width=1242)
+    >>> frame.shape, float(frame[22, 13]), float(frame[23, 13])
+    ((375, 1242), 0.0, 1.0)
+    """
+    prediction = jnp.asarray(prediction, jnp.float32)
+    if prediction.shape[-2:] != KB_CROP_SHAPE:
+        raise ValueError(
+            f"`prediction` must be [..., {KB_CROP_SHAPE[0]}, {KB_CROP_SHAPE[1]}], got "
+            f"shape {prediction.shape}."
+        )
+    top, left = kb_crop_offsets(height, width)
+    bottom, right = height - top - KB_CROP_SHAPE[0], width - left - KB_CROP_SHAPE[1]
+    around = [(0, 0)] * (prediction.ndim - 2) + [(top, bottom), (left, right)]
+    return jnp.pad(prediction, around)
+
+
+def bts_offline_metrics(
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    crop: str = "garg",
+    max_depth: float = KITTI_MAX_DEPTH,
+    min_depth: float = MIN_DEPTH,
+) -> dict[str, jax.Array]:
+    """`depth_metrics` as BTS's offline evaluation of KITTI takes them.
+
+    The network saw the 352 x 1216 crop; its prediction is pasted back into the original
+    frame and clamped to [min_depth, max_depth], and the crop is that of the original
+    frame: Garg rows 153:371 and columns 44:1197 of 375 x 1242. The MIM-Depth way
+    instead crops the ground truth as well (rows 166:372, columns 56:1185 of the same
+    frame), so the two measure different pixels. Pixels within `crop` but outside
+    the pasted prediction, of which Garg and Eigen have none, count as min_depth.
+
+    Args:
+      prediction: [..., 352, 1216] metres.
+      target: of the original frame, [..., H, W] metres, 0 = no measurement.
+      crop: "garg", "eigen" or "none".
+      max_depth: metres; exclusive for the target, inclusive for the prediction.
+      min_depth: metres, likewise.
+
+    Returns:
+      name -> float32 [...], the names and order of METRIC_NAMES.
+
+    Raises:
+      ValueError: a shape does not fit, or the crop is unknown.
+
+    >>> import jax.numpy as jnp
+    >>> target = jnp.full((375, 1242), 10.0)
+    >>> values = bts_offline_metrics(jnp.full((352, 1216), 11.0), target)
+    >>> round(float(values["abs_rel"]), 4)
+    0.1
+    """
+    height, width = jnp.shape(target)[-2:]
+    frame = paste_into_frame(prediction, height=height, width=width)
+    frame = sanitize(frame, max_depth=max_depth, min_depth=min_depth, clamp=True)
+    where = valid_mask(target, max_depth=max_depth, min_depth=min_depth)
+    where &= evaluation_mask(height, width, crop=crop)
+    return depth_metrics(frame, target, where=where)
 
 
 def _fractional_crop(

@@ -89,7 +89,16 @@ def test_scripts_parse(script):
         commands.check_config_keys(line.replace('"$@"', "").split())
 
 
-RULES = "amlr log_amlr lee_kim fixed dwa softadapt uncertainty famo".split()
+RULES = (
+    "amlr",
+    "log_amlr",
+    "lee_kim",
+    "fixed",
+    "dwa",
+    "softadapt",
+    "uncertainty",
+    "famo",
+)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -14,7 +14,6 @@ from amlr_jax.models import depth, swin_v2
 from amlr_jax.training import objectives, state
 from amlr_jax.training.optimizer import adamw, up_and_down
 
-
 ADAM = ("b1", "b2", "eps")
 
 

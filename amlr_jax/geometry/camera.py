@@ -1,0 +1,260 @@
+"""The pinhole camera: pixels and depth to points, and points to pixels.
+
+Notation: (u, v) is a pixel, (x, y, z) a point of the camera frame in metres, depth = z.
+Conventions of frames, pixels, intrinsics and batch axes are those of
+`amlr_jax.geometry`. Sums over the three coordinates are written out: they stay
+in full float32 on a GPU, and XLA fuses them.
+"""
+
+import jax
+import jax.numpy as jnp
+
+NEAR = 1e-3  # metres; a point nearer than this to the camera's plane has no pixel
+# The pixel coordinate of a point without one: finite, and far outside every image.
+NOWHERE = -1e6
+
+
+def backproject(depth: jax.Array, intrinsics: jax.Array) -> jax.Array:
+    """The point of the camera frame that each pixel sees.
+
+        x = (u - cx) / fx z,   y = (v - cy) / fy z,   z = depth[v, u]
+
+    Depth is along the optical axis, not along the ray. A depth of 0 (no measurement)
+    gives the point (0, 0, 0). A NaN or infinite depth gives a point of three NaN, which
+    `transform` hands on and `project` calls invalid, with gradient 0.
+
+    Args:
+      depth: [..., H, W] metres.
+      intrinsics: [..., 4] (fx, fy, cx, cy) or [..., 3, 3], pixels of `depth`; its batch
+        axes are the first axes of `depth`.
+
+    Returns:
+      float32 [..., H, W, 3] metres: x right, y down, z forward.
+
+    Raises:
+      ValueError: `depth` has fewer than two axes, or `intrinsics` does not fit.
+
+    >>> import jax.numpy as jnp
+    >>> points = backproject(jnp.full((3, 5), 2.0), jnp.array([1.0, 1.0, 2.0, 1.0]))
+    >>> points[0, 4].tolist()
+    [4.0, -2.0, 2.0]
+    """
+    depth = jnp.asarray(depth, jnp.float32)
+    if depth.ndim < 2:
+        raise ValueError(f"`depth` must be [..., H, W], got shape {depth.shape}.")
+    entries = _entries(intrinsics)
+    _check_prefix("intrinsics", entries[0].shape, "depth", depth.shape[:-2])
+    fx, fy, cx, cy = _spread(entries, axes=depth.ndim)
+    height, width = depth.shape[-2:]
+    u = jnp.arange(width, dtype=jnp.float32)
+    v = jnp.arange(height, dtype=jnp.float32)[:, None]
+    seen = jnp.isfinite(depth)
+    z = jnp.where(seen, depth, 0.0)
+    points = jnp.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=-1)
+    return jnp.where(seen[..., None], points, jnp.nan)
+
+
+def transform(points: jax.Array, pose: jax.Array) -> jax.Array:
+    """The points in another frame, R p + t.
+
+    A point with a NaN or infinite coordinate becomes three NaN, with gradient 0.
+
+    Args:
+      points: p in frame b, [..., 3] metres.
+      pose: a_from_b, [..., 4, 4]; its batch axes are the first axes of `points`.
+
+    Returns:
+      The points in frame a, float32, shape of `points`.
+
+    Raises:
+      ValueError: the last axis of `points` is not 3, or `pose` does not fit.
+
+    >>> import jax.numpy as jnp
+    >>> pose = jnp.eye(4).at[:3, 3].set(jnp.array([0.0, 0.0, 5.0]))
+    >>> transform(jnp.ones((2, 3)), pose).tolist()
+    [[1.0, 1.0, 6.0], [1.0, 1.0, 6.0]]
+    """
+    points = _points(points)
+    pose = jnp.asarray(pose, jnp.float32)
+    if pose.shape[-2:] != (4, 4):
+        raise ValueError(f"`pose` must be [..., 4, 4], got shape {pose.shape}.")
+    _check_prefix("pose", pose.shape[:-2], "points", points.shape[:-1])
+    finite = jnp.all(jnp.isfinite(points), axis=-1, keepdims=True)
+    x, y, z = _coordinates(jnp.where(finite, points, 0.0))
+    rows = []
+    for i in range(3):
+        entries = tuple(pose[..., i, j] for j in range(4))
+        a, b, c, t = _spread(entries, axes=points.ndim - 1)
+        rows.append(a * x + b * y + c * z + t)
+    return jnp.where(finite, jnp.stack(rows, axis=-1), jnp.nan)
+
+
+def project(
+    points: jax.Array, intrinsics: jax.Array, *, near: float = NEAR
+) -> tuple[jax.Array, jax.Array]:
+    """The pixel of each point, and whether it has one.
+
+        u = fx x / z + cx,   v = fy y / z + cy      where z > near
+
+    A point at, behind or too near the camera's plane, and one that is not finite, has
+    no pixel: its coordinates are (NOWHERE, NOWHERE), outside every image, and its
+    gradient is 0. (monodepth2 divides by z + 1e-7 and mirrors what is behind.) Whether
+    a pixel lies in the image is another question, see `in_image`.
+
+    Args:
+      points: [..., 3] metres in the camera frame.
+      intrinsics: [..., 4] (fx, fy, cx, cy) or [..., 3, 3]; its batch axes are the first
+        axes of `points`.
+      near: metres.
+
+    Returns:
+      Pixel coordinates (u, v), float32 [..., 2], and a boolean mask [...], True in
+      front of the camera.
+
+    Raises:
+      ValueError: the last axis of `points` is not 3, or `intrinsics` does not fit.
+
+    >>> import jax.numpy as jnp
+    >>> points = jnp.array([[2.0, 1.0, 4.0], [2.0, 1.0, -4.0]])
+    >>> pixels, valid = project(points, jnp.array([10.0, 10.0, 5.0, 5.0]))
+    >>> pixels[0].tolist(), valid.tolist()
+    ([10.0, 7.5], [True, False])
+    """
+    points = _points(points)
+    entries = _entries(intrinsics)
+    _check_prefix("intrinsics", entries[0].shape, "points", points.shape[:-1])
+    fx, fy, cx, cy = _spread(entries, axes=points.ndim - 1)
+    valid = jnp.all(jnp.isfinite(points), axis=-1) & (points[..., 2] > near)
+    x, y, z = _coordinates(jnp.where(valid[..., None], points, 1.0))
+    pixels = jnp.stack([fx * (x / z) + cx, fy * (y / z) + cy], axis=-1)
+    return jnp.where(valid[..., None], pixels, NOWHERE), valid
+
+
+def scale_intrinsics(
+    intrinsics: jax.Array, *, before: tuple[int, int], after: tuple[int, int]
+) -> jax.Array:
+    """The intrinsics after the image was resized.
+
+        f' = s f,   c' = s (c + 0.5) - 0.5,   s = after / before, for x and y
+
+    The half pixel is there because a resize (OpenCV, `jax.image.resize`, PyTorch with
+    align_corners=False) maps the image's outer edges, -0.5 and W - 0.5, onto each
+    other, not its first and last centres. monodepth2 scales c alone, half a pixel off.
+
+    Args:
+      intrinsics: [..., 4] (fx, fy, cx, cy) or [..., 3, 3].
+      before: height and width of the image, pixels.
+      after: height and width of the resized image, pixels.
+
+    Returns:
+      float32, shape of `intrinsics`.
+
+    Raises:
+      ValueError: `intrinsics` is neither, or a size is not positive.
+
+    >>> import jax.numpy as jnp
+    >>> camera = jnp.array([100.0, 100.0, 49.5, 19.5])  # the centre of 40 x 100
+    >>> scale_intrinsics(camera, before=(40, 100), after=(20, 200)).tolist()
+    [200.0, 50.0, 99.5, 9.5]
+    """
+    if min(*before, *after) <= 0:
+        raise ValueError(f"Sizes must be positive, got {before} and {after}.")
+    sy, sx = after[0] / before[0], after[1] / before[1]
+    fx, fy, cx, cy = _entries(intrinsics)
+    values = (fx * sx, fy * sy, sx * (cx + 0.5) - 0.5, sy * (cy + 0.5) - 0.5)
+    return _like(intrinsics, values)
+
+
+def crop_intrinsics(intrinsics: jax.Array, *, top: int, left: int) -> jax.Array:
+    """The intrinsics of `image[top:, left:]`; negative numbers mean padding.
+
+    Args:
+      intrinsics: [..., 4] (fx, fy, cx, cy) or [..., 3, 3].
+      top: rows cut away, pixels.
+      left: columns cut away, pixels.
+
+    Returns:
+      float32, shape of `intrinsics`.
+
+    Raises:
+      ValueError: `intrinsics` is neither.
+
+    >>> import jax.numpy as jnp
+    >>> crop_intrinsics(jnp.array([9.0, 9.0, 50.0, 20.0]), top=5, left=10).tolist()
+    [9.0, 9.0, 40.0, 15.0]
+    """
+    fx, fy, cx, cy = _entries(intrinsics)
+    return _like(intrinsics, (fx, fy, cx - left, cy - top))
+
+
+def flip_intrinsics(intrinsics: jax.Array, *, width: int) -> jax.Array:
+    """The intrinsics of the mirrored image `image[:, ::-1]`: cx' = W - 1 - cx.
+
+    A flip mirrors the world's x: the motion between two flipped frames is F M F, with
+    F = diag(-1, 1, 1, 1). monodepth2 keeps cx, which is right for a centred one alone.
+
+    Args:
+      intrinsics: [..., 4] (fx, fy, cx, cy) or [..., 3, 3].
+      width: of the image, pixels.
+
+    Returns:
+      float32, shape of `intrinsics`.
+
+    Raises:
+      ValueError: `intrinsics` is neither.
+
+    >>> import jax.numpy as jnp
+    >>> flip_intrinsics(jnp.array([9.0, 9.0, 50.0, 20.0]), width=100).tolist()
+    [9.0, 9.0, 49.0, 20.0]
+    """
+    fx, fy, cx, cy = _entries(intrinsics)
+    return _like(intrinsics, (fx, fy, width - 1 - cx, cy))
+
+
+def _entries(intrinsics: jax.Array) -> tuple[jax.Array, ...]:
+    """fx, fy, cx, cy, each [...]."""
+    k = jnp.asarray(intrinsics, jnp.float32)
+    if k.shape[-2:] == (3, 3):
+        return k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]
+    if k.shape[-1:] == (4,):
+        return tuple(k[..., i] for i in range(4))
+    raise ValueError(
+        "`intrinsics` must be [..., 4] (fx, fy, cx, cy) or [..., 3, 3], got shape "
+        f"{k.shape}."
+    )
+
+
+def _like(intrinsics: jax.Array, values: tuple[jax.Array, ...]) -> jax.Array:
+    """The four values in the form of `intrinsics`."""
+    if jnp.shape(intrinsics)[-1] == 4:
+        return jnp.stack(values, axis=-1)
+    k = jnp.asarray(intrinsics, jnp.float32)
+    places = ((0, 0), (1, 1), (0, 2), (1, 2))
+    for (i, j), value in zip(places, values, strict=True):
+        k = k.at[..., i, j].set(value)
+    return k
+
+
+def _spread(entries: tuple[jax.Array, ...], *, axes: int) -> tuple[jax.Array, ...]:
+    """Each entry [...] with ones behind its batch axes, to `axes` axes."""
+    return tuple(e.reshape(*e.shape, *(1,) * (axes - e.ndim)) for e in entries)
+
+
+def _check_prefix(name: str, batch: tuple, other: str, allowed: tuple) -> None:
+    """Raises ValueError unless `allowed` begins with the batch axes of `name`."""
+    if batch != allowed[: len(batch)]:
+        raise ValueError(
+            f"The batch axes of `{name}` must be the first axes of `{other}`, got "
+            f"{batch} and {allowed}."
+        )
+
+
+def _points(points: jax.Array) -> jax.Array:
+    points = jnp.asarray(points, jnp.float32)
+    if points.shape[-1:] != (3,):
+        raise ValueError(f"`points` must be [..., 3], got shape {points.shape}.")
+    return points
+
+
+def _coordinates(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return points[..., 0], points[..., 1], points[..., 2]
