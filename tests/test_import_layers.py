@@ -193,7 +193,8 @@ def load(modules: list[str], blocked: list[str]) -> None:
 
 
 def test_losses_and_metrics_need_jax_alone():
-    load(["amlr_jax.losses", "amlr_jax.metrics"], [*HEAVY, "optax"])
+    rooms = ["amlr_jax.losses", "amlr_jax.metrics", "amlr_jax.geometry"]
+    load(rooms, [*HEAVY, "optax"])
 
 
 def test_rebalance_needs_jax_and_optax_alone():

@@ -1,0 +1,72 @@
+"""Depth metrics, evaluation crops and median scaling; needs jax and nothing else.
+
+Notation: p is the prediction and g the ground truth (target), both [..., H, W] in
+metres; a mean is over the valid pixels of one image. Metrics are per image because the
+protocols average images, not pixels: the mean over a test set is taken by the caller.
+A "metric" with the name of another paper's is often not the same number, so every
+formula is spelled out in `depth_metrics`.
+"""
+
+from amlr_jax.metrics.bts import (
+    bts_offline_metrics,
+    paste_into_frame,
+)
+from amlr_jax.metrics.crops import (
+    CROPS,
+    EIGEN_CROP,
+    GARG_CROP,
+    KB_CROP_SHAPE,
+    NYU_CROP,
+    NYU_SHAPE,
+    Crop,
+    eigen_crop,
+    evaluation_mask,
+    garg_crop,
+    kb_crop_offsets,
+    nyu_crop,
+)
+from amlr_jax.metrics.depth import (
+    KITTI_MAX_DEPTH,
+    KITTI_NEAR_MAX_DEPTH,
+    METRIC_NAMES,
+    MIN_DEPTH,
+    NYU_MAX_DEPTH,
+    depth_metrics,
+    sanitize,
+    valid_mask,
+)
+from amlr_jax.metrics.scaling import (
+    MedianScaled,
+    median_scale,
+    median_scaled,
+    ratio_summary,
+)
+
+__all__ = (
+    "CROPS",
+    "Crop",
+    "EIGEN_CROP",
+    "GARG_CROP",
+    "KB_CROP_SHAPE",
+    "KITTI_MAX_DEPTH",
+    "KITTI_NEAR_MAX_DEPTH",
+    "METRIC_NAMES",
+    "MIN_DEPTH",
+    "MedianScaled",
+    "NYU_CROP",
+    "NYU_MAX_DEPTH",
+    "NYU_SHAPE",
+    "bts_offline_metrics",
+    "depth_metrics",
+    "eigen_crop",
+    "evaluation_mask",
+    "garg_crop",
+    "kb_crop_offsets",
+    "median_scale",
+    "median_scaled",
+    "nyu_crop",
+    "paste_into_frame",
+    "ratio_summary",
+    "sanitize",
+    "valid_mask",
+)

@@ -1,0 +1,162 @@
+"""Errors of a depth map against ground truth, per image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# The order of printed tables: as in the AMLR paper, with silog, which it does not
+# print, after the other errors. Dicts that leave a jitted function are sorted by key.
+METRIC_NAMES = (
+    "abs_rel",
+    "sq_rel",
+    "rmse",
+    "rmse_log",
+    "log10",
+    "silog",
+    "d1",
+    "d2",
+    "d3",
+)
+
+MIN_DEPTH = 1e-3  # metres; the lower bound of every protocol here
+KITTI_MAX_DEPTH = 80.0  # metres
+KITTI_NEAR_MAX_DEPTH = 50.0  # metres; the second cap of Garg et al.'s tables
+NYU_MAX_DEPTH = 10.0  # metres
+
+
+def depth_metrics(
+    prediction: jax.Array, target: jax.Array, *, where: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The usual errors of each image, as the MIM-Depth and GLPDepth code takes them.
+
+        abs_rel   mean(|p - g| / g)
+        sq_rel    mean((p - g)^2 / g)              metres
+        rmse      sqrt(mean((p - g)^2))            metres
+        rmse_log  sqrt(mean((ln p - ln g)^2))      natural logarithm
+        log10     mean(|log10 p - log10 g|)
+        silog     sqrt(mean(d^2) - 0.5 mean(d)^2)  d = ln p - ln g
+        d1 d2 d3  share of pixels with max(p / g, g / p) < 1.25^k, k = 1, 2, 3, strict
+
+    The KITTI devkit differs: sq_rel divides by g^2, silog has 1 for 0.5 and others
+    multiply it by 100. The AMLR paper prints rmse_log with log10, but its
+    values are natural ones.
+
+    Nothing is repaired: a prediction of 0 or NaN at a valid pixel gives an infinite or
+    NaN error (see `sanitize`). An image without a valid pixel has no
+    error: every metric is NaN there, and the evaluation has to leave the image out
+    and say so. Values under the mask are never looked at.
+
+    Args:
+      prediction: [..., H, W] metres, > 0.
+      target: [..., H, W] metres, > 0 where valid.
+      where: boolean [..., H, W], True = valid; None = every pixel.
+
+    Returns:
+      name -> float32 [...], the names and order of METRIC_NAMES.
+
+    Raises:
+      ValueError: shapes differ, or there are fewer than two axes.
+      TypeError: `where` is not boolean.
+
+    >>> import jax.numpy as jnp
+    >>> errors = depth_metrics(jnp.full((1, 1), 3.0), jnp.full((1, 1), 2.0))
+    >>> float(errors["abs_rel"]), float(errors["sq_rel"]), float(errors["d2"])
+    (0.5, 0.5, 1.0)
+    """
+    p, g, where = valid_pixels(prediction, target, where)
+    d = jnp.log(p) - jnp.log(g)
+    error = p - g
+    ratio = jnp.maximum(p / g, g / p)
+    bias = _mean(d, where)
+    spread = _mean(jnp.square(d - bias[..., None, None]), where)
+    return {
+        "abs_rel": _mean(jnp.abs(error) / g, where),
+        "sq_rel": _mean(jnp.square(error) / g, where),
+        "rmse": jnp.sqrt(_mean(jnp.square(error), where)),
+        "rmse_log": jnp.sqrt(_mean(jnp.square(d), where)),
+        "log10": _mean(jnp.abs(d), where) / np.float32(np.log(10.0)),
+        "silog": jnp.sqrt(spread + 0.5 * jnp.square(bias)),
+        "d1": _mean(ratio < 1.25, where),
+        "d2": _mean(ratio < 1.25**2, where),
+        "d3": _mean(ratio < 1.25**3, where),
+    }
+
+
+def valid_mask(
+    target: jax.Array, *, max_depth: float, min_depth: float = MIN_DEPTH
+) -> jax.Array:
+    """Where min_depth < target < max_depth, strict on both sides; NaN is invalid.
+
+    This is the cap of the ground truth; that of the prediction is `sanitize`, which
+    clamps it. `min_depth=0, max_depth=inf` is "every measured pixel", as monodepth2
+    does on the improved ground truth (eigen_benchmark).
+
+    Args:
+      target: [...] metres, 0 = no measurement.
+      max_depth: metres; KITTI_MAX_DEPTH, KITTI_NEAR_MAX_DEPTH or NYU_MAX_DEPTH.
+      min_depth: metres.
+
+    Returns:
+      Boolean, shape of `target`.
+
+    >>> import jax.numpy as jnp
+    >>> valid_mask(jnp.array([0.0, 0.001, 5.0, 80.0]), max_depth=80.0).tolist()
+    [False, False, True, False]
+    """
+    target = jnp.asarray(target, jnp.float32)
+    return (target > min_depth) & (target < max_depth)
+
+
+def sanitize(
+    prediction: jax.Array,
+    *,
+    max_depth: float,
+    min_depth: float = MIN_DEPTH,
+    clamp: bool = False,
+) -> jax.Array:
+    """Replaces +-infinity by max_depth and NaN by min_depth, as MIM-Depth does.
+
+    Args:
+      prediction: [...] metres.
+      max_depth: metres.
+      min_depth: metres.
+      clamp: also clamp to [min_depth, max_depth], as BTS and monodepth2 do.
+
+    Returns:
+      float32, shape of `prediction`.
+
+    >>> import jax.numpy as jnp
+    >>> depth = jnp.array([jnp.inf, jnp.nan, 99.0])
+    >>> sanitize(depth, max_depth=80.0, min_depth=0.5).tolist()
+    [80.0, 0.5, 99.0]
+    >>> sanitize(depth, max_depth=80.0, min_depth=0.5, clamp=True).tolist()
+    [80.0, 0.5, 80.0]
+    """
+    prediction = jnp.asarray(prediction, jnp.float32)
+    prediction = jnp.where(jnp.isinf(prediction), max_depth, prediction)
+    prediction = jnp.where(jnp.isnan(prediction), min_depth, prediction)
+    return jnp.clip(prediction, min_depth, max_depth) if clamp else prediction
+
+
+def valid_pixels(
+    prediction: jax.Array, target: jax.Array, where: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Prediction and target in float32 with 1 under the mask, and the mask."""
+    shape = jnp.shape(prediction)
+    where = jnp.ones(shape, bool) if where is None else jnp.asarray(where)
+    if where.dtype != jnp.bool_:
+        raise TypeError(f"`where` must be boolean, got dtype {where.dtype}.")
+    if len(shape) < 2 or not shape == jnp.shape(target) == where.shape:
+        raise ValueError(
+            "`prediction`, `target` and `where` must have one shape [..., H, W], got "
+            f"{shape}, {jnp.shape(target)} and {where.shape}."
+        )
+    prediction = jnp.where(where, jnp.asarray(prediction, jnp.float32), 1.0)
+    return prediction, jnp.where(where, jnp.asarray(target, jnp.float32), 1.0), where
+
+
+def _mean(x: jax.Array, where: jax.Array) -> jax.Array:
+    """The mean over the valid pixels of each image; NaN when there is none."""
+    x = jnp.where(where, x.astype(jnp.float32), 0.0)
+    total = jnp.sum(x, axis=(-2, -1))
+    return total / jnp.sum(where, axis=(-2, -1), dtype=jnp.int32)
