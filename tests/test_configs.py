@@ -69,7 +69,7 @@ def test_commands_in_the_readme_name_known_keys():
 
 def test_python_in_the_readme_runs():
     result = doctest.testfile(str(REPOSITORY / "README.md"), module_relative=False)
-    assert result.attempted > 10
+    assert result.attempted >= 10
     assert result.failed == 0
 
 
