@@ -72,7 +72,7 @@ def panel(
             target > 0, np.abs(depth - target) / np.maximum(target, 1e-9), 0
         )
         row[0].imshow(frame["image"])
-        row[0].set_ylabel(frame["key"], fontsize=6)
+        row[0].set_ylabel(frame["key"].replace("/", "\n"), fontsize=6)
         row[1].imshow(_thick(_inverse(target)), **limits)
         shown = row[2].imshow(_inverse(depth), **limits)
         wrong = row[3].imshow(_thick(error), vmin=0, vmax=ERROR_LIMIT, cmap="Reds")

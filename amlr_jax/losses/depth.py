@@ -5,7 +5,8 @@ Depth Estimation" (AMLR, IEEE Access 2023), section III-B: y is the target (grou
 truth) depth, y* the prediction, both in metres, and d = log y - log y*.
 Maps are [..., H, W]; leading axes are batch axes; x runs along the last axis (W), y
 along the one before (H). `where` is True where the target is measured, normally
-`target > 0`. Every mean is over all valid pixels of the whole array, not per image.
+`target > 0`. Every mean is over all valid pixels of the whole array, or with
+`per_image=True` over those of each image: the result is then [...] instead of a scalar.
 
 Everything is computed in float32. Before the logarithm a depth is clamped to
 [MIN_DEPTH, MAX_DEPTH], so a prediction or target of 0, of less or of infinity gives a
@@ -22,9 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from amlr_jax.losses.masked import (
+    Axis,
     check_same_shape,
     masked_mean,
     masked_variance,
+    reduced_axes,
     resolve_where,
 )
 
@@ -38,6 +41,7 @@ def scale_invariant_loss(
     *,
     where: jax.Array | None = None,
     variance_focus: float = 1.0,
+    per_image: bool = False,
 ) -> jax.Array:
     """Scale-invariant loss of Eigen et al., Eq. 1.
 
@@ -53,9 +57,10 @@ def scale_invariant_loss(
       target: y, shape of `prediction`, metres, > 0 where valid.
       where: boolean mask of that shape, True = valid; None = every pixel.
       variance_focus: in [0, 1].
+      per_image: one loss for each image, over the last two axes.
 
     Returns:
-      float32 scalar >= 0, in squared log metres; 0 for an empty mask.
+      float32 scalar >= 0 (or [...]), in squared log metres; 0 for an empty mask.
 
     Raises:
       ValueError: shapes differ, or `variance_focus` is outside [0, 1].
@@ -69,9 +74,11 @@ def scale_invariant_loss(
     2.6509
     """
     _check_variance_focus(variance_focus)
-    d, where = _log_difference(prediction, target, where)
-    mean = masked_mean(d, where=where)
-    return masked_variance(d, where=where) + (1.0 - variance_focus) * mean**2
+    d, where = log_difference(prediction, target, where)
+    axis = reduced_axes(per_image, d.ndim)
+    mean = masked_mean(d, where=where, axis=axis)
+    variance = masked_variance(d, where=where, axis=axis)
+    return variance + (1.0 - variance_focus) * mean**2
 
 
 def silog_loss(
@@ -80,6 +87,7 @@ def silog_loss(
     *,
     where: jax.Array | None = None,
     variance_focus: float = 0.5,
+    per_image: bool = False,
 ) -> jax.Array:
     """Root of the scale-invariant loss, as the training code of MIM-Depth uses it.
 
@@ -95,9 +103,10 @@ def silog_loss(
       target: y, shape of `prediction`, metres, > 0 where valid.
       where: boolean mask of that shape, True = valid; None = every pixel.
       variance_focus: in [0, 1].
+      per_image: one loss for each image, over the last two axes.
 
     Returns:
-      float32 scalar >= 0, in log metres; 0 for an empty mask.
+      float32 scalar >= 0 (or [...]), in log metres; 0 for an empty mask.
 
     Raises:
       ValueError: shapes differ, or `variance_focus` is outside [0, 1].
@@ -109,13 +118,21 @@ def silog_loss(
     1.6282
     """
     squared = scale_invariant_loss(
-        prediction, target, where=where, variance_focus=variance_focus
+        prediction,
+        target,
+        where=where,
+        variance_focus=variance_focus,
+        per_image=per_image,
     )
     return _safe_sqrt(squared)
 
 
 def gradient_loss(
-    prediction: jax.Array, target: jax.Array, *, where: jax.Array | None = None
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    where: jax.Array | None = None,
+    per_image: bool = False,
 ) -> jax.Array:
     """Squared difference of log-depth gradients, Eq. 2 and 3 with the masks of Fig. 3.
 
@@ -130,10 +147,11 @@ def gradient_loss(
       prediction: y*, [..., H, W] metres, > 0.
       target: y, shape of `prediction`, metres, > 0 where valid.
       where: boolean mask of that shape, True = valid; None = every pixel.
+      per_image: one loss for each image, over the last two axes.
 
     Returns:
-      float32 scalar >= 0, in squared log metres; a direction without a valid pair
-      adds 0.
+      float32 scalar >= 0 (or [...]), in squared log metres; a direction without a
+      valid pair adds 0.
 
     Raises:
       ValueError: shapes differ, or there are fewer than two axes.
@@ -145,21 +163,30 @@ def gradient_loss(
     >>> round(float(gradient_loss(prediction, target)), 5)
     1.0
     """
-    d, where = _log_difference(prediction, target, where)
+    d, where = log_difference(prediction, target, where)
     if d.ndim < 2:
         raise ValueError(f"`prediction` must be [..., H, W], got shape {d.shape}.")
-    return _mean_squared_step(d, where, axis=-1) + _mean_squared_step(d, where, axis=-2)
+    axes = reduced_axes(per_image, d.ndim)
+    along_x, along_y = (_mean_squared_step(d, where, axis, axes) for axis in (-1, -2))
+    return along_x + along_y
 
 
-def _mean_squared_step(d: jax.Array, where: jax.Array, *, axis: int) -> jax.Array:
+def _mean_squared_step(
+    d: jax.Array, where: jax.Array, axis: int, axes: Axis
+) -> jax.Array:
     """The mean over valid neighbour pairs of the squared forward difference."""
-    size = d.shape[axis]
+    pairs = valid_pairs(where, axis=axis)
+    return masked_mean(jnp.square(jnp.diff(d, axis=axis)), where=pairs, axis=axes)
+
+
+def valid_pairs(where: jax.Array, *, axis: int) -> jax.Array:
+    """True where both neighbours of a forward difference along `axis` are valid."""
+    size = where.shape[axis]
     here = jax.lax.slice_in_dim(where, 0, max(size - 1, 0), axis=axis)
-    after = jax.lax.slice_in_dim(where, min(1, size), size, axis=axis)
-    return masked_mean(jnp.square(jnp.diff(d, axis=axis)), where=here & after)
+    return here & jax.lax.slice_in_dim(where, min(1, size), size, axis=axis)
 
 
-def _log_difference(
+def log_difference(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """d = log y - log y*, float32 and exactly 0 under the mask, and the mask."""

@@ -52,13 +52,32 @@ def resolve_where(where: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
     return where
 
 
-def valid_count(where: jax.Array, *, axis: Axis = None) -> jax.Array:
+def reduced_axes(per_image: bool, ndim: int) -> Axis:
+    """The axes a loss reduces: all, or with `per_image` the last two, H and W.
+
+    Raises:
+      ValueError: `per_image`, and there are fewer than two axes.
+    """
+    if not per_image:
+        return None
+    if ndim < 2:
+        raise ValueError(f"`per_image` needs [..., H, W], got {ndim} axes.")
+    return (-2, -1)
+
+
+def valid_count(
+    where: jax.Array, *, axis: Axis = None, keepdims: bool = False
+) -> jax.Array:
     """The number n of valid pixels, int32."""
-    return jnp.sum(where, axis=axis, dtype=jnp.int32)
+    return jnp.sum(where, axis=axis, dtype=jnp.int32, keepdims=keepdims)
 
 
 def masked_mean(
-    x: jax.Array, *, where: jax.Array | None = None, axis: Axis = None
+    x: jax.Array,
+    *,
+    where: jax.Array | None = None,
+    axis: Axis = None,
+    keepdims: bool = False,
 ) -> jax.Array:
     """The mean of the valid pixels, sum(x) / n; 0 when there is none.
 
@@ -70,6 +89,7 @@ def masked_mean(
       x: [...] any floating or integer dtype.
       where: [...] boolean, True = valid; None = all.
       axis: axes to reduce; None = all.
+      keepdims: keep the reduced axes with size 1.
 
     Returns:
       float32, `x` reduced over `axis`.
@@ -85,11 +105,29 @@ def masked_mean(
     """
     x = jnp.asarray(x, jnp.float32)
     where = resolve_where(where, x.shape)
-    total = jnp.sum(jnp.where(where, x, 0.0), axis=axis)
-    return total / jnp.maximum(valid_count(where, axis=axis), 1)
+    total = jnp.sum(jnp.where(where, x, 0.0), axis=axis, keepdims=keepdims)
+    return total / jnp.maximum(valid_count(where, axis=axis, keepdims=keepdims), 1)
 
 
-def masked_variance(x: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
+def masked_max(
+    x: jax.Array,
+    *,
+    where: jax.Array | None = None,
+    axis: Axis = None,
+    keepdims: bool = False,
+) -> jax.Array:
+    """The largest valid value of x >= 0, float32; 0 when there is none.
+
+    Args, Raises: as `masked_mean`.
+    """
+    x = jnp.asarray(x, jnp.float32)
+    where = resolve_where(where, x.shape)
+    return jnp.max(jnp.where(where, x, 0.0), axis=axis, keepdims=keepdims, initial=0.0)
+
+
+def masked_variance(
+    x: jax.Array, *, where: jax.Array | None = None, axis: Axis = None
+) -> jax.Array:
     """The population variance of the valid pixels, mean((x - mean(x))^2) >= 0.
 
     The centred form: unlike mean(x^2) - mean(x)^2 it cannot turn negative in float32.
@@ -97,9 +135,10 @@ def masked_variance(x: jax.Array, *, where: jax.Array | None = None) -> jax.Arra
     Args:
       x: [...] any floating or integer dtype.
       where: [...] boolean, True = valid; None = all.
+      axis: axes to reduce; None = all.
 
     Returns:
-      float32 scalar; 0 when there is no valid pixel.
+      float32, `x` reduced over `axis`; 0 where there is no valid pixel.
 
     Raises:
       TypeError, ValueError: as `masked_mean`.
@@ -111,4 +150,5 @@ def masked_variance(x: jax.Array, *, where: jax.Array | None = None) -> jax.Arra
     x = jnp.asarray(x, jnp.float32)
     where = resolve_where(where, x.shape)
     x = jnp.where(where, x, 0.0)
-    return masked_mean(jnp.square(x - masked_mean(x, where=where)), where=where)
+    mean = masked_mean(x, where=where, axis=axis, keepdims=True)
+    return masked_mean(jnp.square(x - mean), where=where, axis=axis)
