@@ -1,0 +1,247 @@
+"""Mean, variance and covariance of two images in a sliding window: SSIM's statistics.
+
+The definition is one channel, [H, W]; `over_channels` vectorises it with `jax.vmap`.
+The window is separable, so the statistics are combined along H and then along W by the
+law of total variance: with weights w_k and, in cell k, means m_k and variances v_k,
+
+    mean = sum_k w_k m_k,        var = sum_k w_k (v_k + (m_k - mean)^2),
+
+and alike for the covariance. Every variance is thus a sum of squares about its own
+mean: it cannot turn negative, unlike mean(x^2) - mean(x)^2 in float32.
+
+A mask enters as weights: w_k = g_k n_k / n, where g are the taps of the window, n_k is
+the valid weight of cell k and n their sum. A window without a valid pixel has mean,
+variance and covariance 0.
+
+The gradient is written by hand: differentiating the padding and slicing would take
+several times as long on a CPU. Forward mode (`jax.jvp`) is therefore not available.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PADDINGS = ("reflect", "valid")
+
+
+class Moments(NamedTuple):
+    """Statistics of the windows of x and y, each [H, W] float32."""
+
+    mean_x: jax.Array
+    mean_y: jax.Array
+    var_x: jax.Array
+    var_y: jax.Array
+    covariance: jax.Array
+
+
+class Window(NamedTuple):
+    """The taps of one axis, which sum to 1, and what happens at the border."""
+
+    taps: tuple[float, ...]
+    padding: str
+
+    @property
+    def radius(self) -> int:
+        """Pixels to either side of the centre."""
+        return len(self.taps) // 2
+
+
+def make_window(size: int, shape: str, sigma: float, padding: str) -> Window:
+    """A box or a Gaussian of `size` pixels.
+
+    Raises:
+      ValueError: `size` is not odd and positive, `shape` not "box" or "gaussian",
+        `sigma` not positive, or `padding` not "reflect" or "valid".
+    """
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"`window_size` must be odd and positive, got {size}.")
+    if padding not in PADDINGS:
+        raise ValueError(f"`padding` must be one of {PADDINGS}, got {padding!r}.")
+    if shape == "box":
+        return Window((1.0 / size,) * size, padding)
+    if shape != "gaussian":
+        raise ValueError(f"`window` must be 'box' or 'gaussian', got {shape!r}.")
+    if not sigma > 0.0:
+        raise ValueError(f"`sigma` must be positive, got {sigma}.")
+    taps = np.exp(-0.5 * np.square((np.arange(size) - size // 2) / sigma))
+    return Window(tuple(float(tap) for tap in taps / taps.sum()), padding)
+
+
+def over_channels(
+    function: Callable, x: jax.Array, y: jax.Array, where: jax.Array | None
+) -> jax.Array:
+    """vmap of `function(x, y, where)` on [H, W] over channels and leading axes.
+
+    x and y are [..., H, W, C], `where` is [..., H, W] or None and is shared by the
+    channels. The maps come back channels first, [C, ..., h, w], as the machine likes
+    them: rows are then contiguous.
+    """
+    x, y = channels_first(x), channels_first(y)
+    for _ in range(x.ndim - 3):
+        function = jax.vmap(function, in_axes=(0, 0, None if where is None else 0))
+    return jax.vmap(function, in_axes=(0, 0, None))(x, y, where)
+
+
+@jax.custom_vjp
+def channels_first(x: jax.Array) -> jax.Array:
+    """[..., H, W, C] as [C, ..., H, W]."""
+    return jnp.moveaxis(x, -1, 0)
+
+
+def channels_last(x: jax.Array) -> jax.Array:
+    """[C, ..., H, W] as [..., H, W, C].
+
+    Stacked, not transposed: XLA would fuse a transposition into what computes x, and
+    write that pixel by pixel.
+    """
+    return jnp.stack(list(x), axis=-1)
+
+
+channels_first.defvjp(
+    lambda x: (channels_first(x), None), lambda _, g: (channels_last(g),)
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def window_moments(
+    window: Window, x: jax.Array, y: jax.Array, weight: jax.Array | None
+) -> Moments:
+    """The statistics of every window of x and y, each [H, W] float32.
+
+    `weight` is 1.0 at a valid pixel and 0.0 elsewhere, where x and y must be finite;
+    None counts all. With padding "valid" a map is smaller by 2 * radius.
+    """
+    return _statistics(window, x, y, weight)[0]
+
+
+def _forward(window, x, y, weight):
+    return window_moments(window, x, y, weight), (x, y, weight)
+
+
+def _backward(window, residuals, gradient):
+    """The gradient with respect to x and y.
+
+    With W the weights of the windows and a, b, c the gradients with respect to mean,
+    variance and covariance, and as d var_i / d x_j = 2 W_ij (x_j - mean_i), it is
+
+        W^T (a - 2 b mean_x - c mean_y) + 2 x W^T b + y W^T c.
+    """
+    x, y, weight = residuals
+    moments, total = _statistics(window, x, y, weight)
+    if weight is not None:
+        gradient = jax.tree.map(lambda g: g * _reciprocal(total), gradient)
+    mean_x, mean_y, b_x, b_y, c = *moments[:2], *gradient[2:]
+    a_x = gradient[0] - 2.0 * b_x * mean_x - c * mean_y
+    a_y = gradient[1] - 2.0 * b_y * mean_y - c * mean_x
+    spread = partial(_transposed_sum, window, shape=x.shape)
+    cross = spread(c)
+    d_x = spread(a_x) + 2.0 * x * spread(b_x) + y * cross
+    d_y = spread(a_y) + 2.0 * y * spread(b_y) + x * cross
+    if weight is None:
+        return d_x, d_y, None
+    return d_x * weight, d_y * weight, jnp.zeros_like(weight)
+
+
+window_moments.defvjp(_forward, _backward)
+
+
+def _statistics(
+    window: Window, x: jax.Array, y: jax.Array, weight: jax.Array | None
+) -> tuple[Moments, jax.Array | None]:
+    """The moments of every window and, under a mask, its valid weight."""
+    x, y = _pad(window, x), _pad(window, y)
+    if weight is not None:
+        weight = _pad(window, weight)
+    cells = Moments(x, y, None, None, None)
+    cells, weight = _combine(window, cells, weight, axis=0)
+    return _combine(window, cells, weight, axis=1)
+
+
+def _combine(
+    window: Window, cells: Moments, weight: jax.Array | None, *, axis: int
+) -> tuple[Moments, jax.Array | None]:
+    """Statistics of the windows along one axis from those of their cells."""
+    shifted = partial(_shifted, count=len(window.taps), axis=axis)
+    weights, total = window.taps, None
+    if weight is not None:
+        weights = [g * n for g, n in zip(window.taps, shifted(weight), strict=True)]
+        total = sum(weights)
+        weights = [w * _reciprocal(total) for w in weights]
+
+    def mean(values):
+        return sum(w * value for w, value in zip(weights, values, strict=True))
+
+    xs, ys = shifted(cells.mean_x), shifted(cells.mean_y)
+    mean_x, mean_y = mean(xs), mean(ys)
+    dx, dy = [x - mean_x for x in xs], [y - mean_y for y in ys]
+    spread = []
+    for inner, a, b in zip(cells[2:], (dx, dy, dx), (dx, dy, dy), strict=True):
+        terms = [u * v for u, v in zip(a, b, strict=True)]
+        if inner is not None:  # the cells are windows, not pixels
+            terms = [t + v for t, v in zip(terms, shifted(inner), strict=True)]
+        spread.append(mean(terms))
+    return Moments(mean_x, mean_y, *spread), total
+
+
+def _transposed_sum(
+    window: Window, windows: jax.Array, *, shape: tuple[int, int]
+) -> jax.Array:
+    """W^T: the sum over the windows that see a pixel, for every pixel."""
+    count = len(window.taps)
+    margins = [
+        (n - m) // 2 + window.radius for n, m in zip(shape, windows.shape, strict=True)
+    ]
+    out = windows
+    for axis, margin in enumerate(margins):
+        # Zeros are put beside it, not padded: XLA on a CPU would compute `windows`
+        # inside the padding, pixel by pixel.
+        zeros = jnp.zeros_like(out, shape=_resized(out, margin, axis))
+        out = jnp.concatenate([zeros, out, zeros], axis)
+    for axis in (0, 1):
+        taps = [
+            jnp.expand_dims(jnp.asarray(tap), 1 - axis)
+            for tap in _transposed_taps(window, shape[axis])
+        ]
+        views = _shifted(out, count, axis)
+        out = sum(tap * view for tap, view in zip(taps, views, strict=True))
+    return out
+
+
+def _transposed_taps(window: Window, size: int) -> np.ndarray:
+    """[taps, size]: what cell j weighs in the window k - radius places beyond it."""
+    radius, taps = window.radius, np.zeros((len(window.taps), size), np.float32)
+    margin = radius if window.padding == "valid" else 0
+    for centre in range(margin, size - margin):
+        for offset, tap in enumerate(window.taps, start=-radius):
+            cell = abs(centre + offset)
+            cell = min(cell, 2 * (size - 1) - cell)  # the pixel that is mirrored
+            taps[centre - cell + radius, cell] += tap
+    return taps
+
+
+def _pad(window: Window, x: jax.Array) -> jax.Array:
+    """Reflected at the border without repeating the edge; unchanged for "valid"."""
+    if window.padding == "valid" or window.radius == 0:
+        return x
+    return jnp.pad(x, window.radius, mode="reflect")
+
+
+def _resized(x: jax.Array, size: int, axis: int) -> tuple[int, ...]:
+    """The shape of x with another size along one axis."""
+    return tuple(size if a == axis else n for a, n in enumerate(x.shape))
+
+
+def _shifted(x: jax.Array, count: int, axis: int) -> list[jax.Array]:
+    """The `count` views of x that lie one step apart."""
+    size = x.shape[axis] - count + 1
+    return [jax.lax.slice_in_dim(x, k, k + size, axis=axis) for k in range(count)]
+
+
+def _reciprocal(total: jax.Array) -> jax.Array:
+    """1 / total, and 0 for an empty window."""
+    empty = total == 0.0
+    return jnp.where(empty, 0.0, 1.0 / jnp.where(empty, 1.0, total))
