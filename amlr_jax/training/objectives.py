@@ -17,7 +17,12 @@ DEPTH_LOSSES: dict[str, Callable] = {
     "scale_invariant": losses.scale_invariant_loss,
     "silog": losses.silog_loss,
     "gradient": losses.gradient_loss,
+    "l1": losses.l1_loss,
+    "berhu": losses.berhu_loss,
+    "log_l1": losses.log_l1_loss,
 }
+# What the objective passes itself; a loss of the step is one scalar for the batch.
+_OWN_ARGUMENTS = {"prediction", "target", "where", "per_image"}
 
 
 def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
@@ -52,8 +57,8 @@ def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
 
 
 def _check_options(name: str, options: Mapping) -> None:
-    known = inspect.signature(DEPTH_LOSSES[name]).parameters
-    unknown = sorted(set(options) - (set(known) - {"prediction", "target", "where"}))
+    known = set(inspect.signature(DEPTH_LOSSES[name]).parameters) - _OWN_ARGUMENTS
+    unknown = sorted(set(options) - known)
     if unknown:
         raise ValueError(f"losses.{name} has no option {', '.join(unknown)}")
 
