@@ -4,6 +4,8 @@ A file in `configs/` starts from `base()` and changes what its experiment needs.
 that is not here cannot be set, so a mistyped override fails at once.
 """
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -119,6 +121,24 @@ def _eval() -> ConfigDict:
             "pictures": 4,  # held-out frames in panel.png
         }
     )
+
+
+def pick(variants: dict[str, Callable], name: str, *, file: str) -> Callable:
+    """The variant of a config file; ValueError names the known ones."""
+    if name not in variants:
+        raise ValueError(f"{file} has variants {', '.join(variants)}; got '{name}'")
+    return variants[name]
+
+
+def for_two_cores(config: ConfigDict, *, input_scale: float) -> None:
+    """A small network from scratch, which two CPU cores train in minutes."""
+    config.steps = 300
+    config.batch_size = 4
+    config.model.name = "swin_v2_nano"
+    config.model.input_scale = input_scale
+    config.optimizer.layer_decay = 1.0  # from scratch: all layers learn alike
+    config.optimizer.peak_at = 0.4
+    config.checkpoint.every_steps = 100
 
 
 def positive(config, *names: str) -> None:

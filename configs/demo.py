@@ -8,7 +8,7 @@ of at most half of that of a constant depth. The figures say that the road works
 say nothing about real streets.
 """
 
-from amlr_jax.config import base
+from amlr_jax.config import base, for_two_cores
 
 
 def get_config(variant: str = ""):
@@ -16,21 +16,16 @@ def get_config(variant: str = ""):
     if variant:
         raise ValueError(f"configs/demo.py has no variants, got '{variant}'")
     config = base()
+    for_two_cores(config, input_scale=0.25)
     config.steps = 600
-    config.batch_size = 4
     config.data.name = "street"
     config.data.root = "runs/street"
     config.data.cache = "runs/cache"
     config.data.split = "folder"
     config.data.crop = (352, 704)
-    config.model.name = "swin_v2_nano"
-    config.model.input_scale = 0.25
     config.model.max_depth = config.eval.max_depth = 80.0
-    config.optimizer.layer_decay = 1.0  # from scratch: all layers learn alike
     config.optimizer.peak = 1e-3
-    config.optimizer.peak_at = 0.4
     # 96 frames and few steps: colours need not vary more than the street's do.
     config.data.brightness_contrast = config.data.gamma = 0.0
     config.data.hue_saturation = 0.0
-    config.checkpoint.every_steps = 100
     return config

@@ -13,17 +13,14 @@ Variants:
          --config=configs/kitti.py:tiny --config.data.split=folder --config.steps=300
 """
 
-from amlr_jax.config import base
+from amlr_jax.config import base, for_two_cores, pick
 
 EPOCH = 3859  # 23,158 frames / batch 6, the last batch dropped
 
 
 def get_config(variant: str = "large"):
     """The config of a variant."""
-    variants = {"large": _large, "tiny": _tiny}
-    if variant not in variants:
-        known = ", ".join(variants)
-        raise ValueError(f"configs/kitti.py has variants {known}; got '{variant}'")
+    adapt = pick({"large": _large, "tiny": _tiny}, variant, file="configs/kitti.py")
     config = base()
     config.data.name = "kitti"
     config.data.root = "data/kitti"
@@ -36,7 +33,7 @@ def get_config(variant: str = "large"):
     # follows a trend when updated with the means of quarter epochs.
     config.rebalance.rule = "log_amlr"
     config.rebalance.shares = {"silog": 0.99, "gradient": 0.01}
-    variants[variant](config)
+    adapt(config)
     return config
 
 
@@ -52,12 +49,5 @@ def _large(config) -> None:
 
 
 def _tiny(config) -> None:
-    config.steps = 300
-    config.batch_size = 4
+    for_two_cores(config, input_scale=0.5)
     config.data.crop = (352, 352)
-    config.model.name = "swin_v2_nano"
-    config.model.input_scale = 0.5
-    # From scratch: all layers learn alike.
-    config.optimizer.layer_decay = 1.0
-    config.optimizer.peak_at = 0.4
-    config.checkpoint.every_steps = 100

@@ -13,17 +13,14 @@ Variants:
          --config=configs/nyu.py:tiny --config.data.split=folder
 """
 
-from amlr_jax.config import base
+from amlr_jax.config import base, for_two_cores, pick
 
 EPOCH = 4038  # 24,231 frames / batch 6, the last batch dropped
 
 
 def get_config(variant: str = "large"):
     """The config of a variant."""
-    variants = {"large": _large, "tiny": _tiny}
-    if variant not in variants:
-        known = ", ".join(variants)
-        raise ValueError(f"configs/nyu.py has variants {known}; got '{variant}'")
+    adapt = pick({"large": _large, "tiny": _tiny}, variant, file="configs/nyu.py")
     config = base()
     config.data.name = "nyu"
     config.data.root = "data/nyu_depth_v2"
@@ -34,7 +31,7 @@ def get_config(variant: str = "large"):
     config.eval.crop = "nyu"
     config.rebalance.rule = "log_amlr"  # see configs/kitti.py
     config.rebalance.shares = {"silog": 0.99, "gradient": 0.01}
-    variants[variant](config)
+    adapt(config)
     return config
 
 
@@ -50,11 +47,5 @@ def _large(config) -> None:
 
 
 def _tiny(config) -> None:
-    config.steps = 300
-    config.batch_size = 4
-    config.model.name = "swin_v2_nano"
-    config.model.input_scale = 0.25
-    config.optimizer.layer_decay = 1.0
+    for_two_cores(config, input_scale=0.25)
     config.optimizer.peak = 1e-3
-    config.optimizer.peak_at = 0.4
-    config.checkpoint.every_steps = 100

@@ -1,15 +1,11 @@
 """The mesh, and what a batch may be on it."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from amlr_jax import parallel
 from amlr_jax.errors import InputError
-from tests.conftest import REPOSITORY
+from tests import devices
 
 
 def test_mesh_of_this_machine():
@@ -48,15 +44,5 @@ except ValueError as error:
 
 
 def test_four_devices():
-    flag = "--xla_force_host_platform_device_count=4"
-    environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", FOUR],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "batch_size must be a multiple of the 4 devices, got 6" in done.stdout
+    printed = devices.run(FOUR, devices=4)
+    assert "batch_size must be a multiple of the 4 devices, got 6" in printed

@@ -5,28 +5,17 @@ import pytest
 
 from amlr_jax import metrics
 from amlr_jax.evaluation.protocol import Protocol, evaluate
+from tests.test_metrics import numpy_metrics as metrics_of_pixels
 
 PROTOCOL = Protocol("kitti", "folder", "garg", 1e-3, 80.0, True, 17.5)
 
 
 def numpy_metrics(prediction, target) -> dict[str, float]:
-    """Of one image, float64, from the published definitions."""
+    """Of the pixels of one image that count, float64."""
     mask = (target > 1e-3) & (target < 80)
     crop = np.zeros_like(mask)
     crop[143:349, 43:1172] = True
-    p, g = prediction[mask & crop].astype(float), target[mask & crop].astype(float)
-    ratio, d = np.maximum(p / g, g / p), np.log(p) - np.log(g)
-    return {
-        "abs_rel": np.mean(np.abs(p - g) / g),
-        "sq_rel": np.mean((p - g) ** 2 / g),
-        "rmse": np.sqrt(np.mean((p - g) ** 2)),
-        "rmse_log": np.sqrt(np.mean(d**2)),
-        "log10": np.mean(np.abs(np.log10(p) - np.log10(g))),
-        "silog": np.sqrt(np.mean(d**2) - 0.5 * np.mean(d) ** 2),
-        "d1": np.mean(ratio < 1.25),
-        "d2": np.mean(ratio < 1.25**2),
-        "d3": np.mean(ratio < 1.25**3),
-    }
+    return metrics_of_pixels(prediction[mask & crop], target[mask & crop])
 
 
 def frames(count: int):

@@ -1,15 +1,12 @@
 """Losses of a batch on eight devices give the weights of one device."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests import devices
+
 PROGRAM = """
 import json, jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
@@ -42,21 +39,8 @@ print(json.dumps({"devices": len(jax.devices()), "path": path}))
 """
 
 
-def run_on(devices: int) -> dict:
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(REPOSITORY),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+def run_on(count: int) -> dict:
+    return json.loads(devices.run(PROGRAM, devices=count).splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,6 @@
 """The step is pure, compiles once, and is the same on any number of devices."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +10,7 @@ import pytest
 
 from amlr_jax import parallel, rebalance
 from amlr_jax.training.step import compile_step, train_step
-from tests.conftest import REPOSITORY
+from tests import devices
 from tests.training import toy
 
 
@@ -107,18 +104,7 @@ print(json.dumps(jax.tree.map(float, figures)))
 
 
 def losses_on(count: int) -> list[dict]:
-    flag = f"--xla_force_host_platform_device_count={count}"
-    environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", DEVICES.format(count=count)],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(devices.run(DEVICES.format(count=count), devices=count))
 
 
 def test_four_devices_give_the_losses_of_one():
