@@ -39,7 +39,9 @@ class Checkpoints:
         )
         self._manager.save(step, args=arguments, force=True)
 
-    def restore(self, like: TrainState, sharding, *, step: int) -> tuple:
+    def restore(
+        self, like: TrainState, sharding, *, step: int
+    ) -> tuple[TrainState, int]:
         """The state of `step`, shaped like `like` on `sharding`, and its batches."""
         shapes = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like

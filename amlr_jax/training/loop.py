@@ -59,9 +59,9 @@ def train(config, folder: Path) -> TrainState:
     with closing(checkpoints):
         predict = predictor(made.network, mesh)
         run = Run(config, folder, data, made, mesh, checkpoints, predict)
-        state = _restored_or_new(run)
+        state, consumed = _restored_or_new(run)
         _introduce(run, state)
-        state = _advance(run, state)
+        state = _advance(run, state, consumed)
         _conclude(run, state)
     return state
 
@@ -98,16 +98,15 @@ def _batches(config, data, *, start: int, batch_size: int) -> Iterator:
     )
 
 
-def _restored_or_new(run: Run) -> TrainState:
-    """The newest checkpoint's state, or the first; on the mesh."""
+def _restored_or_new(run: Run) -> tuple[TrainState, int]:
+    """The newest checkpoint's state, or the first, and the batches it has consumed."""
     initial = partial(build.initial_state, run.config, run.made)
     whole = parallel.replicated(run.mesh)
     step = run.checkpoints.latest()
     if step is None:
-        return jax.jit(initial, out_shardings=whole)()
-    state, _ = run.checkpoints.restore(jax.eval_shape(initial), whole, step=step)
+        return jax.jit(initial, out_shardings=whole)(), 0
     show(f"Resuming from step {step} of {run.config.steps}")
-    return state
+    return run.checkpoints.restore(jax.eval_shape(initial), whole, step=step)
 
 
 def _introduce(run: Run, state: TrainState) -> None:
@@ -126,13 +125,13 @@ def _introduce(run: Run, state: TrainState) -> None:
     )
 
 
-def _advance(run: Run, state: TrainState) -> TrainState:
-    """Steps from the state's own to `config.steps`."""
+def _advance(run: Run, state: TrainState, consumed: int) -> TrainState:
+    """Steps from the state's own to `config.steps`, on the batches that follow."""
     config, start = run.config, int(state.step)
     step_function = compile_step(run.mesh, **_step_pieces(run.made))
     share = parallel.share_of_batch(run.mesh, config.batch_size)
     written = record.Record(run.folder, after=start)
-    batches = _batches(config, run.data, start=start, batch_size=share)
+    batches = _batches(config, run.data, start=consumed, batch_size=share)
     with (
         closing(written),
         closing(batches),
