@@ -5,4 +5,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
 
 install dev
-exec .venv/bin/python -m pytest "$@"
+# Half of the time is tracing and compiling, which uses one core a process.
+exec .venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile "$@"
