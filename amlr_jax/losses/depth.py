@@ -24,11 +24,10 @@ import numpy as np
 
 from amlr_jax.losses.masked import (
     Axis,
-    check_same_shape,
+    checked_mask,
     masked_mean,
     masked_variance,
     reduced_axes,
-    resolve_where,
 )
 
 MIN_DEPTH = 1e-6  # metres; far below any sensor, keeps 1 / depth representable
@@ -190,10 +189,7 @@ def log_difference(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """d = log y - log y*, float32 and exactly 0 under the mask, and the mask."""
-    check_same_shape(prediction=prediction, target=target)
-    if where is not None:
-        check_same_shape(prediction=prediction, where=where)
-    where = resolve_where(where, jnp.shape(prediction))
+    where = checked_mask(prediction, target, where)
     return _safe_log(target, where) - _safe_log(prediction, where), where
 
 

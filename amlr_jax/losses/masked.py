@@ -65,6 +65,16 @@ def reduced_axes(per_image: bool, ndim: int) -> Axis:
     return (-2, -1)
 
 
+def checked_mask(
+    prediction: jax.Array, target: jax.Array, where: jax.Array | None
+) -> jax.Array:
+    """The mask of two maps of one shape; errors as its two parts."""
+    check_same_shape(prediction=prediction, target=target)
+    if where is not None:
+        check_same_shape(prediction=prediction, where=where)
+    return resolve_where(where, jnp.shape(prediction))
+
+
 def valid_count(
     where: jax.Array, *, axis: Axis = None, keepdims: bool = False
 ) -> jax.Array:

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 
 from amlr_jax.losses.depth import log_difference
 from amlr_jax.losses.masked import (
-    check_same_shape,
+    checked_mask,
     masked_max,
     masked_mean,
     reduced_axes,
-    resolve_where,
 )
 
 LARGEST = 1e30  # metres; 1e8 such errors still have a float32 sum
@@ -112,10 +111,7 @@ def _absolute_error(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """|y - y*|, float32 and 0 under the mask, and the mask."""
-    check_same_shape(prediction=prediction, target=target)
-    if where is not None:
-        check_same_shape(prediction=prediction, where=where)
-    where = resolve_where(where, jnp.shape(prediction))
+    where = checked_mask(prediction, target, where)
     clamped = (
         jnp.clip(
             jnp.where(where, jnp.asarray(depth, jnp.float32), 0.0), -LARGEST, LARGEST

@@ -65,6 +65,8 @@ def _rebalancer(config, names: list[str]) -> optax.GradientTransformationExtraAr
             f"got {', '.join(sorted(config.shares))}"
         )
     total = sum(shares.values())
+    if total <= 0:
+        raise InputError(f"rebalance.shares must have a positive sum, got {shares}")
     shares = {name: share / total for name, share in shares.items()}
     rate, adam = config.learning_rate, {name: config[name] for name in ADAM}
     rules = {

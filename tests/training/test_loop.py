@@ -157,6 +157,7 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
         ("rebalance.rule", "alr", "must be one of amlr, log_amlr"),
         ("rebalance.b1", 1.5, "b1"),
         ("rebalance.shares", {"silog": 1.0}, "must name each loss"),
+        ("rebalance.shares", {"silog": 0.0, "gradient": 0.0}, "positive sum"),
         ("losses", {"silgo": {}}, "losses must be among scale_invariant, silog"),
         ("losses", {"silog": {"focus": 1}}, "focus"),
         ("eval.crop", "grag", "garg"),
