@@ -18,8 +18,8 @@ class DepthNetwork(nn.Module):
     """Image to metric depth, at the image's size.
 
     Attributes:
-      encoder: images (B, H, W, 3) to (stages, last features).
-      decoder: last features to depth at the size that `encoder` saw.
+      encoder: images (B, H, W, 3) to a list of features, fine to coarse.
+      decoder: these features to depth at the size that `encoder` saw.
       input_scale: the encoder sees the image resized by this factor, antialiased, and
         the depth is resized back bilinearly. Below 1 it trades detail for speed while
         losses and metrics stay at full size, where sparse ground truth is exact.
@@ -50,8 +50,8 @@ class DepthNetwork(nn.Module):
         if size != (height, width):
             shape = (batch, *size, channels)
             image_BHWC = jax.image.resize(image_BHWC, shape, "linear", antialias=True)
-        _, last = self.encoder(image_BHWC, train=train)
-        depth_BHW = self.decoder(last, size=size, train=train)
+        features = self.encoder(image_BHWC, train=train)
+        depth_BHW = self.decoder(features, size=size, train=train)
         if size != (height, width):
             shape = (batch, height, width)
             depth_BHW = jax.image.resize(depth_BHW, shape, "linear", antialias=True)

@@ -236,14 +236,13 @@ class SwinV2(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(
-        self, image_BHWC: jax.Array, *, train: bool
-    ) -> tuple[list[jax.Array], jax.Array]:
+    def __call__(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
         """Encodes images.
 
         Returns:
           The output of every stage s, of shape (B, H / (4 * 2**s), W / (4 * 2**s),
-          C * 2**s) with sizes rounded up, and the last one after its own norm; float32.
+          C * 2**s) with sizes rounded up, and then the last one once more after its own
+          norm, which is what a decoder without skips reads; float32.
         """
         self._check(image_BHWC)
         options = {"norm_eps": self.norm_eps, "dtype": self.dtype}
@@ -259,7 +258,7 @@ class SwinV2(nn.Module):
                 rate = rates[sum(self.depths[:stage]) + block]
                 x = self._block(stage, block, rate)(x, train)
             stages.append(x)
-        return stages, _layer_norm(self.norm_eps, "norm")(x)
+        return [*stages, _layer_norm(self.norm_eps, "norm")(x)]
 
     def _block(self, stage: int, block: int, drop_path: float) -> nn.Module:
         kind = nn.remat(SwinBlock, static_argnums=(2,)) if self.remat else SwinBlock

@@ -184,7 +184,7 @@ def test_whole_encoder_equals_numpy_on_an_odd_size(jit, random_variables):
     image_float32 = jnp.asarray(image, jnp.float32)
     params = random_variables(net)["params"]
     apply = jit(functools.partial(net.apply, train=False))
-    stages, last = apply({"params": params}, image_float32)
+    *stages, last = apply({"params": params}, image_float32)
     exact = _float64(params)
     x = embed(image[0], exact["patch_embed"], EPS, 4)
     for stage, (window, heads) in enumerate([(3, 2), (2, 4)]):

@@ -1,6 +1,6 @@
-"""Decoders: from features to depth in metres."""
+"""The decoders of MIM-Depth and AMLR: deconvolutions on the last features alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -40,13 +40,13 @@ class GradualDecoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, features_BHWC: jax.Array, *, size: tuple[int, int], train: bool
+        self, features: Sequence[jax.Array], *, size: tuple[int, int], train: bool
     ) -> jax.Array:
         """Decodes the last features of an encoder.
 
         Args:
-          features_BHWC: features at 1/2**(len(channels) + 2) of the image's size,
-            rounded up.
+          features: of the encoder; the last ones, (B, H, W, C), are at
+            1/2**(len(channels) + 2) of the image's size, rounded up.
           size: height and width of the image.
           train: normalise with the statistics of the batch and update the running
             ones (collection "batch_stats").
@@ -55,8 +55,8 @@ class GradualDecoder(nn.Module):
           Depth in metres between 0 and `max_depth`, (B, *size), float32.
         """
         factor = 2 ** (len(self.channels) + 2)
-        _check_size(features_BHWC.shape[1:3], size, factor)
-        x = features_BHWC
+        x = features[-1]
+        _check_size(x.shape[1:3], size, factor)
         for stage, channels in enumerate(self.channels):
             x = layers.Deconvolution2x2(
                 channels, self._initializer(), dtype=self.dtype, name=f"deconv{stage}"
@@ -98,7 +98,7 @@ def _check_size(features: tuple[int, ...], size: tuple[int, int], factor: int) -
     expected = tuple(-(-length // factor) for length in size)
     if features != expected:
         raise ValueError(
-            f"`features_BHWC` must be {expected[0]} x {expected[1]} for an image of "
+            f"`features[-1]` must be {expected[0]} x {expected[1]} for an image of "
             f"{size[0]} x {size[1]} (1/{factor}, rounded up), got {features[0]} x "
             f"{features[1]}."
         )

@@ -18,7 +18,7 @@ def _decoder(**overrides):
 
 def _features(height=2, width=3, batch=2):
     rng = np.random.default_rng(0)
-    return jnp.asarray(rng.standard_normal((batch, height, width, 12)), jnp.float32)
+    return [jnp.asarray(rng.standard_normal((batch, height, width, 12)), jnp.float32)]
 
 
 def _initialize(decoder, features, size):
@@ -68,10 +68,10 @@ def test_training_normalizes_by_the_batch_and_updates_the_running_statistics():
     )
     depth, updated = run(variables, features)
     # Batch statistics undo a scale of the features; running ones do not.
-    scaled, _ = run(variables, 3 * features)
+    scaled, _ = run(variables, [3 * features[-1]])
     np.testing.assert_allclose(scaled, depth, rtol=2e-3)
     kernel = variables["params"]["deconv0"]["kernel"]
-    mapped = np.einsum("nhwc,abcf->nhwabf", features, kernel).reshape(-1, 8)
+    mapped = np.einsum("nhwc,abcf->nhwabf", features[-1], kernel).reshape(-1, 8)
     stats = updated["batch_stats"]["deconv0_norm"]
     np.testing.assert_allclose(stats["mean"], 0.1 * mapped.mean(0), atol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * mapped.var(0), rtol=1e-5)

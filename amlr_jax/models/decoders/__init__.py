@@ -1,0 +1,9 @@
+"""Decoders: from the features of an encoder to depth in metres, or to disparity.
+
+All take the features of their encoder, fine to coarse, and the size of the image:
+`decoder(features, size=(height, width), train=...)`.
+"""
+
+from amlr_jax.models.decoders.gradual import REFERENCE_KERNEL_STD, GradualDecoder
+
+__all__ = ["REFERENCE_KERNEL_STD", "GradualDecoder"]
