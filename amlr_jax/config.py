@@ -4,8 +4,6 @@ A file in `configs/` starts from `base()` and changes what its experiment needs.
 that is not here cannot be set, so a mistyped override fails at once.
 """
 
-from collections.abc import Callable
-
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -65,13 +63,18 @@ def _model() -> ConfigDict:
             "name": "swin_v2_large",
             "max_depth": 80.0,  # metres: the network predicts in (0, max_depth)
             "input_scale": 1.0,  # the network sees the image resized by this
+            "input_size": placeholder(tuple),  # or to this height and width
+            "convention": placeholder(str),  # Swin-v2: mim_depth, official
             "window_size": placeholder(tuple),  # tokens, for each of four stages
             "pretrained_window_size": placeholder(tuple),
             "use_shift": placeholder(tuple),
             "drop_path": placeholder(float),  # largest rate
             "residual_init": placeholder(float),  # scale of the residual norms
+            "attention": placeholder(str),  # xla, or cudnn on a GPU in bfloat16
             "decoder_channels": placeholder(tuple),
+            "decoder_activation": placeholder(str),  # silu (AMLR), relu (MIM-Depth)
             "decoder_init": placeholder(str),  # "he", or a standard deviation
+            "upsampling": placeholder(str),  # five_level: nearest, subpixel_head, ...
             "dtype": "float32",  # of activations; bfloat16 on GPU
             "remat": False,  # recompute blocks in the backward pass to save memory
         }
@@ -121,24 +124,6 @@ def _eval() -> ConfigDict:
             "pictures": 4,  # held-out frames in panel.png
         }
     )
-
-
-def pick(variants: dict[str, Callable], name: str, *, file: str) -> Callable:
-    """The variant of a config file; ValueError names the known ones."""
-    if name not in variants:
-        raise ValueError(f"{file} has variants {', '.join(variants)}; got '{name}'")
-    return variants[name]
-
-
-def for_two_cores(config: ConfigDict, *, input_scale: float) -> None:
-    """A small network from scratch, which two CPU cores train in minutes."""
-    config.steps = 300
-    config.batch_size = 4
-    config.model.name = "swin_v2_nano"
-    config.model.input_scale = input_scale
-    config.optimizer.layer_decay = 1.0  # from scratch: all layers learn alike
-    config.optimizer.peak_at = 0.4
-    config.checkpoint.every_steps = 100
 
 
 def positive(config, *names: str) -> None:

@@ -8,7 +8,8 @@ of at most half of that of a constant depth. The figures say that the road works
 say nothing about real streets.
 """
 
-from amlr_jax.config import base, for_two_cores
+from amlr_jax.config import base
+from amlr_jax.recipes import for_two_cores
 
 
 def get_config(variant: str = ""):

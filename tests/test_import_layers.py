@@ -52,6 +52,7 @@ ROOMS = {
     "amlr_jax.errors": Room(set(), set()),
     # The defaults and checks of every key; holds ConfigDicts, so nothing below a loop.
     "amlr_jax.config": Room({"errors"}, {"ml_collections"}),
+    "amlr_jax.recipes": Room(set(), {"ml_collections"}),
     "amlr_jax.console": Room({"errors"}, {"rich"}),
     "amlr_jax.parallel": Room({"errors"}, ARRAYS),
     "amlr_jax.models": Room(MIDDLE - {"rebalance"}, ARRAYS | {"einops", "flax"}),

@@ -1,5 +1,11 @@
-"""Whole depth networks and their named presets."""
+"""Whole depth networks by name, from plain Python values.
 
+A family is a group of names with one way to build them. Its builder's keyword arguments
+are the options of the family; an option that a family lacks is refused.
+"""
+
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -7,123 +13,151 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.models import decoders, swin_v2
+from amlr_jax.models.depth_network import DepthNetwork
 
-_PREFIX = "swin_v2_"
-NETWORKS = tuple(_PREFIX + name for name in swin_v2.PRESETS)
-_DECODER_INIT = {"swin_v2_nano": "he"}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+ACTIVATIONS = {"silu": nn.silu, "relu": nn.relu}
+# Attributes of the encoder that are choices; the others make it what it is.
+SWIN_OPTIONS = ["convention", "window_size", "pretrained_window_size", "use_shift"]
+SWIN_OPTIONS += ["drop_path", "residual_init", "attention"]
+_SWIN, _GLP = "swin_v2_", "glpdepth_"
 
 
-class DepthNetwork(nn.Module):
-    """Image to metric depth, at the image's size.
+def _swin_v2(
+    name: str,
+    common: dict,
+    *,
+    max_depth: float,
+    decoder_channels: tuple[int, ...] | None = None,
+    decoder_activation: str = "silu",
+    decoder_init: float | str | None = None,
+    **encoder_options: Any,
+) -> dict:
+    encoder = swin_v2.encoder(name.removeprefix(_SWIN), **encoder_options, **common)
+    width = encoder.embed_dim
+    if decoder_init is None:
+        from_scratch = name == "swin_v2_nano"
+        decoder_init = "he" if from_scratch else decoders.REFERENCE_KERNEL_STD
+    decoder = decoders.GradualDecoder(
+        channels=decoder_channels or (4 * width, 2 * width, width),
+        head_channels=width,
+        max_depth=max_depth,
+        activation=_one_of(ACTIVATIONS, "decoder_activation", decoder_activation),
+        kernel_init=decoder_init,
+        dtype=common["dtype"],
+    )
+    return {"encoder": encoder, "decoder": decoder}
 
-    Attributes:
-      encoder: images (B, H, W, 3) to a list of features, fine to coarse.
-      decoder: these features to depth at the size that `encoder` saw.
-      input_scale: the encoder sees the image resized by this factor, antialiased, and
-        the depth is resized back bilinearly. Below 1 it trades detail for speed while
-        losses and metrics stay at full size, where sparse ground truth is exact.
-    """
 
-    encoder: nn.Module
-    decoder: nn.Module
-    input_scale: float = 1.0
-
-    def __call__(self, image_BHWC: jax.Array, *, train: bool) -> jax.Array:
-        """Predicts depth.
-
-        Args:
-          image_BHWC: float in [0, 1], any height and width.
-          train: batch statistics and drop path as in training; then the collection
-            "batch_stats" must be mutable and, with drop path, the random stream
-            "drop_path" given.
-
-        Returns:
-          Depth in metres in (0, max_depth), (B, H, W), float32.
-        """
-        if not jnp.issubdtype(image_BHWC.dtype, jnp.floating):
-            raise ValueError(
-                f"`image_BHWC` must be float in [0, 1], got {image_BHWC.dtype}."
-            )
-        batch, height, width, channels = image_BHWC.shape
-        size = tuple(max(1, round(self.input_scale * n)) for n in (height, width))
-        if size != (height, width):
-            shape = (batch, *size, channels)
-            image_BHWC = jax.image.resize(image_BHWC, shape, "linear", antialias=True)
-        features = self.encoder(image_BHWC, train=train)
-        depth_BHW = self.decoder(features, size=size, train=train)
-        if size != (height, width):
-            shape = (batch, height, width)
-            depth_BHW = jax.image.resize(depth_BHW, shape, "linear", antialias=True)
-        return depth_BHW
+_FAMILIES = ((tuple(_SWIN + name for name in swin_v2.PRESETS), _swin_v2),)
+BUILDERS: dict[str, Callable] = {n: make for names, make in _FAMILIES for n in names}
+NETWORKS = tuple(BUILDERS)
 
 
 def network(
     name: str,
     *,
     max_depth: float,
-    window_size: tuple[int, ...] | None = None,
-    pretrained_window_size: tuple[int, ...] | None = None,
-    use_shift: tuple[bool, ...] | None = None,
-    drop_path: float | None = None,
-    residual_init: float | None = None,
-    decoder_channels: tuple[int, ...] | None = None,
-    decoder_init: float | str | None = None,
     dtype: str = "float32",
     remat: bool = False,
     input_scale: float = 1.0,
+    input_size: tuple[int, int] | None = None,
+    **options: Any,
 ) -> DepthNetwork:
     """The network of that name; every argument is a plain Python value.
 
     Args:
-      name: "swin_v2_nano", "..._tiny", "..._small", "..._base" or "..._large".
-      max_depth: largest depth in metres, 80 for KITTI and 10 for NYU.
-      window_size, pretrained_window_size, use_shift, drop_path, residual_init: see
-        `swin_v2.SwinV2`; None keeps the preset's.
-      decoder_channels: of the three deconvolutions; None is (4C, 2C, C) for a first
-        stage of C channels. MIM-Depth's is (32, 32, 32).
-      decoder_init: standard deviation of the decoder's initial kernels, or "he"; None
-        is MIM-Depth's 0.001, and "he" for nano, which is meant to train from scratch.
+      name: "swin_v2_{nano,tiny,small,base,large,huge}", "glpdepth_{b0..b5}",
+        "monodepth2" or "five_level".
+      max_depth: largest depth in metres, 80 for KITTI and 10 for NYU; 100 for
+        monodepth2, up to its unknown scale.
       dtype: "float32" or "bfloat16", of the matrix products; parameters are float32.
-      remat: recompute the encoder's blocks in the backward pass, to save memory.
-      input_scale: see `DepthNetwork`.
+      remat: recompute the encoder's blocks in the backward pass, to save memory
+        (no effect on a ResNet).
+      input_scale, input_size: see `DepthNetwork`.
+      **options: of the family; None keeps the network's own value.
+        swin_v2: convention ("mim_depth" or "official"), window_size,
+        pretrained_window_size, use_shift, drop_path, residual_init, attention (see
+        `swin_v2.SwinV2`), decoder_channels (None: (4C, 2C, C) for a first stage of C
+        channels; MIM-Depth's is (32, 32, 32)), decoder_activation ("silu", AMLR's, or
+        "relu", MIM-Depth's), decoder_init (standard deviation of the initial kernels or
+        "he"; None: MIM-Depth's 0.001, and "he" for nano, which trains from scratch).
+        glpdepth: drop_path. five_level: upsampling ("nearest", "subpixel_head" or
+        "subpixel_levels").
     """
     _check_arguments(name, dtype=dtype, max_depth=max_depth, input_scale=input_scale)
-    encoder = swin_v2.encoder(
-        name.removeprefix(_PREFIX),
-        window_size=_as_tuple(window_size),
-        pretrained_window_size=_as_tuple(pretrained_window_size),
-        use_shift=_as_tuple(use_shift),
-        drop_path=drop_path,
-        residual_init=residual_init,
-        dtype=DTYPES[dtype],
-        remat=remat,
+    given = {key: _plain(value) for key, value in options.items() if value is not None}
+    build = BUILDERS[name]
+    _check_options(name, build, given)
+    common = {"dtype": DTYPES[dtype], "remat": remat}
+    parts = build(name, common, max_depth=float(max_depth), **given)
+    return DepthNetwork(
+        **parts, input_scale=float(input_scale), input_size=_plain(input_size)
     )
-    width = encoder.embed_dim
-    if decoder_init is None:
-        decoder_init = _DECODER_INIT.get(name, decoders.REFERENCE_KERNEL_STD)
-    decoder = decoders.GradualDecoder(
-        channels=_as_tuple(decoder_channels) or (4 * width, 2 * width, width),
-        head_channels=width,
-        max_depth=float(max_depth),
-        kernel_init=decoder_init,
-        dtype=DTYPES[dtype],
-    )
-    return DepthNetwork(encoder, decoder, input_scale=float(input_scale))
 
 
-def _as_tuple(values: Any) -> tuple | None:
-    """A tuple, which is hashable, whatever sequence the configuration held."""
-    return None if values is None else tuple(values)
+def layer_scale(network: DepthNetwork, decay: float) -> Callable:
+    """Path of a parameter to the factor of its learning rate, for layer-wise decay.
+
+    decay ** (layers above it) for a Swin-v2 (see `swin_v2.layer_index`). The other
+    encoders have no layer groups in their references: there `decay` must be 1.
+    """
+    if decay == 1:
+        return lambda path: 1.0
+    if not isinstance(network.encoder, swin_v2.SwinV2):
+        raise ValueError(
+            "`layer_decay` is defined for swin_v2 networks; for others it must be 1, "
+            f"got {decay}."
+        )
+    depths = network.encoder.depths
+    last = swin_v2.num_layers(depths) - 1
+    return lambda path: decay ** (last - swin_v2.layer_index(path, depths))
+
+
+has_weight_decay = swin_v2.has_weight_decay
+
+
+def variable_shapes(network: DepthNetwork) -> dict:
+    """Shapes of the network's variables, the same for images of any size."""
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    key = jax.random.key(0)
+    return jax.eval_shape(lambda x: network.init(key, x, train=False), image)
+
+
+def _plain(value: Any) -> Any:
+    """A list as a tuple, which is hashable, whatever the configuration held."""
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _one_of(choices: dict, name: str, value: str) -> Any:
+    if value not in choices:
+        known = ", ".join(choices)
+        raise ValueError(f"`{name}` must be one of {known}, got {value!r}.")
+    return choices[value]
+
+
+def _check_options(name: str, build: Callable, options: dict) -> None:
+    parameters = inspect.signature(build).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    known.remove("max_depth")
+    if build is _swin_v2:
+        known += SWIN_OPTIONS
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"`{option}` is no option of {name}, which takes "
+                f"{', '.join(known) or 'none'}."
+            )
 
 
 def _check_arguments(
     name: str, *, dtype: str, max_depth: float, input_scale: float
 ) -> None:
-    if name not in NETWORKS:
-        raise ValueError(f"`name` must be one of {', '.join(NETWORKS)}, got {name!r}.")
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    for label, value, known in (("name", name, NETWORKS), ("dtype", dtype, DTYPES)):
+        if value not in known:
+            raise ValueError(
+                f"`{label}` must be one of {', '.join(known)}, got {value!r}."
+            )
     for label, value in (("max_depth", max_depth), ("input_scale", input_scale)):
         if not value > 0:
             raise ValueError(f"`{label}` must be positive, got {value}.")

@@ -10,7 +10,7 @@ import optax
 
 from amlr_jax import rebalance
 from amlr_jax.errors import InputError
-from amlr_jax.models import depth, swin_v2
+from amlr_jax.models import depth
 from amlr_jax.training import objectives, state
 from amlr_jax.training.optimizer import adamw, up_and_down
 
@@ -100,16 +100,10 @@ def _schedule(config) -> optax.Schedule:
 
 
 def _optimizer(config, schedule, network) -> optax.GradientTransformation:
-    depths = network.encoder.depths
-    last = swin_v2.num_layers(depths) - 1
-
-    def layer_scale(path) -> float:
-        return config.layer_decay ** (last - swin_v2.layer_index(path, depths))
-
     return adamw(
         schedule,
-        layer_scale=layer_scale,
-        has_weight_decay=swin_v2.has_weight_decay,
+        layer_scale=depth.layer_scale(network, config.layer_decay),
+        has_weight_decay=depth.has_weight_decay,
         b1=config.b1,
         b2=config.b2,
         weight_decay=config.weight_decay,

@@ -1,0 +1,82 @@
+"""Image to depth: an encoder, a decoder and the size at which they look."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class DepthNetwork(nn.Module):
+    """Image to depth, at the image's size.
+
+    Attributes:
+      encoder: images (B, H, W, 3) to a list of features, fine to coarse.
+      decoder: these features to depth at the size that `encoder` saw.
+      input_scale: the encoder sees the image resized by this factor, antialiased, and
+        the depth is resized back bilinearly. Below 1 it trades detail for speed while
+        losses and metrics stay at full size, where sparse ground truth is exact.
+      input_size: height and width that the encoder sees instead, whatever the image's.
+      multiple_of: the size that the encoder sees is rounded to multiples of this.
+      resize: "linear" or "lanczos3", of the image.
+      decoder_resizes: the decoder itself goes to the image's size, because what it
+        must interpolate is not depth (monodepth2: disparity).
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    input_scale: float = 1.0
+    input_size: tuple[int, int] | None = None
+    multiple_of: int = 1
+    resize: str = "linear"
+    decoder_resizes: bool = False
+
+    def __call__(self, image_BHWC: jax.Array, *, train: bool) -> jax.Array:
+        """Predicts depth.
+
+        Args:
+          image_BHWC: float in [0, 1], any height and width.
+          train: batch statistics and drop path as in training; then the collection
+            "batch_stats" must be mutable and, with drop path, the random stream
+            "drop_path" given.
+
+        Returns:
+          Depth in metres in (0, max_depth), (B, H, W), float32. From a network trained
+          on video alone it is true up to one unknown factor.
+        """
+        _check_image(image_BHWC)
+        batch, *full, channels = image_BHWC.shape
+        size = self.seen_size(*full)
+        if size != tuple(full):
+            shape = (batch, *size, channels)
+            image_BHWC = jax.image.resize(
+                image_BHWC, shape, self.resize, antialias=True
+            )
+        features = self.encoder(image_BHWC, train=train)
+        if self.decoder_resizes:
+            return self.decoder(features, size=tuple(full), train=train)
+        depth_BHW = self.decoder(features, size=size, train=train)
+        if size != tuple(full):
+            shape = (batch, *full)
+            depth_BHW = jax.image.resize(depth_BHW, shape, "linear", antialias=True)
+        return depth_BHW
+
+    @nn.nowrap
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that the encoder sees of an image of this size."""
+        size = self.input_size
+        if size is None:
+            size = [self.input_scale * length for length in (height, width)]
+        unit = self.multiple_of
+        return tuple(max(unit, unit * round(length / unit)) for length in size)
+
+
+def _check_image(image_BHWC: Any) -> None:
+    if not jnp.issubdtype(image_BHWC.dtype, jnp.floating):
+        raise ValueError(
+            f"`image_BHWC` must be float in [0, 1], got {image_BHWC.dtype}."
+        )
+    if image_BHWC.ndim != 4:
+        raise ValueError(
+            f"`image_BHWC` must have shape (B, H, W, 3), got {image_BHWC.shape}."
+        )

@@ -1,0 +1,97 @@
+"""Recipes that several configs share: the runs of the papers, and one for a laptop.
+
+A recipe changes a config in place; the config file keeps what is its data set's own.
+"""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+Recipe = Callable[[ConfigDict], None]
+
+
+def pick(variants: dict[str, Callable], name: str, *, file: str) -> Callable:
+    """The variant of a config file; ValueError names the known ones."""
+    if name not in variants:
+        raise ValueError(f"{file} has variants {', '.join(variants)}; got '{name}'")
+    return variants[name]
+
+
+def for_two_cores(config: ConfigDict, *, input_scale: float) -> None:
+    """A small network from scratch, which two CPU cores train in minutes."""
+    config.steps = 300
+    config.batch_size = 4
+    config.model.name = "swin_v2_nano"
+    config.model.input_scale = input_scale
+    config.optimizer.layer_decay = 1.0  # from scratch: all layers learn alike
+    config.optimizer.peak_at = 0.4
+    config.checkpoint.every_steps = 100
+
+
+def supervised(
+    *, frames: int, epochs: int, mim_crop: tuple[int, int]
+) -> dict[str, Recipe]:
+    """The supervised runs on a data set of `frames` training frames, by variant.
+
+    AMLR (Yu & Heo 2023) for `epochs`, its two comparisons of Table 4, MIM-Depth (Xie
+    et al. 2023), on which it builds, and GLPDepth (Kim et al. 2022) with AMLR.
+    """
+
+    def large(config: ConfigDict) -> None:
+        config.model.name = "swin_v2_large"
+        config.optimizer.layer_decay = 0.85  # MIM-Depth's for large
+        config.batch_size = 6  # AMLR, sec. IV-A
+        _count_epochs(config, frames, epochs)
+
+    def silog(config: ConfigDict) -> None:
+        large(config)
+        _only_silog(config)
+
+    def lee_kim(config: ConfigDict) -> None:
+        large(config)
+        # On the two losses, as we read Table 4; four updates an epoch as they do.
+        config.rebalance.rule = "lee_kim"
+
+    def mim_depth(config: ConfigDict) -> None:
+        large(config)
+        _only_silog(config)
+        config.data.crop = mim_crop
+        config.model.decoder_channels = (32, 32, 32)
+        config.model.decoder_activation = "relu"
+        config.batch_size = 24
+        _count_epochs(config, frames, 25)
+
+    def base(config: ConfigDict) -> None:
+        large(config)
+        config.model.name = "swin_v2_base"
+        config.optimizer.layer_decay = 0.9  # MIM-Depth's for base
+
+    def glpdepth(config: ConfigDict) -> None:
+        # GLPDepth's optimizer is Adam without decay. AMLR does not say that it changed
+        # more than the losses and their weights.
+        config.model.name = "glpdepth_b4"
+        config.model.window_size = None
+        config.optimizer.peak = 1e-4
+        config.optimizer.weight_decay = 0.0
+        config.optimizer.layer_decay = 1.0
+        config.batch_size = 12
+        _count_epochs(config, frames, 25)
+
+    recipes = (large, silog, lee_kim, mim_depth, base, glpdepth)
+    return {recipe.__name__: recipe for recipe in recipes}
+
+
+def _count_epochs(config: ConfigDict, frames: int, epochs: int) -> None:
+    """So many epochs, the last batch of each dropped; one evaluation an epoch."""
+    steps = frames // config.batch_size
+    config.steps = epochs * steps
+    config.rebalance.every_k_steps = -(-steps // 4)  # a quarter epoch
+    config.eval.every_steps = steps
+    config.checkpoint.every_steps = steps
+
+
+def _only_silog(config: ConfigDict) -> None:
+    del config.losses["gradient"]
+    config.rebalance.rule = "fixed"
+    config.rebalance.every_k_steps = 1
+    config.rebalance.shares = ConfigDict({"silog": 1.0})
