@@ -20,6 +20,7 @@ INITIAL_LOGIT_SCALE = float(np.log(10.0))
 BIAS_RANGE = 16.0  # the position bias is 16 * sigmoid(mlp)
 BIAS_HIDDEN = 512
 NORMALIZE_EPS = 1e-12
+IMPLEMENTATIONS = ("xla", "cudnn")
 
 linear_init = nn.initializers.normal(0.02)
 
@@ -31,6 +32,7 @@ def attention(
     bias: jax.Array,
     *,
     allowed: jax.Array | None = None,
+    implementation: str = "xla",
 ) -> jax.Array:
     """softmax(q k^T + bias) v, with logits and softmax in float32.
 
@@ -38,16 +40,74 @@ def attention(
       q, k, v: (B, N, heads, T, D); any scale is already in q.
       bias: (heads, T, T), float32.
       allowed: (N, T, T), boolean; pairs outside it get `MASKED_LOGIT` on top.
+      implementation: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs, which keeps
+        no (T, T) array per window. It takes bfloat16 and even T alone and rounds the
+        bias to bfloat16.
 
     Returns:
       (B, N, heads, T, D), in v's dtype.
+
+    Raises:
+      ValueError: "cudnn" cannot take these arrays, or there is no GPU.
     """
+    if implementation == "cudnn":
+        _check_cudnn(q)
+        arguments = dot_product_arguments(q, k, v, bias, allowed)
+        y = jax.nn.dot_product_attention(**arguments, implementation="cudnn")
+        batch, count = q.shape[:2]
+        return rearrange(y, "(b n) t h d -> b n h t d", b=batch, n=count)
+    if implementation != "xla":
+        raise ValueError(
+            f"`implementation` must be one of {', '.join(IMPLEMENTATIONS)}, got "
+            f"{implementation!r}."
+        )
     logits = jnp.matmul(q, k.swapaxes(-1, -2), preferred_element_type=jnp.float32)
     logits = logits + bias[None, None]
     if allowed is not None:
         logits = logits + jnp.where(allowed[None, :, None], 0.0, MASKED_LOGIT)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
     return jnp.matmul(weights, v)
+
+
+def dot_product_arguments(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array,
+    allowed: jax.Array | None = None,
+) -> dict[str, Any]:
+    """The arguments of `attention` as `jax.nn.dot_product_attention` takes them.
+
+    Windows join the batch. The bias is one for all windows or, with `allowed`, one for
+    each, as a boolean mask would forbid what -100 only discourages. It has the dtype of
+    q: a float32 bias gives NaN gradients on a GPU (jax-ml/jax#32242). Its mean, to
+    which softmax is blind, is taken off so that rounding it costs less.
+    """
+    batch = q.shape[0]
+    bias = (bias - jax.lax.stop_gradient(bias.mean((1, 2), keepdims=True)))[None]
+    if allowed is not None:
+        mask = jnp.where(allowed[:, None], 0.0, MASKED_LOGIT)
+        bias = jnp.tile(bias + mask, (batch, 1, 1, 1))
+    query, key, value = (rearrange(x, "b n h t d -> (b n) t h d") for x in (q, k, v))
+    bias = bias.astype(q.dtype)
+    return {"query": query, "key": key, "value": value, "bias": bias, "scale": 1.0}
+
+
+def _check_cudnn(q: jax.Array) -> None:
+    """Says what the fused kernel lacks, before it fails in its own words."""
+    where = '`implementation` "cudnn"'
+    if q.dtype != jnp.bfloat16:
+        raise ValueError(f"{where} needs bfloat16, got {q.dtype}; set the dtype.")
+    if q.shape[-2] % 2:
+        raise ValueError(
+            f"{where} needs windows of an even number of tokens, got {q.shape[-2]}; "
+            "choose even windows."
+        )
+    if jax.default_backend() != "gpu":
+        raise ValueError(
+            f"{where} needs an NVIDIA GPU, and this is {jax.default_backend()!r}; use "
+            '"xla".'
+        )
 
 
 def _unit(x: jax.Array) -> jax.Array:
@@ -81,6 +141,7 @@ class WindowAttention(nn.Module):
     window: int
     pretrained_window: int
     dtype: Any = jnp.float32
+    implementation: str = "xla"
 
     @nn.compact
     def __call__(
@@ -102,7 +163,12 @@ class WindowAttention(nn.Module):
             labels = jnp.asarray(regions_NT)
             allowed = labels[:, :, None] == labels[:, None, :]
         y = attention(
-            q.astype(self.dtype), _unit(k).astype(self.dtype), v, bias, allowed=allowed
+            q.astype(self.dtype),
+            _unit(k).astype(self.dtype),
+            v,
+            bias,
+            allowed=allowed,
+            implementation=self.implementation,
         )
         y = rearrange(y, "b n heads t d -> b n t (heads d)")
         return nn.Dense(

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import decoders, swin_v2
+from amlr_jax.models import decoders, mix_transformer, resnet, swin_v2
 from amlr_jax.models.depth_network import DepthNetwork
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -49,7 +49,53 @@ def _swin_v2(
     return {"encoder": encoder, "decoder": decoder}
 
 
-_FAMILIES = ((tuple(_SWIN + name for name in swin_v2.PRESETS), _swin_v2),)
+def _glpdepth(
+    name: str, common: dict, *, max_depth: float, drop_path: float = 0.1
+) -> dict:
+    encoder = mix_transformer.encoder(
+        name.removeprefix(_GLP), drop_path=drop_path, **common
+    )
+    decoder = decoders.SelectiveFusionDecoder(
+        channels=encoder.embed_dims[0],  # 64, and 32 for b0: the finest skip's
+        max_depth=max_depth,
+        dtype=common["dtype"],
+    )
+    return {"encoder": encoder, "decoder": decoder}
+
+
+def _monodepth2(name: str, common: dict, *, max_depth: float) -> dict:
+    del name
+    decoder = decoders.SkipDecoder(max_depth=max_depth, dtype=common["dtype"])
+    return _on_resnet(decoder)
+
+
+def _five_level(
+    name: str, common: dict, *, max_depth: float, upsampling: str = "nearest"
+) -> dict:
+    del name
+    return _on_resnet(
+        decoders.FiveLevelDecoder(
+            max_depth=max_depth, upsampling=upsampling, dtype=common["dtype"]
+        )
+    )
+
+
+def _on_resnet(decoder: nn.Module) -> dict:
+    return {
+        "encoder": resnet.ResNet18(dtype=decoder.dtype),
+        "decoder": decoder,
+        "multiple_of": 32,
+        "resize": "lanczos3",
+        "decoder_resizes": True,
+    }
+
+
+_FAMILIES = (
+    (tuple(_SWIN + name for name in swin_v2.PRESETS), _swin_v2),
+    (tuple(_GLP + name for name in mix_transformer.PRESETS), _glpdepth),
+    (("monodepth2",), _monodepth2),
+    (("five_level",), _five_level),
+)
 BUILDERS: dict[str, Callable] = {n: make for names, make in _FAMILIES for n in names}
 NETWORKS = tuple(BUILDERS)
 

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 
 BATCH_NORM_EPS = 1e-5  # torch's defaults, which the reference systems keep
 BATCH_NORM_MOMENTUM = 0.9  # kept share of the running mean; torch calls it 0.1
@@ -78,3 +78,54 @@ def upsample_bilinear_2x(x_BHWC: jax.Array) -> jax.Array:
     Shifted sums, not a gather, so the gradient has no scatter.
     """
     return _double(_double(x_BHWC, 1), 2)
+
+
+def conv(
+    channels: int, *, inputs: int, size: int, padding: int = 0, dtype: Any, name: str
+) -> nn.Conv:
+    """A convolution with torch's default initial values and symmetric zero padding.
+
+    Kernel and bias are uniform in +-1 / sqrt(inputs * size**2).
+    """
+    bound = (inputs * size**2) ** -0.5
+
+    def init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return nn.Conv(
+        channels,
+        (size, size),
+        padding=padding,
+        dtype=dtype,
+        kernel_init=init,
+        bias_init=init,
+        name=name,
+    )
+
+
+def reflect_pad(x_BHWC: jax.Array) -> jax.Array:
+    """One pixel more on each side; the edge is mirrored, not repeated."""
+    return jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+
+
+def upsample_nearest_2x(x_BHWC: jax.Array) -> jax.Array:
+    """(B, H, W, C) to (B, 2H, 2W, C); each pixel becomes 2 x 2 of the same value."""
+    return repeat(x_BHWC, "b h w c -> b (h i) (w j) c", i=2, j=2)
+
+
+def pixel_shuffle(x_BHWC: jax.Array, factor: int) -> jax.Array:
+    """Channels to space: (B, H, W, C r^2) to (B, rH, rW, C), r = `factor`.
+
+        y[b, r h + i, r w + j, c] = x[b, h, w, (c r + i) r + j]
+
+    The order of channels is that of `torch.nn.PixelShuffle`. Shi et al., "Real-Time
+    Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional
+    Neural Network", CVPR 2016.
+    """
+    if x_BHWC.shape[-1] % factor**2:
+        raise ValueError(
+            f"`x_BHWC` must have a multiple of {factor**2} channels to shuffle by "
+            f"`factor` {factor}, got {x_BHWC.shape[-1]}."
+        )
+    pattern = "b h w (c i j) -> b (h i) (w j) c"
+    return rearrange(x_BHWC, pattern, i=factor, j=factor)

@@ -1,11 +1,20 @@
-"""Swin Transformer V2 encoder, in the convention of MIM-Depth.
+"""Swin Transformer V2 encoder, in the conventions of the official code and MIM-Depth.
 
 Liu et al., "Swin Transformer V2: Scaling Up Capacity and Resolution", CVPR 2022; Xie
 et al., "Revealing the Dark Secrets of Masked Image Modeling", CVPR 2023 (MIM-Depth).
-What MIM-Depth does otherwise than the official code: LayerNorm eps 1e-6; a map that is
-smaller than its window is padded up to it, and the padding is *not* masked: a padded
-key is zero (keys have no bias), so it keeps its position bias as its logit; a window
-shift is a choice per stage.
+The two networks have the same parameters and differ in the following.
+
+                        "mim_depth"                   "official"
+    LayerNorm eps       1e-6                          1e-5
+    a map smaller than  is padded up to the window;   shrinks the window to its height
+    its window          shifts as the stage says      and is not shifted
+    shifted stages      the first two in the presets  all
+
+A map that does not tile is padded with zeros on the right and at the bottom in both,
+and the padding is *not* masked: a padded key is zero (keys have no bias), so it keeps
+its position bias as its logit. The official code itself takes no such map; here we do
+as transformers' `Swinv2Model` does. That one goes by the height alone, where the
+official code goes by the smaller side: only on portrait maps do they differ.
 
 Parameters are named `patch_embed`, `stage{s}_block{b}`, `stage{s}_merge` and `norm`;
 `layer_index` and `has_weight_decay` read these names for layer-wise learning rates.
@@ -16,7 +25,7 @@ logits, softmax and the residual stream stay in float32.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,58 +33,22 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from amlr_jax.models import windows
+from amlr_jax.models import swin_v2_presets, windows
 from amlr_jax.models.attention import WindowAttention, linear_init
 
-# Heads have 32 channels, 16 in nano. Windows, shifts and drop path of `base` and
-# `large` are MIM-Depth's for KITTI: at its 352 x 352 crop they tile exactly and stages
-# 3 and 4 are global. `nano` is ours: at a quarter of KITTI's size (22 x 44 tokens) its
-# windows tile with little padding. Its residual init is that which trained fastest from
-# scratch; 1e-5 and 0.01 are close behind, 1.0 (a plain LayerNorm) is far slower.
-_REFERENCE = {
-    "window_size": (22, 22, 22, 11),
-    "pretrained_window_size": (12, 12, 12, 6),
-    "use_shift": (True, True, False, False),
-}
-PRESETS = {
-    "nano": {
-        "embed_dim": 48,
-        "depths": (2, 2, 2, 2),
-        "num_heads": (3, 6, 12, 24),
-        "window_size": (11, 11, 6, 6),
-        "pretrained_window_size": (11, 11, 6, 6),
-        "use_shift": (True, True, True, False),
-        "drop_path": 0.0,
-        "residual_init": 0.1,
-    },
-    "tiny": {
-        "embed_dim": 96,
-        "depths": (2, 2, 6, 2),
-        "num_heads": (3, 6, 12, 24),
-        "drop_path": 0.2,
-        **_REFERENCE,
-    },
-    "small": {
-        "embed_dim": 96,
-        "depths": (2, 2, 18, 2),
-        "num_heads": (3, 6, 12, 24),
-        "drop_path": 0.3,
-        **_REFERENCE,
-    },
-    "base": {
-        "embed_dim": 128,
-        "depths": (2, 2, 18, 2),
-        "num_heads": (4, 8, 16, 32),
-        "drop_path": 0.3,
-        **_REFERENCE,
-    },
-    "large": {
-        "embed_dim": 192,
-        "depths": (2, 2, 18, 2),
-        "num_heads": (6, 12, 24, 48),
-        "drop_path": 0.5,
-        **_REFERENCE,
-    },
+PRESETS = swin_v2_presets.MIM_DEPTH  # the names, and the settings of MIM-Depth
+
+
+class Convention(NamedTuple):
+    """What tells the official network from MIM-Depth's."""
+
+    norm_eps: float
+    shrinks_window: bool  # to the height of a map that is not higher; no shift then
+
+
+CONVENTIONS = {
+    "mim_depth": Convention(norm_eps=1e-6, shrinks_window=False),
+    "official": Convention(norm_eps=1e-5, shrinks_window=True),
 }
 
 
@@ -116,6 +89,7 @@ class SwinBlock(nn.Module):
     norm_eps: float
     residual_init: float
     dtype: Any
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
@@ -145,6 +119,7 @@ class SwinBlock(nn.Module):
             self.window,
             self.pretrained_window,
             dtype=self.dtype,
+            implementation=self.attention,
             name="attn",
         )(windows.partition(x, self.window), regions)
         x = windows.reverse(x, self.window, *padded)
@@ -212,11 +187,15 @@ class SwinV2(nn.Module):
     Attributes:
       embed_dim: channels C of the first stage; they double from stage to stage.
       depths, num_heads, window_size, pretrained_window_size, use_shift: one entry per
-        stage. With `use_shift` every second block shifts by half a window.
+        stage. With `use_shift` every second block shifts by half a window. A pretrained
+        window of 0 is the window itself.
       drop_path: rate of the last block; see `drop_path_rates`. Needs the random stream
         "drop_path" in training. A sample loses a whole residual branch.
       residual_init: initial scale of the norms that close the residual branches.
-        MIM-Depth starts at 1e-5, so that every block starts as the identity.
+        MIM-Depth starts at 1e-5 and the official code at 0, so that every block starts
+        as the identity.
+      convention: "mim_depth" or "official", see the module.
+      attention: "xla" or "cudnn", see `attention.attention`.
       dtype: of the matrix products.
       remat: recompute every block in the backward pass instead of keeping it.
     """
@@ -230,8 +209,9 @@ class SwinV2(nn.Module):
     drop_path: float = 0.0
     mlp_ratio: float = 4.0
     patch_size: int = 4
-    norm_eps: float = 1e-6
     residual_init: float = 1e-5
+    convention: str = "mim_depth"
+    attention: str = "xla"
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -245,34 +225,41 @@ class SwinV2(nn.Module):
           norm, which is what a decoder without skips reads; float32.
         """
         self._check(image_BHWC)
-        options = {"norm_eps": self.norm_eps, "dtype": self.dtype}
+        norm_eps = CONVENTIONS[self.convention].norm_eps
+        options = {"norm_eps": norm_eps, "dtype": self.dtype}
         x = PatchEmbed(self.embed_dim, self.patch_size, **options, name="patch_embed")(
             image_BHWC
         )
-        rates = drop_path_rates(self.drop_path, self.depths)
         stages = []
         for stage, depth in enumerate(self.depths):
             if stage > 0:
                 x = PatchMerging(**options, name=f"stage{stage - 1}_merge")(x)
             for block in range(depth):
-                rate = rates[sum(self.depths[:stage]) + block]
-                x = self._block(stage, block, rate)(x, train)
+                window, shift = self._window_and_shift(stage, block, x.shape[1])
+                x = self._block(stage, block, window=window, shift=shift)(x, train)
             stages.append(x)
-        return [*stages, _layer_norm(self.norm_eps, "norm")(x)]
+        return [*stages, _layer_norm(norm_eps, "norm")(x)]
 
-    def _block(self, stage: int, block: int, drop_path: float) -> nn.Module:
-        kind = nn.remat(SwinBlock, static_argnums=(2,)) if self.remat else SwinBlock
+    def _window_and_shift(self, stage: int, block: int, height: int) -> tuple[int, int]:
         window = self.window_size[stage]
+        if CONVENTIONS[self.convention].shrinks_window and height <= window:
+            return height, 0
+        return window, window // 2 if self.use_shift[stage] and block % 2 else 0
+
+    def _block(self, stage: int, block: int, *, window: int, shift: int) -> nn.Module:
+        kind = nn.remat(SwinBlock, static_argnums=(2,)) if self.remat else SwinBlock
+        rates = drop_path_rates(self.drop_path, self.depths)
         return kind(
             num_heads=self.num_heads[stage],
             window=window,
             pretrained_window=self.pretrained_window_size[stage],
-            shift=window // 2 if self.use_shift[stage] and block % 2 else 0,
-            drop_path=drop_path,
+            shift=shift,
+            drop_path=rates[sum(self.depths[:stage]) + block],
             mlp_ratio=self.mlp_ratio,
-            norm_eps=self.norm_eps,
+            norm_eps=CONVENTIONS[self.convention].norm_eps,
             residual_init=self.residual_init,
             dtype=self.dtype,
+            attention=self.attention,
             name=f"stage{stage}_block{block}",
         )
 
@@ -280,6 +267,11 @@ class SwinV2(nn.Module):
         if image_BHWC.ndim != 4 or image_BHWC.shape[-1] != 3:
             raise ValueError(
                 f"`image_BHWC` must have shape (B, H, W, 3), got {image_BHWC.shape}."
+            )
+        if self.convention not in CONVENTIONS:
+            raise ValueError(
+                f"`convention` must be one of {', '.join(CONVENTIONS)}, got "
+                f"{self.convention!r}."
             )
         for name in ("num_heads", "window_size", "pretrained_window_size", "use_shift"):
             if len(getattr(self, name)) != len(self.depths):
@@ -295,15 +287,26 @@ class SwinV2(nn.Module):
                 )
 
 
-def encoder(name: str, **overrides: Any) -> SwinV2:
-    """The encoder of that name: "nano", "tiny", "small", "base" or "large".
+def encoder(name: str, *, convention: str = "mim_depth", **overrides: Any) -> SwinV2:
+    """The encoder of that name: "nano", "tiny", "small", "base", "large" or "huge".
 
-    `overrides` are attributes of `SwinV2`; one that is None keeps the preset's value.
+    Args:
+      name: of the size.
+      convention: "mim_depth" or "official"; windows, shifts, drop path and initial
+        values are then those of that system's configurations.
+      **overrides: attributes of `SwinV2`; one that is None keeps the preset's value.
     """
-    if name not in PRESETS:
-        raise ValueError(f"`name` must be one of {', '.join(PRESETS)}, got {name!r}.")
+    for label, value, known in (
+        ("name", name, PRESETS),
+        ("convention", convention, CONVENTIONS),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"`{label}` must be one of {', '.join(known)}, got {value!r}."
+            )
+    preset = swin_v2_presets.BY_CONVENTION[convention][name]
     given = {key: value for key, value in overrides.items() if value is not None}
-    return SwinV2(**{**PRESETS[name], **given})
+    return SwinV2(**{**preset, "convention": convention, **given})
 
 
 def num_layers(depths: tuple[int, ...]) -> int:

@@ -2,7 +2,7 @@
 
 What depends on sizes alone (region labels, coordinates) is NumPy: it is computed
 once, while tracing. Facts are those of Swin Transformer V2 (Liu et al., CVPR 2022) as
-MIM-Depth (Xie et al., 2023) applies it to images of any size.
+MIM-Depth (Xie et al., 2023) and transformers apply it to images of any size.
 
 Shapes: B images, H x W tokens, C channels, N windows, T = window ** 2 tokens in each.
 """
@@ -69,17 +69,19 @@ def relative_coordinates(window: int, pretrained_window: int) -> np.ndarray:
     """Log-spaced offsets (rows, columns) that the position-bias MLP reads (Eq. 4).
 
     An offset is divided by the largest one of the window of the pretraining, so a
-    wider window only extrapolates a little: at most 1.34 for 22 after 12.
+    wider window only extrapolates a little: at most 1.34 for 22 after 12. Without
+    pretraining, `pretrained_window` 0, it is the largest one of the window itself.
 
     Returns:
       float32, shape (2 * window - 1, 2 * window - 1, 2).
     """
-    if pretrained_window < 2:
+    if pretrained_window < 2 and pretrained_window != 0:
         raise ValueError(
-            f"`pretrained_window` must be at least 2, got {pretrained_window}."
+            "`pretrained_window` must be at least 2, or 0 for the window itself, got "
+            f"{pretrained_window}."
         )
     offset = np.arange(1 - window, window, dtype=np.float64)
-    offset *= COORDINATE_SCALE / (pretrained_window - 1)
+    offset *= COORDINATE_SCALE / (max(pretrained_window or window, 2) - 1)
     spaced = np.sign(offset) * np.log2(np.abs(offset) + 1) / np.log2(COORDINATE_SCALE)
     return np.stack(np.meshgrid(spaced, spaced, indexing="ij"), -1).astype(np.float32)
 

@@ -1,0 +1,301 @@
+"""Mix Transformer (MiT), the encoder of SegFormer and of GLPDepth.
+
+Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with
+Transformers", NeurIPS 2021 (Sec. 3.1); Kim et al., "Global-Local Path Networks
+for Monocular Depth Estimation with Vertical CutDepth", 2022 (B4 and its norms). There
+is no position embedding: a depthwise convolution with zero padding inside each MLP
+tells positions apart, so any size will do.
+
+Parameters are named `stage{s}_patch_embed`, `stage{s}_block{b}` and `stage{s}_norm`,
+counted from 0.
+
+Shapes: B images, H x W tokens, C channels, N queries, M keys, D channels a head.
+Parameters are float32; `dtype` is that of the matrix products, while norms, logits,
+softmax and the residual stream stay in float32.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from amlr_jax.models.swin_v2 import drop_path_rates
+
+INNER_NORM_EPS = 1e-5  # of the norms in patch embeddings and spatial reductions
+
+linear_init = nn.initializers.normal(0.02)
+conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+_B1_WIDTHS = (64, 128, 320, 512)
+PRESETS = {
+    "b0": {"embed_dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
+    "b1": {"embed_dims": _B1_WIDTHS, "depths": (2, 2, 2, 2)},
+    "b2": {"embed_dims": _B1_WIDTHS, "depths": (3, 4, 6, 3)},
+    "b3": {"embed_dims": _B1_WIDTHS, "depths": (3, 4, 18, 3)},
+    "b4": {"embed_dims": _B1_WIDTHS, "depths": (3, 8, 27, 3)},
+    "b5": {"embed_dims": _B1_WIDTHS, "depths": (3, 6, 40, 3)},
+}
+
+
+def _layer_norm(eps: float, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(
+        epsilon=eps, dtype=jnp.float32, use_fast_variance=False, name=name
+    )
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), float32.
+
+    A convolution with stride s, padded so that sizes round up, and a norm.
+    """
+
+    features: int
+    kernel: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        x = nn.Conv(
+            self.features,
+            (self.kernel, self.kernel),
+            strides=(self.stride, self.stride),
+            padding=self.kernel // 2,
+            dtype=self.dtype,
+            kernel_init=conv_init,
+            name="proj",
+        )(x_BHWC)
+        return _layer_norm(INNER_NORM_EPS, "norm")(x)
+
+
+class ReducedAttention(nn.Module):
+    """Attention to a coarser map (SegFormer, Sec. 3.1): (B, H, W, C) to the same.
+
+    Each query sees all keys. Keys and values come from the map at 1/`reduction`, made
+    by a convolution with stride `reduction`, which leaves out the rows and columns that
+    do not fill a patch, and a norm.
+    """
+
+    num_heads: int
+    reduction: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        _, height, width, channels = x_BHWC.shape
+        q = self._linear(channels, "q")(x_BHWC)
+        kv = self._linear(2 * channels, "kv")(self._reduce(x_BHWC))
+        heads = self.num_heads
+        q = rearrange(q, "b h w (heads d) -> b heads (h w) d", heads=heads)
+        k, v = rearrange(
+            kv, "b h w (two heads d) -> two b heads (h w) d", two=2, heads=heads
+        )
+        y = rearrange(
+            scaled_attention(q, k, v),
+            "b heads (h w) d -> b h w (heads d)",
+            h=height,
+            w=width,
+        )
+        return self._linear(channels, "proj")(y)
+
+    def _linear(self, features: int, name: str) -> nn.Dense:
+        return nn.Dense(features, dtype=self.dtype, kernel_init=linear_init, name=name)
+
+    def _reduce(self, x_BHWC: jax.Array) -> jax.Array:
+        if self.reduction == 1:
+            return x_BHWC
+        x = nn.Conv(
+            x_BHWC.shape[-1],
+            (self.reduction, self.reduction),
+            strides=(self.reduction, self.reduction),
+            padding="VALID",
+            dtype=self.dtype,
+            kernel_init=conv_init,
+            name="sr",
+        )(x_BHWC)
+        return _layer_norm(INNER_NORM_EPS, "sr_norm")(x)
+
+
+def scaled_attention(
+    q_BhND: jax.Array, k_BhMD: jax.Array, v_BhMD: jax.Array
+) -> jax.Array:
+    """softmax(q k^T / sqrt(D)) v, with logits and softmax in float32; v's dtype."""
+    logits = jnp.matmul(
+        q_BhND, k_BhMD.swapaxes(-1, -2), preferred_element_type=jnp.float32
+    )
+    weights = nn.softmax(logits * q_BhND.shape[-1] ** -0.5, axis=-1)
+    return jnp.matmul(weights.astype(v_BhMD.dtype), v_BhMD)
+
+
+class DepthwiseConv3x3(nn.Module):
+    """3 x 3 convolution of each channel by itself, zero padded: (B, H, W, C) to same.
+
+    Nine shifted products, summed in float32: 40 times as fast on a CPU as a grouped
+    convolution, 4 times with its gradient. The parameter `kernel` has the shape of a
+    grouped convolution's, (3, 3, 1, C).
+    """
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        _, height, width, channels = x_BHWC.shape
+        init = nn.initializers.normal((2 / 9) ** 0.5)  # fan out is 9 for each group
+        kernel = self.param("kernel", init, (3, 3, 1, channels), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        padded = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        y = bias[None, None, None]
+        for row in range(3):
+            for col in range(3):
+                shifted = padded[:, row : row + height, col : col + width]
+                y = y + shifted * kernel[row, col, 0]
+        return y.astype(self.dtype)
+
+
+class MixMlp(nn.Module):
+    """Linear, depthwise convolution, exact GELU, linear (SegFormer, Eq. 3)."""
+
+    ratio: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        channels = x_BHWC.shape[-1]
+        options = {"dtype": self.dtype, "kernel_init": linear_init}
+        x = nn.Dense(int(self.ratio * channels), **options, name="fc1")(x_BHWC)
+        x = DepthwiseConv3x3(self.dtype, name="dwconv")(x)
+        x = nn.gelu(x, approximate=False)
+        return nn.Dense(channels, **options, name="fc2")(x)
+
+
+class MixBlock(nn.Module):
+    """Pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)); (B, H, W, C)."""
+
+    num_heads: int
+    reduction: int
+    drop_path: float
+    mlp_ratio: float
+    norm_eps: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
+        def kept(y: jax.Array) -> jax.Array:
+            return nn.Dropout(
+                self.drop_path, broadcast_dims=(1, 2, 3), rng_collection="drop_path"
+            )(y, deterministic=not train)
+
+        attn = ReducedAttention(self.num_heads, self.reduction, self.dtype, name="attn")
+        mlp = MixMlp(self.mlp_ratio, self.dtype, name="mlp")
+        x_BHWC = x_BHWC + kept(attn(_layer_norm(self.norm_eps, "norm1")(x_BHWC)))
+        return x_BHWC + kept(mlp(_layer_norm(self.norm_eps, "norm2")(x_BHWC)))
+
+
+class MixTransformer(nn.Module):
+    """MiT encoder. Takes images in float of shape (B, H, W, 3).
+
+    Attributes:
+      embed_dims, depths, num_heads, reductions: channels, blocks, heads and ratio of
+        the spatial reduction of the keys; one entry per stage.
+      drop_path: rate of the last block; the rates rise linearly from 0 over all blocks.
+        Needs the random stream "drop_path" in training. A sample loses a whole
+        residual branch.
+      norm_eps: of the norms in front of the branches and at the end of a stage.
+      dtype: of the matrix products.
+      remat: recompute every block in the backward pass instead of keeping it.
+    """
+
+    embed_dims: tuple[int, ...]
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...] = (1, 2, 5, 8)
+    reductions: tuple[int, ...] = (8, 4, 2, 1)
+    drop_path: float = 0.1
+    mlp_ratio: float = 4.0
+    norm_eps: float = 1e-6
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Encodes images.
+
+        Returns:
+          The output of every stage s after its norm, of shape (B, H / (4 * 2**s),
+          W / (4 * 2**s), embed_dims[s]) with sizes rounded up; float32.
+        """
+        self._check(image_BHWC)
+        rates = iter(drop_path_rates(self.drop_path, self.depths))
+        x, features = image_BHWC, []
+        for stage, depth in enumerate(self.depths):
+            kernel, stride = (7, 4) if stage == 0 else (3, 2)
+            x = PatchEmbed(
+                self.embed_dims[stage],
+                kernel,
+                stride,
+                self.dtype,
+                name=f"stage{stage}_patch_embed",
+            )(x)
+            for block in range(depth):
+                x = self._block(stage, block, next(rates))(x, train)
+            x = _layer_norm(self.norm_eps, f"stage{stage}_norm")(x)
+            features.append(x)
+        return features
+
+    def _block(self, stage: int, block: int, drop_path: float) -> nn.Module:
+        kind = nn.remat(MixBlock, static_argnums=(2,)) if self.remat else MixBlock
+        return kind(
+            num_heads=self.num_heads[stage],
+            reduction=self.reductions[stage],
+            drop_path=drop_path,
+            mlp_ratio=self.mlp_ratio,
+            norm_eps=self.norm_eps,
+            dtype=self.dtype,
+            name=f"stage{stage}_block{block}",
+        )
+
+    def _check(self, image_BHWC: jax.Array) -> None:
+        if image_BHWC.ndim != 4 or image_BHWC.shape[-1] != 3:
+            raise ValueError(
+                f"`image_BHWC` must have shape (B, H, W, 3), got {image_BHWC.shape}."
+            )
+        for name in ("embed_dims", "num_heads", "reductions"):
+            if len(getattr(self, name)) != len(self.depths):
+                raise ValueError(
+                    f"`{name}` must have one entry for each of {len(self.depths)} "
+                    f"stages, got {getattr(self, name)}."
+                )
+        for stage, heads in enumerate(self.num_heads):
+            if self.embed_dims[stage] % heads:
+                raise ValueError(
+                    "`num_heads` must divide the channels of its stage: stage "
+                    f"{stage} has {self.embed_dims[stage]}, got {heads}."
+                )
+        smallest = self._smallest_size()
+        if min(image_BHWC.shape[1:3]) < smallest:
+            raise ValueError(
+                f"`image_BHWC` must be at least {smallest} x {smallest}, so that each "
+                f"reduction has a key, got {image_BHWC.shape[1]} x "
+                f"{image_BHWC.shape[2]}."
+            )
+
+    def _smallest_size(self) -> int:
+        """Least side whose map is, at each stage, no smaller than the reduction."""
+        strides = [4 * 2**stage for stage in range(len(self.depths))]
+        return max(
+            (reduction - 1) * stride + 1
+            for reduction, stride in zip(self.reductions, strides, strict=True)
+        )
+
+
+def encoder(name: str, **overrides: Any) -> MixTransformer:
+    """The encoder of that name, "b0" to "b5" of SegFormer; GLPDepth's is "b4".
+
+    `overrides` are attributes of `MixTransformer`; one that is None keeps the preset's
+    value.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"`name` must be one of {', '.join(PRESETS)}, got {name!r}.")
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return MixTransformer(**{**PRESETS[name], **given})

@@ -1,0 +1,85 @@
+"""monodepth2's pose network: two frames to the motion of the camera between them."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from amlr_jax.models import layers, resnet
+
+OUTPUT_SCALE = 0.01  # keeps the first poses near the identity
+_CHANNELS = 256
+_POSES = 2  # monodepth2 predicts two and trains the first
+
+
+class PoseDecoder(nn.Module):
+    """The coarsest features to six numbers: the mean of a map of poses.
+
+    1 x 1 (`conv0`), 3 x 3 (`conv1`, `conv2`), each with ReLU, and 1 x 1 (`conv3`) to
+    two poses; zero padding. 1,314,572 parameters behind a ResNet-18.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, H, W, C) to axis-angle and translation, (B, 3) each, float32."""
+        x = x_BHWC
+        for index, size in enumerate((1, 3, 3)):
+            x = nn.relu(self._conv(x, _CHANNELS, size, f"conv{index}", self.dtype))
+        x = self._conv(x, 6 * _POSES, 1, "conv3", jnp.float32)
+        pose = OUTPUT_SCALE * x.mean((1, 2))
+        return pose[:, 0:3], pose[:, 3:6]
+
+    def _conv(
+        self, x: jax.Array, channels: int, size: int, name: str, dtype: Any
+    ) -> jax.Array:
+        return layers.conv(
+            channels,
+            inputs=x.shape[-1],
+            size=size,
+            padding=size // 2,
+            dtype=dtype,
+            name=name,
+        )(x)
+
+
+class PoseNetwork(nn.Module):
+    """Two frames of a video to the pose second_from_first.
+
+    Godard et al., "Digging Into Self-Supervised Monocular Depth Estimation", ICCV 2019:
+    a ResNet-18 on both frames (`encoder`) and a `PoseDecoder` (`decoder`).
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, first_image: jax.Array, second_image: jax.Array, *, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """Predicts the motion between two frames.
+
+        Give the frames in the order of time, whichever of them is the target: the
+        network then has one kind of motion to learn. The pose takes points of the first
+        camera to the second; `geometry.pose_from_axis_angle` makes the matrix, with
+        `invert=True` where first_from_second is wanted (the source is the first).
+
+        Args:
+          first_image, second_image: float in [0, 1], (B, H, W, 3), in order of time.
+          train: normalise with the statistics of the batch and update the running
+            ones (collection "batch_stats").
+
+        Returns:
+          Axis-angle in radians and translation in the unit of the depth, (B, 3) each,
+          float32.
+        """
+        if first_image.shape != second_image.shape:
+            raise ValueError(
+                "`first_image` and `second_image` must have the same shape, got "
+                f"{first_image.shape} and {second_image.shape}."
+            )
+        images = jnp.concatenate([first_image, second_image], axis=-1)
+        encoder = resnet.ResNet18(images=2, dtype=self.dtype, name="encoder")
+        features = encoder(images, train=train)
+        return PoseDecoder(dtype=self.dtype, name="decoder")(features[-1])
