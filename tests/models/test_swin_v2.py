@@ -5,9 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 
-from amlr_jax.models import attention, swin_v2
+from amlr_jax.models import attention, decoders, depth_network, swin_v2
 
 
 def _small(**overrides):
@@ -191,19 +192,6 @@ def test_bfloat16_keeps_logits_norms_and_residuals_in_float32(encode):
     assert float(jnp.abs(last - exact).mean()) < 0.03
 
 
-def test_attention_has_float32_logits_under_bfloat16():
-    q = jnp.ones((1, 1, 2, 4, 8), jnp.bfloat16)
-    bias = jnp.linspace(0.0, 1e-3, 32).reshape(2, 4, 4)  # lost next to 8 in bfloat16
-    v = jnp.broadcast_to(jnp.arange(4, dtype=jnp.bfloat16)[:, None], (1, 1, 2, 4, 4))
-    program = jax.make_jaxpr(attention.attention)(q, q, v, bias)
-    exponentials = [e for e in program.eqns if e.primitive.name == "exp"]
-    assert exponentials
-    assert all(e.outvars[0].aval.dtype == jnp.float32 for e in exponentials)
-    products = [e for e in program.eqns if e.primitive.name == "dot_general"]
-    types = [e.outvars[0].aval.dtype for e in products]
-    assert types == [jnp.float32, jnp.bfloat16]
-
-
 def test_every_layer_index_of_the_large_model(large_parameters):
     depths = (2, 2, 18, 2)
     assert swin_v2.num_layers(depths) == 29
@@ -255,9 +243,89 @@ def test_weight_decay_spares_vectors_scales_and_position_bias(large_parameters):
     assert len(decayed) == 24 * 4 + 3 + 1
 
 
-def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ValueError, match="nano, tiny, small, base, large, got 'huge'"):
-        swin_v2.encoder("huge")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "giant"}, "nano, tiny, small, base, large, huge, got 'giant'"),
+        ({"name": "tiny", "convention": "timm"}, "mim_depth, official, got 'timm'"),
+    ],
+)
+def test_unknown_names_list_the_known_ones(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        swin_v2.encoder(**arguments)
+
+
+def _closed_form(embed, depths, heads):
+    """Parameters of an encoder by arithmetic."""
+    count = 48 * embed + 3 * embed + 2 * 8 * embed
+    for stage, (depth, head) in enumerate(zip(depths, heads, strict=True)):
+        c = embed * 2**stage
+        count += depth * (12 * c**2 + 12 * c + head + 1536 + 512 * head)
+        count += (8 * c**2 + 4 * c) * (stage < 3)
+    return count
+
+
+@pytest.mark.parametrize("convention", swin_v2.CONVENTIONS)
+@pytest.mark.parametrize("name", swin_v2.PRESETS)
+def test_parameter_counts(name, convention):
+    net = swin_v2.encoder(name, convention=convention)
+    shape = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    init = functools.partial(net.init, train=False)
+    leaves = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0), shape))
+    count = sum(leaf.size for leaf in leaves)
+    assert count == _closed_form(net.embed_dim, net.depths, net.num_heads)
+    published = {"base": 86_893_816, "large": 195_202_932}
+    assert count == published.get(name, count)
+
+
+def test_presets_of_the_official_code():
+    tiny, base, large = (
+        swin_v2.encoder(name, convention="official")
+        for name in ("tiny", "base", "large")
+    )
+    assert tiny.window_size == (8, 8, 8, 8)
+    assert large.window_size == (16, 16, 16, 16)
+    assert tiny.pretrained_window_size == (0, 0, 0, 0)
+    assert large.pretrained_window_size == (12, 12, 12, 6)
+    assert tiny.use_shift == large.use_shift == (True,) * 4
+    assert (tiny.drop_path, base.drop_path, large.drop_path) == (0.2, 0.5, 0.2)
+    assert tiny.residual_init == 0.0
+    changed = swin_v2.encoder("tiny", convention="official", residual_init=0.5)
+    assert (changed.residual_init, changed.convention) == (0.5, "official")
+
+
+def test_the_official_network_starts_as_the_identity():
+    net = _small(convention="official", residual_init=0.0, depths=(2, 0))
+    variables = net.init(jax.random.key(0), _image(16, 16), train=False)
+    embed = swin_v2.PatchEmbed(8, 4, norm_eps=1e-5, dtype=jnp.float32)
+    embedded = embed.apply(
+        {"params": variables["params"]["patch_embed"]}, _image(16, 16)
+    )
+    first = net.apply(variables, _image(16, 16), train=False)[0]
+    np.testing.assert_array_equal(first, embedded)
+
+
+def test_bfloat16_is_within_one_percent_on_a_real_frame(
+    real_data, jit, random_variables
+):
+    files = sorted(real_data.glob("kitti/raw_data/*/*/image_02/data/*.png"))
+    frame = np.asarray(PIL.Image.open(files[0]).resize((224, 96))) / np.float32(255)
+
+    def predict(dtype):
+        net = depth_network.DepthNetwork(
+            swin_v2.encoder("nano", dtype=dtype),
+            decoders.GradualDecoder((64, 32, 16), 16, kernel_init="he", dtype=dtype),
+        )
+        variables = random_variables(net)
+        head = variables["params"]["decoder"]["head_depth"]
+        head["kernel"] *= 20.0  # from metres to tens of metres, as in a trained network
+        apply = jit(functools.partial(net.apply, train=False))
+        return np.asarray(apply(variables, frame[None]))
+
+    exact, rounded = predict(jnp.float32), predict(jnp.bfloat16)
+    error = np.abs(rounded - exact) / exact
+    assert exact.std() > 3.0
+    assert 0 < np.median(error) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -266,6 +334,13 @@ def test_unknown_preset_lists_the_known_ones():
         ({}, (1, 8, 8, 1), r"\(B, H, W, 3\), got \(1, 8, 8, 1\)"),
         ({"window_size": (3,)}, (1, 8, 8, 3), r"`window_size` must have one entry"),
         ({"num_heads": (2, 3)}, (1, 8, 8, 3), "stage 1 has 16, got 3"),
+        ({"convention": "timm"}, (1, 8, 8, 3), "`convention` must be one of mim_depth"),
+        (
+            {"attention": "flash"},
+            (1, 8, 8, 3),
+            "must be one of xla, cudnn, got 'flash'",
+        ),
+        ({"attention": "cudnn"}, (1, 8, 8, 3), '"cudnn" needs bfloat16, got float32'),
     ],
 )
 def test_bad_arguments_are_named(overrides, shape, message):
