@@ -147,8 +147,7 @@ SOURCES = {
         TABLES["simmim"],
         _encoder_of("mim_depth"),
         parts=("encoder",),
-        # MIM-Depth starts from the other tensors alone: its last norm begins as the
-        # identity. We take it where the file has it.
+        # Left out, as in MIM-Depth, where it begins as the identity.
         may_miss="encoder/norm/(?:scale|bias)",
     ),
     "swinv2": Source(

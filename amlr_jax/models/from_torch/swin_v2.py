@@ -20,8 +20,8 @@ _MERGE = r"layers\.(\d+)\.downsample\."
 _OURS = "encoder/stage{0}_block{1}/"
 
 
-def _official(prefix: str = "", norm: str = "norm") -> tuple[Module, ...]:
-    """Rows of the encoder whose modules are named `prefix`..., its last norm `norm`."""
+def _official(prefix: str = "") -> tuple[Module, ...]:
+    """Rows of the encoder, but for its last norm, whose modules are `prefix`..."""
     block, merge = prefix + _BLOCK, prefix + _MERGE
     mlp = block + r"attn\.(?:cpb|rpe)_mlp\."
     tables = r"attn\.(?:relative_coords_table|relative_position_index)|attn_mask"
@@ -39,7 +39,6 @@ def _official(prefix: str = "", norm: str = "norm") -> tuple[Module, ...]:
         Module(block + r"mlp\.(fc[12])", _OURS + "mlp/{2}", "linear"),
         Module(merge + "reduction", "encoder/stage{0}_merge/reduction", "linear"),
         Module(merge + "norm", "encoder/stage{0}_merge/norm", "norm"),
-        Module(prefix + norm, "encoder/norm", "norm"),
         Module(block + f"(?:{tables})", "", "buffer"),
     )
 
@@ -92,11 +91,21 @@ def _transformers() -> tuple[Module, ...]:
 
 
 TABLES: dict[str, tuple[Module, ...]] = {
-    "swinv2": (*_official(), Module(r"head\..*", "", "buffer")),
+    "swinv2": (
+        *_official(),
+        Module("norm", "encoder/norm", "norm"),
+        Module(r"head\..*", "", "buffer"),
+    ),
+    # MIM-Depth names its last norm otherwise, so that it does not load SimMIM's but
+    # starts it as the identity: so do we.
     "simmim": (
         *_official(r"(?:encoder\.)?"),
-        Module(r"(?:encoder\.)?mask_token|decoder\..*", "", "buffer"),
+        Module(r"(?:encoder\.)?(?:mask_token|norm\..*)|decoder\..*", "", "buffer"),
     ),
-    "mim_depth": (*_official(r"encoder\.", "norm3"), *_DECODER),
+    "mim_depth": (
+        *_official(r"encoder\."),
+        Module(r"encoder\.norm3", "encoder/norm", "norm"),
+        *_DECODER,
+    ),
     "transformers": _transformers(),
 }

@@ -110,7 +110,7 @@ def test_every_variable_is_filled_once_and_no_tensor_is_unknown(source, our_path
             "layers.2.blocks.17.attn.cpb_mlp.2.weight",
             "encoder/stage2_block17/attn/rpe_mlp/fc2/kernel",
         ),
-        ("simmim", "encoder.norm.weight", "encoder/norm/scale"),
+        ("swinv2", "norm.weight", "encoder/norm/scale"),
         ("mim_depth", "encoder.norm3.bias", "encoder/norm/bias"),
         (
             "mim_depth",
