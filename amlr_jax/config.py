@@ -16,6 +16,8 @@ def base() -> ConfigDict:
     config.seed = 0
     config.steps = 1000  # optimizer steps of the whole run
     config.batch_size = 8  # of all devices together
+    # Folder of weights to start from, of amlr_jax.convert or a run; empty: random.
+    config.init_from = ""
     config.data = _data()
     config.model = _model()
     # name -> its options; see amlr_jax/training/objectives.py
@@ -38,18 +40,46 @@ def base() -> ConfigDict:
 def _data() -> ConfigDict:
     return ConfigDict(
         {
-            "name": "kitti",  # kitti, nyu, street
+            "name": "kitti",  # kitti, nyu, nyu_tfds, custom, street
             "root": "data/kitti",
-            "split": "eigen",  # kitti: eigen, folder; nyu: official, folder
+            # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder
+            "split": "eigen",
+            # Files that name the training and the test frames, in BTS's, GLPDepth's or
+            # monodepth2's format; without test_list the test frames are the split's.
+            "list": "",
+            "test_list": "",
+            # custom: stored value of a metre (0: 1000 in PNGs, 1 elsewhere); metres
+            # beyond which nothing was measured (0: none); array of npz, channel of EXR.
+            "depth_scale": 0.0,
+            "depth_cap": 0.0,
+            "depth_key": "",
             "cache": "",  # prepared data; empty: $AMLR_JAX_CACHE or ~/.cache/amlr_jax
             "kb_crop": True,  # KITTI benchmark crop, 352x1216, train and test
             "crop": (352, 352),  # random crop: height, width in pixels
-            "flip": 0.5,  # probabilities, from here on
+            # Probabilities: GLPDepth's and MIM-Depth's, on whose code AMLR builds. AMLR
+            # itself names "flipping and random cropping".
+            "cut_depth": 0.25,  # a strip of the depth pasted over the image
+            "flip": 0.5,
             "brightness_contrast": 0.5,
             "gamma": 0.5,
             "hue_saturation": 0.5,
+            # scaled: to 0..255 by model.max_depth; wrapped: the references' overflow
+            "cut_depth_form": "scaled",
             "threads": 2,  # reading threads in a process
             "workers": 0,  # reading processes; 0: threads only
+            # Prepared as pixels, not PNGs: four times as fast; KITTI has 31 GB, not 25.
+            "decoded": False,
+            # Prepared at this height and width, test frames too; (): as they are
+            "resize": (),
+            "skip_bad": False,  # leave out training frames whose files are damaged
+            # Self-supervision alone: the frames of the sources, counted from the target
+            "offsets": (-1, 1),
+            "sides": "lr",  # left and right colour camera: l, r, lr
+            "min_speed": 0.0,  # m/s: leaves out frames in which the car stands
+            "size": (192, 640),  # height, width of the views; (): as they are
+            "stereo": False,  # the other camera's image of the moment as a source, too
+            "camera": "file",  # or monodepth2: its one camera for all of KITTI
+            "jitter": 0.5,  # probability of the colour jitter that networks see
             # The embedded street, rendered under `root` on first use.
             "street": {"drives": 6, "frames": 20, "seed": 0},
         }
@@ -118,9 +148,18 @@ def _eval() -> ConfigDict:
         {
             "every_steps": 0,  # 0: only at the end
             "batch_size": 1,
-            "crop": "garg",  # garg, eigen, nyu, none
-            "min_depth": 1e-3,  # metres, both exclusive
-            "max_depth": 80.0,
+            # kitti_eigen, kitti_eigen_bts, kitti_eigen_697, kitti_eigen_benchmark, nyu,
+            # custom (amlr_jax/evaluation/presets.py); empty: the data set's first
+            "protocol": "",
+            # none, flip, flip_ramps, shifted, shifted_flip: amlr_jax/evaluation/tiling
+            "test_mode": "none",
+            "windows": 0,  # squares of a shifted test; 0: 16, indoors 2
+            "window_form": "reference",  # covering: the last window ends with the image
+            # Empty and 0: the protocol's own.
+            "crop": "",  # garg, eigen, nyu, none
+            "min_depth": 0.0,  # metres, both exclusive
+            "max_depth": 0.0,
+            "median_scaling": "",  # on, off; else where depth has no scale of its own
             "pictures": 4,  # held-out frames in panel.png
         }
     )

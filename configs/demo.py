@@ -24,9 +24,9 @@ def get_config(variant: str = ""):
     config.data.cache = "runs/cache"
     config.data.split = "folder"
     config.data.crop = (352, 704)
-    config.model.max_depth = config.eval.max_depth = 80.0
+    config.model.max_depth = 80.0
     config.optimizer.peak = 1e-3
     # 96 frames and few steps: colours need not vary more than the street's do.
     config.data.brightness_contrast = config.data.gamma = 0.0
-    config.data.hue_saturation = 0.0
+    config.data.hue_saturation = config.data.cut_depth = 0.0
     return config

@@ -33,8 +33,7 @@ def get_config(variant: str = "large"):
     config.data.split = "eigen"
     # MIM-Depth's, at which its windows tile; AMLR says "random cropping".
     config.data.crop = (352, 352)
-    config.model.max_depth = config.eval.max_depth = 80.0
-    config.eval.crop = "garg"
+    config.model.max_depth = 80.0
     # Shares .99 and .01: sec. IV-A. The paper gives neither lambda nor timestep.
     # docs/amlr_stability.md: the rule as printed (amlr) drifts by orders of magnitude
     # or turns negative; its form in log space (log_amlr) at 1e-2 stays within 2 % and

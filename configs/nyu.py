@@ -32,8 +32,7 @@ def get_config(variant: str = "large"):
     config.data.kb_crop = False
     config.data.crop = (448, 576)  # sec. IV-B, as GLPDepth's
     config.model.window_size = (30, 30, 30, 15)  # MIM-Depth's, for 480x480
-    config.model.max_depth = config.eval.max_depth = 10.0
-    config.eval.crop = "nyu"
+    config.model.max_depth = 10.0
     config.rebalance.rule = "log_amlr"  # see configs/kitti.py
     config.rebalance.shares = {"silog": 0.99, "gradient": 0.01}
     adapt(config)

@@ -12,12 +12,12 @@ from amlr_jax import commands
 from amlr_jax.config import base, check
 from amlr_jax.errors import InputError
 from amlr_jax.training import build
-from configs import demo, kitti, nyu
+from configs import custom, demo, kitti, nyu
 from tests.conftest import REPOSITORY
 
 CONFIGS = {"demo": demo.get_config} | {
     f"{module.__name__.split('.')[-1]}:{variant}": partial(module.get_config, variant)
-    for module in (kitti, nyu)
+    for module in (custom, kitti, nyu)
     for variant in module.VARIANTS
 }
 ALONE = ("silog", "mim_depth")  # variants without the gradient loss
@@ -45,7 +45,7 @@ def test_kitti_is_the_papers_run():
     assert float(made.schedule(57_884)) == pytest.approx(5e-4, rel=1e-4)
 
 
-@pytest.mark.parametrize("module", [demo, kitti, nyu])
+@pytest.mark.parametrize("module", [custom, demo, kitti, nyu])
 def test_unknown_variant(module):
     with pytest.raises(ValueError, match="variants.*got 'colossal'"):
         module.get_config("colossal")

@@ -56,9 +56,11 @@ ROOMS = {
     "amlr_jax.console": Room({"errors"}, {"rich"}),
     "amlr_jax.parallel": Room({"errors"}, ARRAYS),
     "amlr_jax.models": Room(MIDDLE - {"rebalance"}, ARRAYS | {"einops", "flax"}),
-    # Reads state dicts of the reference systems, where torch is the only reader.
-    "amlr_jax.models.from_torch": Room(MIDDLE, ARRAYS | {"flax", "torch"}),
+    # Reads files of the reference systems, of which only these know the formats.
+    "amlr_jax.models.from_torch": Room(MIDDLE, ARRAYS | {"torch", "safetensors"}),
     "amlr_jax.data": Room(MIDDLE - {"losses", "rebalance"}, DATA),
+    "amlr_jax.data.check": Room(MIDDLE - {"losses", "rebalance"}, DATA | {"rich"}),
+    "amlr_jax.data.check.__main__": Room(COMMANDS, COMMAND),
     "amlr_jax.training": Room(LOOPS, LOOP),
     "amlr_jax.training.objectives": Room(MIDDLE | {"models"}, STEP),
     "amlr_jax.training.optimizer": Room(MIDDLE | {"models"}, STEP),

@@ -1,8 +1,9 @@
 """Crops and augmentation of one example, in the order of MIM-Depth and GLPDepth.
 
-KB crop, flip, random crop, brightness and contrast, gamma, hue and saturation; images
-stay uint8 and depth in metres. The formulas are albumentations' 1.1.0, on which both
-reference systems train; they truncate, not round.
+KB crop, CutDepth, flip, random crop, brightness and contrast, gamma, hue and
+saturation; images stay uint8, depth in metres, and the intrinsics follow the pixels.
+The formulas and limits are albumentations' 1.1.0, on which both reference systems
+train; they truncate, not round.
 """
 
 from typing import NamedTuple
@@ -11,6 +12,8 @@ import cv2
 import numpy as np
 
 from amlr_jax import metrics
+from amlr_jax.data import cutdepth
+from amlr_jax.data.intrinsics import crop_intrinsics, flip_intrinsics
 from amlr_jax.errors import InputError
 
 
@@ -22,44 +25,99 @@ class Augmentation(NamedTuple):
     brightness_contrast: float = 0.5
     gamma: float = 0.5
     hue_saturation: float = 0.5
+    cut_depth: cutdepth.CutDepth = cutdepth.CutDepth()
+
+
+def check(setting: Augmentation) -> None:
+    """InputError for a probability or a form that cannot be."""
+    cutdepth.check(setting.cut_depth)
+    chances = setting._asdict() | {"cut_depth": setting.cut_depth.probability}
+    del chances["crop"]
+    for name, chance in chances.items():
+        if not 0 <= chance <= 1:
+            raise InputError(f"data.{name} must be a probability, got {chance}")
 
 
 def metric_example(example: dict, *, depth_scale: float, kb_crop: bool) -> dict:
-    """`image` uint8 [H, W, 3] and `depth` float32 [H, W] in metres, 0 = none."""
-    image, code = example["image"], example["depth"][..., 0]
+    """A frame as evaluated.
+
+    `image` uint8 [H, W, 3], `depth` float32 [H, W] in metres, 0 = none, `index`, and
+    `intrinsics` float32 [4]: fx, fy, cx, cy in pixels of this image.
+    """
+    return in_metres(cropped_example(example, kb_crop=kb_crop), depth_scale=depth_scale)
+
+
+def cropped_example(example: dict, *, kb_crop: bool) -> dict:
+    """Views of what is stored, with `depth` [H, W] as stored."""
+    image, depth = example["image"], example["depth"][..., 0]
+    camera = example["intrinsics"]
     if kb_crop:
-        key = example["key"].decode()
-        image, code = (_kb_crop(array, key) for array in (image, code))
-    depth = code.astype(np.float32) / np.float32(depth_scale)
-    return {"image": image, "depth": depth, "index": np.int32(example["index"])}
+        top, left = _kb_offsets(depth.shape, example["key"].decode())
+        height, width = metrics.KB_CROP_SHAPE
+        window = slice(top, top + height), slice(left, left + width)
+        image, depth = image[window], depth[window]
+        camera = crop_intrinsics(camera, top=top, left=left)
+    index = np.int32(example["index"])
+    return {"image": image, "depth": depth, "intrinsics": camera, "index": index}
 
 
-def _kb_crop(array: np.ndarray, key: str) -> np.ndarray:
+def in_metres(example: dict, *, depth_scale: float) -> dict:
+    """The example with depth and intrinsics in float32, depth in metres."""
+    depth = example["depth"].astype(np.float32) / np.float32(depth_scale)
+    camera = np.asarray(example["intrinsics"], np.float32)
+    return {**example, "depth": depth, "intrinsics": camera}
+
+
+def _kb_offsets(shape: tuple[int, int], key: str) -> tuple[int, int]:
     try:
-        top, left = metrics.kb_crop_offsets(*array.shape[:2])
+        return metrics.kb_crop_offsets(*shape)
     except ValueError as error:
         text = f"frame {key}: {error} Set --config.data.kb_crop=False"
         raise InputError(text) from error
-    height, width = metrics.KB_CROP_SHAPE
-    return array[top : top + height, left : left + width]
 
 
-def augment(example: dict, setting: Augmentation, rng: np.random.Generator) -> dict:
-    """A random view of a metric example."""
-    image, depth = example["image"], example["depth"]
+def augment(
+    example: dict,
+    setting: Augmentation,
+    rng: np.random.Generator,
+    *,
+    depth_scale: float,
+) -> dict:
+    """A random view, in metres, of a cropped example.
+
+    The strip of CutDepth is drawn on the whole width, and may miss the crop. It is
+    pasted where it ends up, which is the same and copies only what stays.
+    """
+    image, depth, camera = (example[k] for k in ("image", "depth", "intrinsics"))
+    strip, width = cutdepth.Strip(0, 0), depth.shape[1]
+    if rng.random() < setting.cut_depth.probability:
+        strip = cutdepth.draw_strip(width, rng)
     if rng.random() < setting.flip:
-        image, depth = image[:, ::-1], depth[:, ::-1]
+        image, depth, strip = image[:, ::-1], depth[:, ::-1], strip.mirrored(width)
+        camera = flip_intrinsics(camera, width=width)
     rows, columns = random_crop(depth.shape, setting.crop, rng)
-    image, depth = image[rows, columns], depth[rows, columns]
-    changes = (
+    view = {
+        "image": image[rows, columns].copy(),
+        "depth": depth[rows, columns],
+        "intrinsics": crop_intrinsics(camera, top=rows.start, left=columns.start),
+    }
+    view = in_metres(view, depth_scale=depth_scale)
+    strip = strip.cropped(columns)
+    cutdepth.paste(view["image"], view["depth"], strip, setting.cut_depth)
+    return {**example, **view, "image": _coloured(view["image"], setting, rng)}
+
+
+def _coloured(
+    image: np.ndarray, setting: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    for chance, change in (
         (setting.brightness_contrast, brightness_contrast),
         (setting.gamma, gamma),
         (setting.hue_saturation, hue_saturation),
-    )
-    for probability, change in changes:
-        if rng.random() < probability:
-            image = change(np.ascontiguousarray(image), rng)
-    return {**example, "image": np.ascontiguousarray(image), "depth": depth.copy()}
+    ):
+        if rng.random() < chance:
+            image = change(image, rng)
+    return image
 
 
 def random_crop(
@@ -86,7 +144,8 @@ def brightness_contrast(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
 def gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(v / 255) ** g * 255, g of 0.80, 0.81 .. 1.20."""
     power = rng.integers(80, 120, endpoint=True) / 100
-    return _lookup(image, (np.arange(256) / 255) ** power * 255)
+    # albumentations multiplies by 1 / 255: other float digits, hence another floor.
+    return _lookup(image, (np.arange(256) * (1 / 255)) ** power * 255)
 
 
 def hue_saturation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

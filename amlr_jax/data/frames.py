@@ -1,40 +1,84 @@
 """What a reader of a layout hands on: frames by split, and the unit of their depth."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+Camera = tuple[float, float, float, float]
+UNKNOWN_CAMERA: Camera = (float("nan"),) * 4
 
 
 class Frame(NamedTuple):
     """One image with its ground truth.
 
-    `intrinsics` is fx, fy, cx, cy in pixels of the stored image.
+    `intrinsics` is fx, fy, cx, cy in pixels of the stored image, NaN where not known.
+    `projection` is for depth that is a lidar scan: the row-major 3x4 matrix that takes
+    the scan's points to the image (`velodyne.lidar_depth`).
+    """
+
+    key: str  # group/name: a drive or scene, and the frame in it
+    image: Path
+    depth: Path
+    intrinsics: Camera
+    projection: tuple[float, ...] | None = None
+
+
+class Layout(NamedTuple):
+    """The frames that a split of a data set consists of.
+
+    Where every ground truth is a 16-bit PNG the prepared set keeps its codes; else, and
+    then `in_metres` is True, it keeps float32 metres, losslessly compressed.
+    """
+
+    name: str
+    split: str
+    depth_scale: float  # stored value per metre: 256 for KITTI, 1000 for NYUv2
+    train: tuple[Frame, ...]
+    test: tuple[Frame, ...]
+    in_metres: bool = False
+    depth_cap: float = 0.0  # metres; what is beyond is no measurement; 0: no cap
+    depth_key: str = ""  # the array of an npz, the channel of an EXR; "": the only one
+    notes: tuple[str, ...] = ()  # what was left out or decided, for the user to read
+
+
+class View(NamedTuple):
+    """One image with the images that self-supervision reconstructs it from.
+
+    `partner` is the other camera's image of the same moment, None without stereo; a
+    point X of this camera is X + `partner_from_target` (metres) in the partner's. The
+    x of it is negative for a left camera, whose partner is on its right.
     """
 
     key: str
     image: Path
-    depth: Path
-    intrinsics: tuple[float, float, float, float]
+    sources: tuple[Path, ...]  # at the offsets of `Sequences`, in that order
+    intrinsics: Camera
+    partner: Path | None = None
+    partner_from_target: tuple[float, float, float] | None = None
 
 
-class Layout(NamedTuple):
-    """The frames that a split of a data set consists of."""
+class Sequences(NamedTuple):
+    """The views of a self-supervised data set."""
 
     name: str
     split: str
-    depth_scale: float  # stored code per metre: 256 for KITTI, 1000 for NYUv2
-    train: tuple[Frame, ...]
-    test: tuple[Frame, ...]
+    offsets: tuple[int, ...]  # of the training sources, in frames
+    train: tuple[View, ...]
+    test: tuple[View, ...]
+    notes: tuple[str, ...] = ()
 
 
 def fingerprint(layout: Layout) -> str:
     """Twelve hex digits that change whenever a frame's file or camera does."""
-    digest = hashlib.sha256(repr(layout[:3]).encode())
+    rule = (*layout[:3], layout.in_metres, layout.depth_cap, layout.depth_key)
+    digest = hashlib.sha256(repr(rule).encode())
     for part in (layout.train, layout.test):
         for frame in part:
             stats = [path.stat() for path in (frame.image, frame.depth)]
             sizes = [(s.st_size, s.st_mtime_ns) for s in stats]
-            digest.update(repr((frame.key, sizes, frame.intrinsics)).encode())
+            camera = (frame.intrinsics, frame.projection)
+            digest.update(repr((frame.key, sizes, camera)).encode())
         digest.update(b"|")
     return digest.hexdigest()[:12]
 
@@ -53,3 +97,11 @@ def hold_out_last_fifth(groups: dict[str, list[Frame]]) -> tuple[tuple, tuple]:
         train += frames[:cut]
         test += frames[cut:]
     return tuple(train), tuple(test)
+
+
+def by_group(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+    """The frames of each drive or scene."""
+    groups: dict[str, list[Frame]] = {}
+    for frame in frames:
+        groups.setdefault(frame.key.rpartition("/")[0], []).append(frame)
+    return groups

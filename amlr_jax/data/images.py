@@ -8,6 +8,8 @@ from PIL import Image
 
 from amlr_jax.errors import InputError
 
+_ORIENTATION = 0x0112  # the EXIF tag of cameras that are held on their side
+
 
 def read(path: Path, *, what: str) -> bytes:
     """The bytes of a file; InputError with its role and name if it is not there."""
@@ -21,6 +23,11 @@ def check_image(path: Path, data: bytes) -> tuple[int, int]:
     """Height and width of an intact 8-bit RGB image (PNG or JPEG)."""
     with _opened(path, data, what="image") as image:
         _require(image.mode == "RGB", path, f"an 8-bit RGB image, got {image.mode}")
+        # Pillow gives the pixels as stored, OpenCV turns them: the depth fits one.
+        if image.format == "JPEG":
+            turned = _guarded(path, "image", image.getexif).get(_ORIENTATION, 1)
+            wanted = f"upright as stored, got EXIF orientation {turned}; turn it"
+            _require(turned == 1, path, wanted)
         size = image.height, image.width
         # verify() checks every PNG chunk's checksum without inflating it; for a
         # JPEG it checks nothing, so that one is decoded.

@@ -1,82 +1,123 @@
-"""KITTI in its original layout: raw drives and the annotated depth beside them.
+"""KITTI with its annotated depth or its lidar scans: frames by split or by list.
 
-    ROOT/raw_data/<date>/calib_cam_to_cam.txt
-    ROOT/raw_data/<date>/<drive>/image_02/data/<frame>.png
-    ROOT/data_depth_annotated/{train,val}/<drive>/proj_depth/groundtruth/image_02/<frame>.png
-
-`data_depth_annotated/<drive>/...`, train and val merged, is read as well (BTS's way).
-Only the left colour camera is used, as in the papers.
+`kitti_files` says where the files are. Splits are of the left colour camera, as in the
+papers; lists may name the right one too.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from amlr_jax.data import images, splits
+from amlr_jax.data import kitti_files as files
+from amlr_jax.data import kitti_lists, lists, splits
 from amlr_jax.data.frames import Frame, Layout, hold_out_last_fifth
 from amlr_jax.errors import InputError, preview
 
 DEPTH_SCALE = 256.0  # metres = code / 256 (KITTI depth devkit)
-CAMERA = "image_02"
 # The accumulated depth leaves out this many frames at each end of a drive.
 UNANNOTATED_ENDS = 5
+LIDAR_SPLIT = "eigen_697"
+SPLITS = ("eigen", LIDAR_SPLIT, "benchmark", "folder")
 
 
-def read_layout(root: Path, *, split: str) -> Layout:
-    """The frames of `split` under `root`.
+def read_layout(
+    root: Path, *, split: str, train_list: str = "", test_list: str = ""
+) -> Layout:
+    """The frames of `split` under `root`, or those of one or two lists.
 
-    `eigen` is the published split and wants every one of its frames; `folder` is any
-    partial copy: every frame that has depth, the last fifth of each drive held out.
+    `eigen` is the published split, 23,158 and 652 frames with annotated depth, and
+    wants every one of them; `eigen_697` has its training frames and all 697 test
+    frames, with depth from their lidar scans (`velodyne.lidar_depth`); `benchmark` is
+    data_depth_annotated/train and val; `folder` is any partial copy: every frame that
+    has depth, the last fifth of each drive held out. Lists: `lists.choose`.
     Raises InputError naming what is missing.
     """
-    _check_root(root)
-    depth = _depth_files(root)
-    if split == "folder":
-        train, test = _folder_split(root, depth)
-    else:
-        train, test = (
-            _listed(root, depth, drives, split) for drives in splits.kitti_split(split)
-        )
-    _require_files(train + test)
-    return Layout("kitti", split, DEPTH_SCALE, train, test)
-
-
-def _check_root(root: Path) -> None:
-    parts = root / "raw_data", root / "data_depth_annotated"
-    missing = [str(part) for part in parts if not part.is_dir()]
-    if missing:
+    if split not in SPLITS:
         raise InputError(
-            f"no KITTI data at data.root='{root}' (missing: {', '.join(missing)}); "
-            f"expected {parts[0]}/<date>/<drive>/{CAMERA}/data/<frame>.png and "
-            f"{parts[1]}/{{train,val}}/<drive>/proj_depth/groundtruth/{CAMERA}/"
-            "<frame>.png"
+            f"data.split must be one of {', '.join(SPLITS)}; got '{split}'"
         )
-
-
-def _depth_files(root: Path) -> dict[str, dict[int, Path]]:
-    """Drive -> frame number -> ground truth."""
-    folder = root / "data_depth_annotated"
-    found: dict[str, dict[int, Path]] = {}
-    for drives in (folder / "train", folder / "val", folder):
-        for place in sorted(drives.glob(f"*_sync/proj_depth/groundtruth/{CAMERA}")):
-            files = {int(path.stem): path for path in sorted(place.glob("*.png"))}
-            found.setdefault(place.parts[-4], {}).update(files)
-    return found
-
-
-def _folder_split(root: Path, depth: dict[str, dict[int, Path]]):
-    if not any(depth.values()):
-        raise InputError(f"no ground truth '{CAMERA}/*.png' under data.root='{root}'")
-    for drive, files in depth.items():
-        _check_no_gap(root, drive, files)
-    return hold_out_last_fifth(
-        {drive: _frames(root, drive, files) for drive, files in depth.items()}
+    files.check_root(root)
+    usual = partial(_usual, root, split)
+    scans = split == LIDAR_SPLIT
+    notes: list[str] = []
+    if train_list or test_list:
+        train = kitti_lists.frames(root, train_list, notes)
+        test = kitti_lists.frames(root, test_list, notes, scans=scans)
+        chosen = lists.choose(split, usual=usual, train=train, test=test)
+    else:
+        chosen = lists.Chosen(*usual(), split, ())
+    train, test, name, more = chosen
+    in_metres = any(frame.projection is not None for frame in test)
+    return Layout(
+        "kitti", name, DEPTH_SCALE, train, test, in_metres, notes=(*notes, *more)
     )
+
+
+def _usual(root: Path, split: str) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+    read: Callable = {
+        "folder": _folder_split,
+        "benchmark": _benchmark_split,
+        "eigen": _eigen_split,
+        LIDAR_SPLIT: _eigen_697_split,
+    }[split]
+    train, test = read(root)
+    _require_images(train + test)
+    return train, test
+
+
+def _folder_split(root: Path):
+    depth = files.depth_files(root)
+    if not any(depth.values()):
+        raise InputError(
+            f"no ground truth '{files.LEFT}/*.png' under data.root='{root}'"
+        )
+    for drive, found in depth.items():
+        _check_no_gap(root, drive, found)
+    return hold_out_last_fifth(
+        {drive: _annotated(root, drive, found) for drive, found in depth.items()}
+    )
+
+
+def _benchmark_split(root: Path):
+    both = []
+    for part in ("train", "val"):
+        depth = files.depth_files(root, parts=(part,))
+        if not any(depth.values()):
+            raise InputError(
+                f"data.split=benchmark needs drives under "
+                f"'{root / 'data_depth_annotated' / part}', found none; where train "
+                "and val are merged use --config.data.split=eigen or folder"
+            )
+        both.append(
+            tuple(f for d in sorted(depth) for f in _annotated(root, d, depth[d]))
+        )
+    return tuple(both)
+
+
+def _eigen_split(root: Path):
+    depth = files.depth_files(root)
+    parts = splits.kitti_split("eigen")
+    return tuple(_wanted(root, depth, drives, "eigen") for drives in parts)
+
+
+def _eigen_697_split(root: Path):
+    depth = files.depth_files(root)
+    listed, wanted = splits.kitti_split(LIDAR_SPLIT)
+    train = _wanted(root, depth, listed, LIDAR_SPLIT)
+    named = [(drive, n) for drive in sorted(wanted) for n in wanted[drive]]
+    lost = [f"{d}/{n}" for d, n in named if not files.scan_path(root, d, n).is_file()]
+    if lost:
+        raise InputError(
+            f"missing lidar scans of {len(lost)} of {len(named)} test frames of "
+            f"data.split={LIDAR_SPLIT} (velodyne_points/data/<frame>.bin) under "
+            f"data.root='{root}': {preview(lost)}; data.split=eigen needs none"
+        )
+    return train, tuple(files.scanned_frame(root, d, n) for d, n in named)
 
 
 def _check_no_gap(root: Path, drive: str, depth: dict[int, Path]) -> None:
     """An image in mid-drive without depth is a lost file, not KITTI's habit."""
-    present = sorted(
-        int(path.stem) for path in _image_folder(root, drive).glob("*.png")
-    )
+    present = sorted(files.image_files(root, drive, files.LEFT))
     inner = present[:-UNANNOTATED_ENDS]
     lost = [n for n in inner if n not in depth and n >= UNANNOTATED_ENDS]
     if lost and depth:
@@ -88,8 +129,8 @@ def _check_no_gap(root: Path, drive: str, depth: dict[int, Path]) -> None:
         )
 
 
-def _listed(root, depth, drives: dict[str, list[int]], split: str) -> tuple:
-    """The listed frames; all must be there."""
+def _wanted(root, depth, drives: dict[str, list[int]], split: str) -> tuple:
+    """The frames of a published split; all must be there."""
     total = sum(map(len, drives.values()))
     lost = [(d, n) for d, ns in drives.items() for n in ns if n not in depth.get(d, ())]
     if lost:
@@ -100,43 +141,18 @@ def _listed(root, depth, drives: dict[str, list[int]], split: str) -> tuple:
             "for a partial copy use --config.data.split=folder"
         )
     chosen = {d: {n: depth[d][n] for n in ns} for d, ns in drives.items()}
-    return tuple(f for d in sorted(chosen) for f in _frames(root, d, chosen[d]))
+    return tuple(f for d in sorted(chosen) for f in _annotated(root, d, chosen[d]))
 
 
-def _frames(root: Path, drive: str, depth: dict[int, Path]) -> list[Frame]:
-    intrinsics = read_intrinsics(root / "raw_data" / drive[:10], camera=CAMERA)
-    folder = _image_folder(root, drive)
-    return [
-        Frame(f"{drive}/{n:010d}", folder / f"{n:010d}.png", path, intrinsics)
-        for n, path in sorted(depth.items())
-    ]
+def _annotated(root: Path, drive: str, depth: dict[int, Path]) -> list[Frame]:
+    found = sorted(depth.items())
+    return [files.annotated_frame(root, drive, n, path) for n, path in found]
 
 
-def _image_folder(root: Path, drive: str) -> Path:
-    return root / "raw_data" / drive[:10] / drive / CAMERA / "data"
-
-
-def _require_files(frames: tuple[Frame, ...]) -> None:
+def _require_images(frames: tuple[Frame, ...]) -> None:
     lost = [frame.image for frame in frames if not frame.image.is_file()]
     if lost:
         raise InputError(
             f"missing image of {len(lost)} of {len(frames)} frames with ground truth: "
             f"{preview(lost)}"
         )
-
-
-def read_intrinsics(
-    date_folder: Path, *, camera: str
-) -> tuple[float, float, float, float]:
-    """fx, fy, cx, cy in pixels of the rectified camera, from P_rect of the date."""
-    path = date_folder / "calib_cam_to_cam.txt"
-    text = images.read(path, what="KITTI calibration").decode("ascii", "replace")
-    key = f"P_rect_{camera[-2:]}"
-    rows = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    try:
-        p = [float(value) for value in rows[key].split()]
-        return p[0], p[5], p[2], p[6]
-    except (KeyError, ValueError, IndexError) as error:
-        raise InputError(
-            f"KITTI calibration '{path}' must hold '{key}:' and 12 numbers"
-        ) from error

@@ -1,8 +1,13 @@
 """Batches of a prepared data set: shuffled, sharded by process, resumable exactly.
 
-What a batch holds depends on (seed, position) alone: not on the number of threads or
-workers, and not on where the run was interrupted. So the state of the iterator is one
-number, the batches consumed, and it travels in the checkpoint.
+What a batch holds depends on (seed, position) alone, and the change of a frame on
+(seed, epoch, frame): not on the number of threads, workers or processes, and not on
+where the run was interrupted. So the state of the iterator is one number, the batches
+consumed, and it travels in the checkpoint.
+
+Batches are made ahead of the step: two by the reading threads, or one by each worker
+process. The loop fetches the next batch and puts it on the device while the device is
+at work on the last, so nothing else need run ahead there.
 """
 
 from collections.abc import Iterator
@@ -12,8 +17,15 @@ import grain
 import numpy as np
 from absl import flags
 
-from amlr_jax.data.augment import Augmentation, augment, metric_example
+from amlr_jax.data.augment import (
+    Augmentation,
+    augment,
+    check,
+    cropped_example,
+    metric_example,
+)
 from amlr_jax.data.prepared import Prepared
+from amlr_jax.errors import InputError
 
 # More than any run; grain's own endless repeat overflows its length.
 EPOCHS = 10**6
@@ -27,12 +39,50 @@ class _Metric(grain.transforms.Map):
         return metric_example(example, **self._options)
 
 
-class _Augment(grain.transforms.RandomMap):
-    def __init__(self, setting: Augmentation) -> None:
-        self._setting = setting
+class _Augment(grain.transforms.MapWithIndex):
+    """Draws from a generator of its own for each (seed, epoch, frame)."""
 
-    def random_map(self, example: dict, rng: np.random.Generator) -> dict:
-        return augment(example, self._setting, rng)
+    def __init__(
+        self,
+        setting: Augmentation,
+        *,
+        seed: int,
+        frames: int,
+        depth_scale: float,
+        kb_crop: bool,
+    ) -> None:
+        self._setting, self._seed, self._frames = setting, seed, frames
+        self._depth_scale, self._kb_crop = depth_scale, kb_crop
+
+    def map_with_index(self, index: int, example: dict) -> dict:
+        epoch = index // self._frames
+        rng = np.random.default_rng([self._seed, epoch, int(example["index"])])
+        cropped = cropped_example(example, kb_crop=self._kb_crop)
+        return augment(cropped, self._setting, rng, depth_scale=self._depth_scale)
+
+
+class _Batches:
+    """The batches, with the end of a worker process as an error of one line."""
+
+    def __init__(self, batches: grain.DatasetIterator) -> None:
+        self._batches = batches
+        self.close = batches.close
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        try:
+            return next(self._batches)
+        except RuntimeError as error:
+            if "Worker process was terminated" not in str(error):
+                raise
+            text = str(error).split(". ")[0]
+            raise InputError(
+                f"data loading stopped: {text}. -9 is a kill, mostly for want of "
+                "memory, -7 a full /dev/shm: lower data.workers. The same command goes "
+                "on from the newest checkpoint"
+            ) from error
 
 
 def training_batches(
@@ -51,16 +101,26 @@ def training_batches(
 
     `batch_size` is this process's share; `process` is (index, count): together the
     processes see each batch of the run once. `image` is uint8 [B, h, w, 3], `depth`
-    float32 [B, h, w] metres, `index` int32 [B]. Close the iterator when done.
+    float32 [B, h, w] metres, `intrinsics` float32 [B, 4] in pixels of the image,
+    `index` int32 [B]. Close the iterator when done.
     """
+    check(setting)
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+    change = _Augment(
+        setting,
+        seed=seed,
+        frames=len(data.train),
+        depth_scale=data.depth_scale,
+        kb_crop=kb_crop,
+    )
     index, count = process
     dataset = (
         grain.MapDataset.source(data.train)
         .seed(seed)
         .shuffle()
         .repeat(EPOCHS)  # a new order in each epoch
-        .map(_Metric(depth_scale=data.depth_scale, kb_crop=kb_crop))
-        .random_map(_Augment(setting))[index::count]
+        .map_with_index(change)[index::count]
         .batch(batch_size)[start:]
     )
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)
@@ -70,7 +130,7 @@ def training_batches(
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(batches)
+    return _Batches(iter(batches))
 
 
 def evaluation_batches(

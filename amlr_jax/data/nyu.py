@@ -6,8 +6,10 @@
 Depth is uint16 millimetres and keeps its holes.
 """
 
+from functools import partial
 from pathlib import Path
 
+from amlr_jax.data import lists
 from amlr_jax.data.frames import Frame, Layout, hold_out_last_fifth
 from amlr_jax.errors import InputError, preview
 
@@ -23,23 +25,77 @@ OFFICIAL_TEST = "official_splits/test"
 SIZES = {"train": 24231, "test": 654}
 
 
-def read_layout(root: Path, *, split: str) -> Layout:
-    """The frames of `split` under `root`.
+def read_layout(
+    root: Path, *, split: str, train_list: str = "", test_list: str = ""
+) -> Layout:
+    """The frames of `split` under `root`, or those of one or two lists.
 
     `official` trains on every scene and tests on official_splits/test, and wants the
     published 24,231 and 654 frames; `folder` is any partial copy, the last fifth of
-    each scene held out. Raises InputError naming what is missing.
+    each scene held out. Lists: `lists.choose`; their paths are looked for under `root`
+    and under official_splits/test. Raises InputError naming what is missing.
     """
     if split not in ("official", "folder"):
         raise InputError(f"data.split must be one of folder, official; got '{split}'")
+    usual = partial(_usual, root, split)
+    if not (train_list or test_list):
+        return Layout("nyu", split, DEPTH_SCALE, *usual())
+    notes: list[str] = []
+    train, test = (_listed(root, path, notes) for path in (train_list, test_list))
+    chosen = lists.choose(split, usual=usual, train=train, test=test)
+    return Layout(
+        "nyu",
+        chosen.split,
+        DEPTH_SCALE,
+        chosen.train,
+        chosen.test,
+        notes=(*notes, *chosen.notes),
+    )
+
+
+def _usual(root: Path, split: str) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
     scenes = _scenes(root, skip=OFFICIAL_TEST)
     if split == "folder":
-        train, test = hold_out_last_fifth(scenes)
-    else:
-        test_scenes = _scenes(root / OFFICIAL_TEST)
-        train, test = (_sorted(part) for part in (scenes, test_scenes))
-        _check_sizes(root, train, test)
-    return Layout("nyu", split, DEPTH_SCALE, train, test)
+        return hold_out_last_fifth(scenes)
+    test_scenes = _scenes(root / OFFICIAL_TEST)
+    train, test = (_sorted(part) for part in (scenes, test_scenes))
+    _check_sizes(root, train, test)
+    return train, test
+
+
+def _listed(root: Path, path: str, notes: list[str]) -> tuple[Frame, ...] | None:
+    """The frames of a list that have depth; says in `notes` what was left out."""
+    if not path:
+        return None
+    listing = lists.read_list(path)
+    if listing.kind in ("monodepth2", "odometry"):
+        raise InputError(
+            f"list '{path}' must have lines 'image depth' or 'image depth focal', got "
+            f"the format of {listing.kind}"
+        )
+    made, none, lost = [], [], []
+    for row in listing.rows:
+        if row.depth is None:
+            none.append(row.image)
+            continue
+        frame = _found(root, row)
+        (lost if frame is None else made).append(frame or row.image)
+    lists.require_found(listing.path, lost, total=len(listing.rows))
+    notes.extend(lists.without_depth(listing.path, none, total=len(listing.rows)))
+    return tuple(made)
+
+
+def _found(root: Path, row: lists.Pair) -> Frame | None:
+    """The frame of a line, under the root or the official test; None if not there."""
+    for folder in (root, root / OFFICIAL_TEST):
+        image, depth = folder / row.image, folder / row.depth
+        endings = (image.suffix, ".jpg", ".png")
+        there = (image.with_suffix(e) for e in endings)
+        image = next((path for path in there if path.is_file()), None)
+        if image and depth.is_file():
+            scene = depth.parent.relative_to(root)
+            return Frame(f"{scene}/{depth.stem[-5:]}", image, depth, INTRINSICS)
+    return None
 
 
 def _scenes(root: Path, *, skip: str | None = None) -> dict[str, list[Frame]]:

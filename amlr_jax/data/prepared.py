@@ -2,25 +2,27 @@
 
 Every file is checked while it is copied into array_record shards, so that a fault is
 found in the first minutes and not in the middle of a run. A prepared set is named by
-the fingerprint of its files and reused until one of them changes.
+the fingerprint of its files and reused until one of them changes. It appears whole or
+not at all: what an interrupted preparation left is removed by the next.
 """
 
 import contextlib
-import dataclasses
+import fcntl
 import io
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from amlr_jax.data import images
-from amlr_jax.data.frames import Frame, Layout, fingerprint
+from amlr_jax.data import depth_files
+from amlr_jax.data.depth_frames import DepthFrames, LayoutConfig
+from amlr_jax.data.frames import Layout, fingerprint
+from amlr_jax.data.shards import Records, damaged
+from amlr_jax.data.storage import AS_THE_FILES, Storage, size_name
 from amlr_jax.errors import InputError
-
-CODES = 2**16  # of a uint16 depth map
 
 
 def default_cache() -> Path:
@@ -29,119 +31,42 @@ def default_cache() -> Path:
     return Path(os.environ.get("AMLR_JAX_CACHE") or Path(home) / "amlr_jax")
 
 
-@dataclasses.dataclass(kw_only=True)
-class LayoutConfig(tfds.core.BuilderConfig):
-    """Names a prepared set by its layout and the fingerprint of its files."""
-
-    # Not shown: tfds logs the whole configuration.
-    layout: Layout | None = dataclasses.field(default=None, repr=False)
-    advance: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
-
-
-class DepthFrames(tfds.core.GeneratorBasedBuilder):
-    """Image, depth code, camera and name of each frame, in the layout's order."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def __init__(self, **kwargs) -> None:
-        self._counts = np.zeros(CODES, np.int64)
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
-        depth = tfds.features.Image(
-            shape=(None, None, 1), dtype=np.uint16, encoding_format="png"
-        )
-        features = {
-            "image": image,
-            "depth": depth,
-            "intrinsics": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-            "key": tfds.features.Text(),
-            "index": np.int64,
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(features),
-            # The index is the key: examples stay in the layout's order.
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(),
-        )
-
-    def _split_generators(self, dl_manager):
-        del dl_manager
-        layout = self.builder_config.layout
-        return {
-            "train": self._examples(layout.train, count=True),
-            "test": self._examples(layout.test, count=False),
-        }
-
-    def _generate_examples(self):
-        raise RuntimeError("tfds calls _split_generators only")
-
-    def _examples(self, frames: tuple[Frame, ...], *, count: bool) -> Iterator:
-        for index, frame in enumerate(frames):
-            example, codes = _checked_example(frame, index)
-            if count:
-                self._counts += np.bincount(codes.ravel(), minlength=CODES)
-            self.builder_config.advance()
-            yield index, example
-        if count:
-            self.info.metadata.update(_depth_facts(self._counts))
-
-
-def _checked_example(frame: Frame, index: int) -> tuple[dict, np.ndarray]:
-    image = images.read(frame.image, what="image")
-    depth = images.read(frame.depth, what="ground truth")
-    size = images.check_image(frame.image, image)
-    codes = images.decode_depth(frame.depth, depth)
-    if codes.shape != size:
-        raise InputError(
-            "image and ground truth differ in size: "
-            f"'{frame.image}' is {size[0]}x{size[1]}, "
-            f"'{frame.depth}' is {codes.shape[0]}x{codes.shape[1]}"
-        )
-    example = {
-        "image": image,
-        "depth": depth,
-        "intrinsics": np.asarray(frame.intrinsics, np.float32),
-        "key": frame.key,
-        "index": index,
-    }
-    return example, codes
-
-
-def _depth_facts(counts: np.ndarray) -> dict[str, float]:
-    """The median code and the valid share, from a histogram of codes (0 = none)."""
-    valid = np.cumsum(counts[1:])
-    if not len(valid) or valid[-1] == 0:
-        raise InputError("the training split holds no valid ground-truth pixel")
-    median = 1 + int(np.searchsorted(valid, (valid[-1] + 1) // 2))
-    return {"median_code": median, "valid_share": float(valid[-1] / counts.sum())}
-
-
 class Prepared:
     """A prepared layout: random access to its decoded examples.
 
     `train` and `test` are sequences of dicts of numpy arrays: `image` uint8
-    [H, W, 3], `depth` uint16 codes [H, W, 1], `intrinsics` [4], `key`, `index`.
+    [H, W, 3], `depth` uint16 codes, or float32 metres where the layout's files are not
+    all PNGs, [H, W, 1]; `intrinsics` [4], `key`, `index`.
+    Reading a damaged record raises InputError. `skipped` names the training frames
+    that were left out because their files are damaged.
     """
 
     def __init__(self, builder: DepthFrames, layout: Layout) -> None:
         facts = builder.info.metadata
-        self.name = layout.name
+        if not {"median_code", "valid_share"} <= set(facts):
+            raise damaged(builder.data_dir, "metadata.json is not whole")
+        resize = builder.builder_config.storage.resize
+        # Figures of resized frames carry their size in the data set's name.
+        self.name = layout.name + (f"@{size_name(resize)}" if resize else "")
         self.split = layout.split
-        self.depth_scale = layout.depth_scale
-        self.median_depth = facts["median_code"] / layout.depth_scale  # metres
+        self.depth_scale = depth_files.stored_scale(layout)
+        counted = depth_files.count_scale(layout)
+        self.median_depth = facts["median_code"] / counted  # metres
         self.valid_share = facts["valid_share"]
+        self.skipped = tuple(facts.get("skipped", ()))
         self.folder = Path(builder.data_dir)
-        self.train = builder.as_data_source(split="train")
-        self.test = builder.as_data_source(split="test")
+        self.train = Records(builder, "train")
+        self.test = Records(builder, "test")
 
 
-def prepare(layout: Layout, *, cache: Path, bar) -> Prepared:
+def prepare(
+    layout: Layout, *, cache: Path, bar, storage: Storage = AS_THE_FILES
+) -> Prepared:
     """Prepares `layout` under `cache`, or reuses what is there.
 
     `bar(title, total)` is a context manager that yields something with `advance()`.
+    Of several processes one prepares and the others wait. Raises InputError for a
+    damaged file, a full disk, and a prepared set that has been damaged since.
     """
     for name, frames in (("training", layout.train), ("test", layout.test)):
         if not frames:
@@ -149,33 +74,64 @@ def prepare(layout: Layout, *, cache: Path, bar) -> Prepared:
                 f"data.split={layout.split} leaves no {name} frame; "
                 "a drive or scene needs at least two frames to hold one out"
             )
-    builder = _builder(layout, cache)
+    name = f"{layout.name}-{layout.split}-{fingerprint(layout)}{storage.tag}"
+    config = LayoutConfig(name=name, layout=layout, storage=storage)
+    builder = _builder(config, cache)
     if not builder.is_prepared():
-        total = len(layout.train) + len(layout.test)
-        with bar(f"Preparing {layout.name}", total) as progress:
-            builder.builder_config.advance = progress.advance
-            _download_and_prepare(builder, cache)
+        with _only_one(cache, name):
+            builder = _builder(config, cache)
+            if not builder.is_prepared():
+                _download_and_prepare(builder, cache, bar)
     return Prepared(builder, layout)
 
 
-def _builder(layout: Layout, cache: Path) -> DepthFrames:
+def _builder(config: LayoutConfig, cache: Path) -> DepthFrames:
     # tfds warns that the configuration is not one of its catalogue's.
     logging.set_verbosity(logging.ERROR)
-    name = f"{layout.name}-{layout.split}-{fingerprint(layout)}"
-    config = LayoutConfig(name=name, layout=layout)
-    return DepthFrames(data_dir=cache, config=config, file_format="array_record")
+    try:
+        return DepthFrames(data_dir=cache, config=config, file_format="array_record")
+    # Of what was prepared before; a damaged JSON has no exception of its own in tfds.
+    except Exception as error:
+        raise damaged(cache / DepthFrames.name / config.name, str(error)) from error
 
 
-def _download_and_prepare(builder: DepthFrames, cache: Path) -> None:
+@contextlib.contextmanager
+def _only_one(cache: Path, name: str) -> Iterator[None]:
+    """Holds the lock of one prepared set; the system frees it if we are killed."""
+    path = cache / f"{name}.lock"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise _cannot_prepare(cache, error) from error
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _download_and_prepare(builder: DepthFrames, cache: Path, bar) -> None:
+    layout = builder.builder_config.layout
+    # With the lock held, an unfinished folder is what a killed process left.
+    for folder in Path(builder.data_dir).parent.glob("incomplete.*"):
+        shutil.rmtree(folder, ignore_errors=True)
     # Our bar replaces tfds's bars and its announcements on stdout.
     tfds.disable_progress_bar()
+    total = len(layout.train) + len(layout.test)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
+        with bar(f"Preparing {layout.name}", total) as progress:
+            builder.builder_config.advance = progress.advance
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare()
     except InputError:
         raise
-    except OSError as error:
-        raise InputError(
-            f"cannot prepare the data under '{cache}': {error}; "
-            "choose another folder with --config.data.cache=DIR"
-        ) from error
+    # array_record reports a full disk, and tfds all else, as RuntimeError.
+    except (OSError, RuntimeError) as error:
+        raise _cannot_prepare(cache, error) from error
+
+
+def _cannot_prepare(cache: Path, error: Exception) -> InputError:
+    text = " ".join(str(error).split())
+    return InputError(
+        f"cannot prepare the data under '{cache}': {text}; "
+        "choose another folder with --config.data.cache=DIR"
+    )

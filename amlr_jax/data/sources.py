@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from amlr_jax.data import kitti, nyu, street
+from amlr_jax.console import show
+from amlr_jax.data import custom, kitti, nyu, street
 from amlr_jax.data.frames import Layout
+from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, default_cache, prepare
-from amlr_jax.errors import InputError
+from amlr_jax.data.storage import storage
+from amlr_jax.errors import InputError, preview
 
 
 def _street(config, bar: Callable) -> Layout:
@@ -29,20 +32,79 @@ def _street(config, bar: Callable) -> Layout:
     return layout._replace(name="street")
 
 
+def _published(read: Callable) -> Callable:
+    """The reader of a layout that has splits by name and lists."""
+
+    def layout(config, bar: Callable) -> Layout:
+        del bar
+        lists = {"train_list": config.list, "test_list": config.test_list}
+        return read(Path(config.root), split=config.split, **lists)
+
+    return layout
+
+
+def _custom(config, bar: Callable) -> Layout:
+    del bar
+    if config.split != "folder":
+        raise InputError(f"data.split must be folder for custom, got '{config.split}'")
+    return custom.read_layout(
+        Path(config.root),
+        depth_scale=config.depth_scale,
+        depth_cap=config.depth_cap,
+        depth_key=config.depth_key,
+        train_list=config.list,
+        test_list=config.test_list,
+    )
+
+
 LAYOUTS: dict[str, Callable] = {
-    "kitti": lambda config, bar: kitti.read_layout(
-        Path(config.root), split=config.split
-    ),
-    "nyu": lambda config, bar: nyu.read_layout(Path(config.root), split=config.split),
+    "kitti": _published(kitti.read_layout),
+    "nyu": _published(nyu.read_layout),
+    "custom": _custom,
     "street": _street,
+}
+NYU_TFDS = "nyu_tfds"
+# Keys that only some data sets have a use for.
+_USES = {
+    "list": ("kitti", "nyu", "custom"),
+    "test_list": ("kitti", "nyu", "custom"),
+    "depth_scale": ("custom",),
+    "depth_cap": ("custom",),
+    "depth_key": ("custom",),
+    "decoded": tuple(LAYOUTS),
+    "resize": tuple(LAYOUTS),
+    "skip_bad": tuple(LAYOUTS),
 }
 
 
-def load(config, *, bar: Callable) -> Prepared:
+def load(config, *, bar: Callable) -> Prepared | TfdsPrepared:
     """The prepared data that `config.data` names; InputError for what is wrong."""
-    if config.name not in LAYOUTS:
-        known = ", ".join(LAYOUTS)
-        raise InputError(f"data.name must be one of {known}; got '{config.name}'")
+    _check_keys(config)
+    if config.name == NYU_TFDS:
+        return TfdsPrepared(Path(config.root).expanduser())
     layout = LAYOUTS[config.name](config, bar)
+    for note in layout.notes:
+        show(note)
     cache = Path(config.cache) if config.cache else default_cache()
-    return prepare(layout, cache=cache.expanduser().absolute(), bar=bar)
+    how = storage(
+        decoded=config.decoded, resize=config.resize, skip_bad=config.skip_bad
+    )
+    cache = cache.expanduser().absolute()
+    data = prepare(layout, cache=cache, bar=bar, storage=how)
+    if data.skipped:
+        names = preview(data.skipped)
+        show(f"{len(data.skipped)} damaged training frames left out: {names}")
+    return data
+
+
+def _check_keys(config) -> None:
+    """A data set that is not known, or a key that it would pass over in silence."""
+    if config.name not in (*LAYOUTS, NYU_TFDS):
+        known = ", ".join((*LAYOUTS, NYU_TFDS))
+        raise InputError(f"data.name must be one of {known}; got '{config.name}'")
+    for key, names in _USES.items():
+        if config[key] and config.name not in names:
+            raise InputError(
+                f"data.{key}={config[key]} is for data.name {', '.join(names)}; "
+                f"'{config.name}' has no use for it"
+            )

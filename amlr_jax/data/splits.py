@@ -126,7 +126,10 @@ def eigen_test(*, with_depth: bool = True) -> dict[str, list[int]]:
 
 def kitti_split(name: str) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Train and test frames by drive of a published split."""
-    splits = {"eigen": lambda: (eigen_train(), eigen_test())}
+    splits = {
+        "eigen": lambda: (eigen_train(), eigen_test()),
+        "eigen_697": lambda: (eigen_train(), eigen_test(with_depth=False)),
+    }
     if name not in splits:
         known = ", ".join(["folder", *splits])
         raise InputError(f"data.split must be one of {known}; got '{name}'")

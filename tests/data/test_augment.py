@@ -3,14 +3,28 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from amlr_jax import geometry
 from amlr_jax.data import augment as a
+from amlr_jax.data.cutdepth import CutDepth
 from amlr_jax.errors import InputError
 
+NO_CUT = CutDepth(0.0)
 
-@pytest.fixture(scope="module")
-def image():
-    """Every kind of colour: a smooth wheel with noise, uint8 [96, 128, 3]."""
+
+@pytest.fixture(scope="module", params=["wheel", "kitti", "nyu"])
+def image(request):
+    """Every kind of colour, and real ones, uint8 [96, 128, 3]."""
+    if request.param == "wheel":
+        return colour_wheel()
+    folder = request.getfixturevalue("real_data") / request.param
+    path = sorted([*folder.rglob("image_02/data/*.png"), *folder.rglob("rgb_*")])[0]
+    return np.asarray(Image.open(path))[100:196, 200:328].copy()
+
+
+def colour_wheel():
+    """A smooth wheel with noise."""
     rng = np.random.default_rng(0)
     wheel = np.stack(np.meshgrid(np.arange(128) * 2, np.arange(96) * 2.6), -1)
     smooth = np.concatenate([wheel, wheel.sum(-1, keepdims=True) % 256], -1)
@@ -32,19 +46,59 @@ class Fixed:
 def test_brightness_contrast_formula(image):
     got = a.brightness_contrast(image, Fixed(-0.15, 0.1))
     want = np.clip(image.astype(np.float64) * 0.85 + 0.1 * 255, 0, 255)
+    assert np.abs(got - want).max() <= 1.0
     np.testing.assert_array_equal(got, np.floor(want + 1e-9).astype(np.uint8))
 
 
-def test_gamma_formula(image):
-    got = a.gamma(image, Fixed(83))
-    want = (image.astype(np.float64) / 255) ** 0.83 * 255
-    assert np.abs(got - want).max() <= 1.0
+@pytest.mark.parametrize("power", [80, 83, 100, 120])
+def test_gamma_formula(image, power):
+    got = a.gamma(image, Fixed(power))
+    want = (image.astype(np.float64) / 255) ** (power / 100) * 255
+    assert (want - got).min() >= -1e-9
+    assert (want - got).max() <= 1.0 + 1e-9  # it truncates
     np.testing.assert_array_equal(got[image == 0], 0)
     np.testing.assert_array_equal(got[image == 255], 255)
 
 
+def hsv_of(image):
+    """Hue in degrees, saturation and value in [0, 1], by the hexcone's definition."""
+    r, g, b = np.moveaxis(image.astype(np.float64) / 255, -1, 0)
+    value, chroma = image.max(-1) / 255, np.ptp(image, -1) / 255
+    safe = np.where(chroma > 0, chroma, 1)
+    sector = [(g - b) / safe % 6, (b - r) / safe + 2, (r - g) / safe + 4]
+    hue = 60 * np.choose(image.argmax(-1), sector)
+    saturation = chroma / np.where(value > 0, value, 1)
+    return hue, saturation, value
+
+
+def rgb_of(hue, saturation, value):
+    """Back, floats in [0, 255]."""
+    planes = []
+    for offset in (5, 3, 1):
+        k = (offset + hue / 60) % 6
+        ramp = np.clip(np.minimum(k, 4 - k), 0, 1)
+        planes.append(value * (1 - saturation * ramp))
+    return 255 * np.stack(planes, -1)
+
+
 def test_hue_saturation_formula(image):
-    """Plane by plane in OpenCV's HSV; the hue wraps at 180."""
+    """The hexcone in float64, quantised where OpenCV does: hue to 180 codes of 2
+    degrees, saturation and value to 255. Codes may round the other way at ties."""
+    hue, saturation, value = hsv_of(image)
+    codes = np.stack([np.rint(hue / 2) % 180, 255 * saturation, 255 * value], -1)
+    codes = np.rint(codes)
+    codes[..., 0] = np.floor(np.mod(codes[..., 0] + 19.4, 180))
+    codes[..., 1] = np.floor(np.clip(codes[..., 1] - 25.5, 0, 255))
+    codes[..., 2] = np.floor(np.clip(codes[..., 2] + 12.2, 0, 255))
+    want = rgb_of(2 * codes[..., 0], codes[..., 1] / 255, codes[..., 2] / 255)
+    got = a.hue_saturation(image, Fixed(19.4, -25.5, 12.2))
+    difference = np.abs(got - want)
+    assert np.quantile(difference, 0.99) <= 1.1
+    assert difference.max() <= 9.0  # a code more of hue and one of saturation
+
+
+def test_hue_saturation_is_albumentations(image):
+    """Plane by plane in OpenCV's own HSV: to the last bit."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float64)
     hsv[..., 0] = np.floor(np.mod(hsv[..., 0] + 19.0, 180))
     hsv[..., 1] = np.floor(np.clip(hsv[..., 1] - 25.5, 0, 255))
@@ -68,54 +122,105 @@ def test_crop_must_fit():
 
 
 def example(image, depth):
-    return {"image": image, "depth": depth, "index": np.int32(3)}
+    camera = np.array([70.0, 80.0, 50.0, 40.0], np.float32)
+    return {"image": image, "depth": depth, "intrinsics": camera, "index": np.int32(3)}
+
+
+def view(image, depth, setting, seed):
+    rng = np.random.default_rng(seed)
+    return a.augment(example(image, depth), setting, rng, depth_scale=1.0)
 
 
 def test_image_and_depth_move_together(image):
     """A depth that is the image's red plane stays so through flip and crop."""
-    setting = a.Augmentation((40, 50), 0.5, 0.0, 0.0, 0.0)
+    setting = a.Augmentation((40, 50), 0.5, 0.0, 0.0, 0.0, NO_CUT)
     depth = image[..., 0].astype(np.float32)
     seen = set()
     for seed in range(20):
-        out = a.augment(example(image, depth), setting, np.random.default_rng(seed))
+        out = view(image, depth, setting, seed)
         assert out["image"].shape == (40, 50, 3)
         np.testing.assert_array_equal(out["image"][..., 0], out["depth"])
         seen.add(out["depth"].tobytes())
     assert len(seen) == 20
 
 
+def test_intrinsics_see_the_same_ray_at_every_pixel():
+    """A depth that stores the x of each pixel's ray, (u - cx) / fx, is it afterwards.
+
+    A flip mirrors the world: x changes its sign.
+    """
+    u = np.arange(128, dtype=np.float32)
+    x = np.broadcast_to((u - 50) / 70, (96, 128))
+    image = np.zeros((96, 128, 3), np.uint8)
+    setting = a.Augmentation((40, 50), 0.5, 0.0, 0.0, 0.0, NO_CUT)
+    signs = set()
+    for seed in range(10):
+        out = view(image, x, setting, seed)
+        points = geometry.backproject(np.ones((40, 50)), out["intrinsics"])
+        sign = 1.0 if out["depth"][0, 0] < out["depth"][0, 1] else -1.0
+        np.testing.assert_allclose(points[..., 0], sign * out["depth"], atol=1e-5)
+        signs.add(sign)
+        assert out["intrinsics"].dtype == np.float32
+    assert signs == {1.0, -1.0}
+
+
 def test_colour_changes_leave_depth_alone(image):
-    setting = a.Augmentation(image.shape[:2], 0.0, 1.0, 1.0, 1.0)
+    setting = a.Augmentation(image.shape[:2], 0.0, 1.0, 1.0, 1.0, NO_CUT)
     depth = image[..., 0].astype(np.float32)
-    out = a.augment(example(image, depth), setting, np.random.default_rng(1))
+    out = view(image, depth, setting, 1)
     np.testing.assert_array_equal(out["depth"], depth)
     assert np.abs(out["image"].astype(int) - image).mean() > 1
 
 
-def test_probabilities(image):
-    setting = a.Augmentation(image.shape[:2], 0.25, 0.0, 0.0, 0.0)
-    depth = np.zeros(image.shape[:2], np.float32)
-    draws = (
-        a.augment(example(image, depth), setting, np.random.default_rng(seed))
-        for seed in range(400)
-    )
+def test_the_source_is_not_written_to(image):
+    """The prepared pixels may be read-only, and are shared by the epochs."""
+    setting = a.Augmentation((40, 50), 1.0, 1.0, 1.0, 1.0, CutDepth(1.0))
+    before, depth = image.copy(), np.full(image.shape[:2], 7, np.float32)
+    for seed in range(5):  # a strip may miss the crop
+        view(image, depth, setting, seed)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_probabilities():
+    shape = (4, 6)
+    image = np.arange(72, dtype=np.uint8).reshape(*shape, 3)
+    setting = a.Augmentation(shape, 0.25, 0.0, 0.0, 0.0, NO_CUT)
+    depth = np.zeros(shape, np.float32)
+    draws = (view(image, depth, setting, seed) for seed in range(400))
     flipped = sum(np.array_equal(d["image"], image[:, ::-1]) for d in draws)
     assert 70 <= flipped <= 130
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flip": 1.5}, "data.flip must be a probability, got 1.5"),
+        ({"cut_depth": CutDepth(-1)}, "data.cut_depth must be a probability, got -1"),
+        ({"cut_depth": CutDepth(0.5, "wrapped", 80.0, 1.0)}, "have metres: use scaled"),
+        ({"cut_depth": CutDepth(0.5, "raw")}, "one of scaled, wrapped; got 'raw'"),
+    ],
+)
+def test_settings_that_cannot_be(change, message):
+    with pytest.raises(InputError, match=message):
+        a.check(a.Augmentation((4, 4))._replace(**change))
+
+
+def raw_example(shape):
+    raw = {"image": np.zeros((*shape, 3), np.uint8), "key": b"drive/7", "index": 7}
+    raw["depth"] = np.zeros((*shape, 1), np.uint16)
+    return raw | {"intrinsics": np.array([700, 700, 600, 170], np.float32)}
+
+
 def test_metric_example_crops_and_scales():
-    code = np.zeros((375, 1242, 1), np.uint16)
-    code[23, 13] = 256  # the first pixel of the KITTI benchmark crop
-    raw = {"image": np.zeros((375, 1242, 3), np.uint8), "depth": code}
-    raw |= {"key": b"drive/0000000000", "index": 7}
+    raw = raw_example((375, 1242))
+    raw["depth"][23, 13] = 256  # the first pixel of the KITTI benchmark crop
     out = a.metric_example(raw, depth_scale=256.0, kb_crop=True)
     assert out["depth"].shape == (352, 1216)
     assert out["depth"][0, 0] == 1.0
     assert out["depth"].sum() == 1.0
+    np.testing.assert_array_equal(out["intrinsics"], [700, 700, 587, 147])
 
 
 def test_metric_example_too_small():
-    raw = {"image": np.zeros((100, 200, 3), np.uint8), "key": b"d/1", "index": 0}
-    raw["depth"] = np.zeros((100, 200, 1), np.uint16)
-    with pytest.raises(InputError, match=r"frame d/1: .*\(100, 200\).*kb_crop=False"):
-        a.metric_example(raw, depth_scale=256.0, kb_crop=True)
+    with pytest.raises(InputError, match=r"drive/7: .*\(100, 200\).*kb_crop=False"):
+        a.metric_example(raw_example((100, 200)), depth_scale=256.0, kb_crop=True)

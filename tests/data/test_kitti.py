@@ -2,11 +2,16 @@
 
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
-from amlr_jax.data import kitti
+from amlr_jax.data import kitti, splits
+from amlr_jax.data.prepared import prepare
+from amlr_jax.data.velodyne import lidar_depth, read_scan
 from amlr_jax.errors import InputError
 from tests import tiny_kitti
+from tests.data.test_prepared import Counter
 
 
 def test_folder_split_holds_out_the_last_fifth(real_data):
@@ -84,3 +89,74 @@ def test_no_ground_truth_at_all(kitti_root):
     shutil.rmtree(kitti_root / "data_depth_annotated" / "train")
     with pytest.raises(InputError, match="no ground truth"):
         kitti.read_layout(kitti_root, split="folder")
+
+
+def test_unknown_split(kitti_root):
+    with pytest.raises(InputError, match="eigen, eigen_697, benchmark, folder; got 'x"):
+        kitti.read_layout(kitti_root, split="x")
+
+
+def test_benchmark_is_train_and_val_by_folder(kitti_root):
+    folder = kitti_root / "data_depth_annotated"
+    with pytest.raises(InputError, match="benchmark needs drives under '.*val'"):
+        kitti.read_layout(kitti_root, split="benchmark")
+    (folder / "val").mkdir()
+    drive = tiny_kitti.drive("0002")
+    (folder / "train" / drive).rename(folder / "val" / drive)
+    layout = kitti.read_layout(kitti_root, split="benchmark")
+    assert {frame.key[:26] for frame in layout.train} == {tiny_kitti.drive("0001")}
+    assert {frame.key[:26] for frame in layout.test} == {drive}
+    assert (len(layout.train), len(layout.test)) == (6, 6)
+
+
+def test_files_that_are_no_frames(kitti_root):
+    """What a Mac leaves in every folder."""
+    for path in (tiny_kitti.depth_path, tiny_kitti.image_path):
+        place = path(kitti_root, "0001", 0)
+        place.with_name(f"._{place.name}").touch()
+    assert len(kitti.read_layout(kitti_root, split="folder").train) == 10
+
+
+def test_lidar_test_frames_of_the_697(real_data, tmp_path):
+    """Real test frames, listed as monodepth2 does, with the depth of their scans."""
+    root, drive = real_data / "kitti", tiny_kitti.drive("0013")
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    train.write_text(f"{tiny_kitti.DATE}/{drive} 55 l")
+    test.write_text(f"{tiny_kitti.DATE}/{drive} 0000000060 l\n{drive} 50 l")
+    layout = kitti.read_layout(
+        root, split="eigen_697", train_list=str(train), test_list=str(test)
+    )
+    assert layout.in_metres
+    assert [frame.depth.suffix for frame in layout.train + layout.test] == [
+        ".png",
+        ".bin",
+        ".bin",
+    ]
+    data = prepare(layout, cache=tmp_path / "cache", bar=Counter())
+    points = read_scan(layout.test[0].depth.read_bytes())
+    projection = np.reshape(layout.test[0].projection, (3, 4))
+    want = lidar_depth(points, projection, (375, 1242), forward=True)
+    example = data.test[0]
+    np.testing.assert_array_equal(example["depth"][..., 0], want)
+    codes = cv2.imread(str(layout.train[0].depth), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(data.train[0]["depth"][..., 0] * 256, codes)
+    assert (data.depth_scale, example["depth"].dtype) == (1.0, np.float32)
+
+
+def test_all_scans_of_the_697_are_wanted(kitti_root, monkeypatch):
+    drive = tiny_kitti.drive("0001")
+    monkeypatch.setattr(splits, "eigen_train", lambda: {drive: [0, 1]})
+    with pytest.raises(InputError, match="lidar scans of 697 of 697 test frames"):
+        kitti.read_layout(kitti_root, split="eigen_697")
+
+
+def test_eigen_reads_what_it_names(kitti_root, monkeypatch):
+    """The published split on two drives: the frames it lists, and no others."""
+    one, two = (tiny_kitti.drive(number) for number in tiny_kitti.DRIVES)
+    monkeypatch.setattr(splits, "eigen_train", lambda: {one: [1, 3]})
+    monkeypatch.setattr(splits, "eigen_test", lambda with_depth=True: {two: [0, 4]})
+    layout = kitti.read_layout(kitti_root, split="eigen")
+    assert [frame.key for frame in layout.train + layout.test] == [
+        f"{drive}/{n:010d}" for drive, n in ((one, 1), (one, 3), (two, 0), (two, 4))
+    ]
+    assert layout.train[1].depth == tiny_kitti.depth_path(kitti_root, "0001", 3)

@@ -1,5 +1,6 @@
 """Batches depend on (seed, position) alone, and each frame comes once an epoch."""
 
+import hashlib
 from contextlib import closing
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from amlr_jax.data import kitti, loader
 from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import prepare
+from amlr_jax.errors import InputError
 from tests import tiny_kitti
 from tests.data.test_prepared import Counter
 
@@ -40,6 +42,19 @@ def test_shapes_and_types(data):
     assert (batch["image"].shape, batch["image"].dtype) == ((2, 32, 64, 3), np.uint8)
     assert (batch["depth"].shape, batch["depth"].dtype) == ((2, 32, 64), np.float32)
     assert batch["index"].dtype == np.int32
+    camera = batch["intrinsics"]
+    assert (camera.shape, camera.dtype) == ((2, 4), np.float32)
+
+
+def summary(batches):
+    """Ids and a digest of everything in each batch."""
+    return [
+        (
+            *b["index"],
+            hashlib.sha256(b"".join(b[k].tobytes() for k in sorted(b))).digest(),
+        )
+        for b in batches
+    ]
 
 
 def test_resumed_batches_are_the_unbroken_ones(data):
@@ -51,8 +66,53 @@ def test_threads_do_not_matter(data):
     assert_same(take(data, 6, threads=1), take(data, 6, threads=4))
 
 
-def test_worker_processes_do_not_matter(data):
-    assert_same(take(data, 4, workers=2, start=2), take(data, 4, start=2))
+@pytest.mark.parametrize("workers", [1, 4])
+def test_worker_processes_do_not_matter(data, workers):
+    """After a restart in mid-epoch, across its end and that of the next."""
+    want = summary(take(data, 13))
+    assert summary(take(data, 10, workers=workers, start=3)) == want[3:]
+
+
+def by_frame(batches):
+    """Epoch and frame -> the pixels, the depth and the camera it came with."""
+    seen, epochs = {}, {}
+    for batch in batches:
+        for k, index in enumerate(batch["index"].tolist()):
+            epoch = epochs[index] = epochs.get(index, -1) + 1
+            seen[epoch, index] = summary(
+                [{name: value[k : k + 1] for name, value in batch.items()}]
+            )
+    return seen
+
+
+def test_changes_belong_to_seed_epoch_and_frame(data):
+    """Whichever process has the frame, and at whatever place of which batch."""
+    alone = by_frame(take(data, 20, batch_size=1))
+    shared = {}
+    for index in range(2):  # the first epoch: a frame has not one process for good
+        shared |= by_frame(take(data, 5, batch_size=1, process=(index, 2)))
+    assert len(alone) == 20
+    assert len(shared) == 10
+    assert shared == {key: alone[key] for key in shared}
+    assert by_frame(take(data, 5, batch_size=4)) == alone
+    assert not {v[0][-1] for k, v in alone.items() if k[0]} & {
+        v[0][-1] for k, v in alone.items() if not k[0]
+    }
+
+
+def test_the_place_in_the_epoch_does_not_matter(data):
+    options = {"seed": 3, "frames": 10, "depth_scale": 256.0, "kb_crop": False}
+    change = loader._Augment(SETTING, **options)
+    example = data.train[4]
+    first, last, later = (change.map_with_index(k, example) for k in (10, 19, 20))
+    assert_same([first], [last])
+    assert not np.array_equal(first["image"], later["image"])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seed_out_of_range(data, seed):
+    with pytest.raises(InputError, match=f"seed must be from 0 to .*, got {seed}"):
+        take(data, 1, seed=seed)
 
 
 def test_each_frame_once_an_epoch_in_new_order(data):
@@ -78,16 +138,12 @@ def test_seeds_differ(data):
 
 
 def test_processes_share_each_batch(data):
+    """Two processes have the even and the odd places of one process's batch."""
     whole = take(data, 5, batch_size=4)
     parts = [take(data, 5, batch_size=2, process=(p, 2)) for p in range(2)]
     for batch, *shares in zip(whole, *parts, strict=True):
-        together = np.concatenate([share["index"] for share in shares])
-        assert sorted(together) == sorted(batch["index"])
-        order = np.argsort([*batch["index"]], kind="stable")
-        order_of_parts = np.argsort(together, kind="stable")
-        images = np.concatenate([share["image"] for share in shares])
-        if len(set(together.tolist())) == len(together):  # a frame may come twice
-            np.testing.assert_array_equal(images[order_of_parts], batch["image"][order])
+        for p, share in enumerate(shares):
+            assert_same([share], [{k: v[p::2] for k, v in batch.items()}])
 
 
 def test_evaluation_batches_are_every_test_frame_in_order(data):

@@ -33,6 +33,14 @@ def test_equals_the_published_sets(real_data):
     assert splits.eigen_test() == listed
 
 
+def test_697_are_the_652_and_those_without_annotation():
+    train, test = splits.kitti_split("eigen_697")
+    annotated = splits.eigen_test()
+    assert train == splits.eigen_train()
+    assert sum(map(len, test.values())) == 697
+    assert all(set(annotated[drive]) <= set(test[drive]) for drive in annotated)
+
+
 def test_unknown_split_names_the_known_ones():
-    with pytest.raises(InputError, match="folder, eigen; got 'egein'"):
+    with pytest.raises(InputError, match="folder, eigen, eigen_697; got 'egein'"):
         splits.kitti_split("egein")

@@ -1,0 +1,76 @@
+"""KITTI's calibration files: cameras of a date or sequence, and the lidar's place."""
+
+from pathlib import Path
+
+import numpy as np
+
+from amlr_jax.data import images
+from amlr_jax.data.frames import Camera
+from amlr_jax.errors import InputError
+
+CAM_TO_CAM = "calib_cam_to_cam.txt"
+VELO_TO_CAM = "calib_velo_to_cam.txt"
+
+
+def read_rows(path: Path, names: dict[str, int]) -> dict[str, np.ndarray]:
+    """The rows "name: numbers" that `names` asks for, with so many numbers each."""
+    text = images.read(path, what="KITTI calibration").decode("ascii", "replace")
+    rows = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    found = {}
+    for name, count in names.items():
+        try:
+            found[name] = np.array([float(word) for word in rows[name].split()])
+        except (KeyError, ValueError):
+            found[name] = np.empty(0)
+        if len(found[name]) != count or not np.isfinite(found[name]).all():
+            raise InputError(
+                f"KITTI calibration '{path}' must hold '{name}:' and {count} numbers"
+            )
+    return found
+
+
+def read_projection(path: Path, row: str) -> np.ndarray:
+    """The projection [3, 4] of a rectified camera."""
+    projection = read_rows(path, {row: 12})[row].reshape(3, 4)
+    if min(projection[0, 0], projection[1, 1]) <= 0:
+        raise InputError(
+            f"KITTI calibration '{path}': '{row}' must have positive focal lengths, "
+            f"got {projection[0, 0]:g} and {projection[1, 1]:g}"
+        )
+    return projection
+
+
+def intrinsics_of(projection: np.ndarray) -> Camera:
+    """fx, fy, cx, cy in pixels."""
+    p = projection
+    return tuple(map(float, (p[0, 0], p[1, 1], p[0, 2], p[1, 2])))
+
+
+def camera_from_first(projection: np.ndarray) -> np.ndarray:
+    """What to add to a point of the rectified camera 0: t of P = K [I | t], metres."""
+    return np.linalg.solve(projection[:, :3], projection[:, 3])
+
+
+def read_intrinsics(date_folder: Path, *, camera: str) -> Camera:
+    """fx, fy, cx, cy in pixels of the rectified camera "image_0N" of a date."""
+    path = date_folder / CAM_TO_CAM
+    return intrinsics_of(read_projection(path, f"P_rect_{camera[-2:]}"))
+
+
+def lidar_projection(date_folder: Path, *, camera: str) -> np.ndarray:
+    """The matrix [3, 4] from the lidar's points to pixels: P_rect R_rect_00 T_velo."""
+    cameras = date_folder / CAM_TO_CAM
+    projection = read_projection(cameras, f"P_rect_{camera[-2:]}")
+    rectify = np.eye(4)
+    rectify[:3, :3] = read_rows(cameras, {"R_rect_00": 9})["R_rect_00"].reshape(3, 3)
+    scanner = read_rows(date_folder / VELO_TO_CAM, {"R": 9, "T": 3})
+    camera_from_lidar = np.eye(4)
+    camera_from_lidar[:3, :3] = scanner["R"].reshape(3, 3)
+    camera_from_lidar[:3, 3] = scanner["T"]
+    return projection @ rectify @ camera_from_lidar
+
+
+def stereo_offset(target: np.ndarray, partner: np.ndarray) -> tuple[float, ...]:
+    """partner_from_target in metres, from the projections of the two cameras."""
+    offset = camera_from_first(partner) - camera_from_first(target)
+    return tuple(map(float, offset))

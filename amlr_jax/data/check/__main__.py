@@ -1,0 +1,45 @@
+"""Checks a data set before training.
+
+    python -m amlr_jax.data.check --config=FILE[:variant] [--config.data.KEY=VALUE] \
+        [--output=DIR]
+
+Goes through every frame that the config would train and test on, and on past every
+fault. The exit status is 1 if there is one; warnings are guesses and do not count.
+DIR gets check.json with every name and check.png with twelve frames and their depth;
+without it nothing is written. The data set is left as it is.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from amlr_jax.commands import parse, report_input_errors
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/custom.py."
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", "", "Folder for check.json and check.png; empty: print only."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Hands the config over; exit status 1 if a fault was found."""
+    del argv
+    logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
+    # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax.data.check.findings import FAULT
+    from amlr_jax.data.check.run import check
+
+    config = _CONFIG.value
+    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
+    found = check(config.data, max_depth=config.model.max_depth, output=output)
+    if any(finding.level == FAULT for finding in found):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config"])
+    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)

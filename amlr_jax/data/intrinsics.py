@@ -1,0 +1,51 @@
+"""What a crop, a resize and a flip do to the camera, in NumPy for loading processes.
+
+Intrinsics are fx, fy, cx, cy in pixels, float64 [..., 4]. Pixel centres are at whole
+numbers: (0, 0) is the centre of the first pixel, an image covers [-0.5, W - 0.5]. The
+convention and the equations are those of `amlr_jax.geometry`, which has the same three
+for JAX arrays.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def crop_intrinsics(intrinsics: ArrayLike, *, top: int, left: int) -> np.ndarray:
+    """Of `image[top:, left:]`: cx' = cx - left, cy' = cy - top."""
+    return _camera(intrinsics) - np.array([0.0, 0.0, left, top])
+
+
+def resize_intrinsics(
+    intrinsics: ArrayLike, *, before: tuple[int, int], after: tuple[int, int]
+) -> np.ndarray:
+    """Of the image resized from (height, width) `before` to `after`.
+
+        f' = s f,   c' = s (c + 0.5) - 0.5,   s = after / before
+
+    The half pixel is there because OpenCV and Pillow map the image's outer edges onto
+    each other, not its first and last centres.
+    """
+    if min(*before, *after) <= 0:
+        raise ValueError(f"Sizes must be positive, got {before} and {after}.")
+    sy, sx = (new / old for new, old in zip(after, before, strict=True))
+    half = np.array([0.0, 0.0, 0.5, 0.5])
+    return (_camera(intrinsics) + half) * np.array([sx, sy, sx, sy]) - half
+
+
+def flip_intrinsics(intrinsics: ArrayLike, *, width: int) -> np.ndarray:
+    """Of the mirrored image `image[:, ::-1]`: cx' = W - 1 - cx.
+
+    A flip mirrors x: a translation (x, y, z) to another mirrored view becomes
+    (-x, y, z), so that the left camera of a stereo pair becomes the right one.
+    """
+    fx, fy, cx, cy = np.moveaxis(_camera(intrinsics), -1, 0)
+    return np.stack([fx, fy, width - 1 - cx, cy], axis=-1)
+
+
+def _camera(intrinsics: ArrayLike) -> np.ndarray:
+    camera = np.asarray(intrinsics, np.float64)
+    if camera.shape[-1:] != (4,):
+        raise ValueError(
+            f"`intrinsics` must be [..., 4] (fx, fy, cx, cy), got shape {camera.shape}."
+        )
+    return camera

@@ -1,0 +1,189 @@
+"""Lists of frames in the formats of the literature, recognised from their lines.
+
+    image depth focal     BTS; depth may be None
+    image depth           GLPDepth and MIM-Depth
+    folder frame side     monodepth2; side l or r
+    sequence frame side   monodepth2, KITTI odometry
+
+Line ends of Windows, leading slashes and empty lines are tolerated; a line of another
+format than the first is not. What a path means is for the layout's reader to say.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from amlr_jax.data import images
+from amlr_jax.data.frames import Frame, by_group, hold_out_last_fifth
+from amlr_jax.errors import InputError, preview
+
+
+class Pair(NamedTuple):
+    """A line that names an image and its depth; `depth` is None where it says so."""
+
+    line: int
+    image: str
+    depth: str | None
+
+
+class Numbered(NamedTuple):
+    """A line that names a frame of a drive or sequence, and the side of the camera."""
+
+    line: int
+    folder: str
+    frame: int
+    side: str  # "l" or "r"
+
+
+class Listing(NamedTuple):
+    """A whole list; `kind` is a key of `FORMATS`."""
+
+    path: Path
+    kind: str
+    rows: tuple[Pair | Numbered, ...]
+
+
+class Chosen(NamedTuple):
+    """Training and test frames, the name of the choice, and what there is to say."""
+
+    train: tuple[Frame, ...]
+    test: tuple[Frame, ...]
+    split: str
+    notes: tuple[str, ...]
+
+
+# Tried in this order; the names are for messages.
+FORMATS = {
+    "odometry": re.compile(r"(\d{1,2})\s+(\d+)\s+([lr])"),
+    "monodepth2": re.compile(r"(\S+)\s+(\d+)\s+([lr])"),
+    "bts": re.compile(r"(\S+)\s+(\S+)\s+[\d.]+"),
+    "glp": re.compile(r"(\S+)\s+(\S+)"),
+}
+_KNOWN = (
+    "'image depth focal' (BTS), 'image depth' (GLPDepth, MIM-Depth), "
+    "'date/drive frame l|r' or 'sequence frame l|r' (monodepth2)"
+)
+
+
+def read_list(path: str | Path) -> Listing:
+    """The rows of a list; InputError with the line that does not fit."""
+    kind, rows = "", []
+    for number, text in lines(path):
+        found = _kind(text)
+        if not found:
+            raise InputError(
+                f"list '{path}' line {number}: '{text[:60]}' is in no known format; "
+                f"known: {_KNOWN}"
+            )
+        if kind and found != kind:
+            raise InputError(
+                f"list '{path}' mixes formats: line {rows[0].line} is in that of "
+                f"{kind}, line {number} in that of {found}: '{text[:60]}'"
+            )
+        kind = found
+        rows.append(_row(kind, number, text))
+    return Listing(Path(path), kind, tuple(rows))
+
+
+def lines(path: str | Path) -> list[tuple[int, str]]:
+    """Line numbers from 1 and stripped lines of a text file, empty ones left out."""
+    data = images.read(Path(path), what="list")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"list '{path}' must be a text file in UTF-8") from error
+    stripped = ((n, line.strip()) for n, line in enumerate(text.splitlines(), 1))
+    found = [(number, line) for number, line in stripped if line]
+    if not found:
+        raise InputError(f"list '{path}' is empty; it must name at least one frame")
+    return found
+
+
+def _kind(text: str) -> str:
+    return next((k for k, form in FORMATS.items() if form.fullmatch(text)), "")
+
+
+def _row(kind: str, number: int, text: str) -> Pair | Numbered:
+    parts = FORMATS[kind].fullmatch(text).groups()
+    if kind in ("odometry", "monodepth2"):
+        return Numbered(number, parts[0].strip("/"), int(parts[1]), parts[2])
+    image, depth = (part.lstrip("/") for part in parts)
+    return Pair(number, image, None if depth == "None" else depth)
+
+
+def require_found(path: Path, lost: Sequence, *, total: int) -> None:
+    """InputError that names the first few of the files that a list names in vain."""
+    if lost:
+        raise InputError(
+            f"{len(lost)} of {total} frames that list '{path}' names are missing: "
+            f"{preview(lost)}; complete data.root, or take these lines out of the list"
+        )
+
+
+def without_depth(path: Path, names: Sequence[str], *, total: int) -> tuple[str, ...]:
+    """The note that counts and names frames that have no ground truth."""
+    if not names:
+        return ()
+    return (
+        f"{len(names)} of {total} frames of list '{path}' have no depth and are left "
+        f"out: {preview(names)}",
+    )
+
+
+def choose(
+    split: str,
+    *,
+    usual: Callable[[], tuple[tuple[Frame, ...], tuple[Frame, ...]]],
+    train: tuple[Frame, ...] | None,
+    test: tuple[Frame, ...] | None,
+) -> Chosen:
+    """Training and test frames where one or both are given by lists.
+
+    Without a list of test frames, they are those of `usual`, the split by name; where
+    that cannot be read in full, or is `folder`, the last fifth of each drive or scene
+    of the training list. Without one of training frames, they are those of `usual`
+    that are not listed. Frames of both parts are an InputError.
+    """
+    if train is None:
+        return _remaining(split, usual, test)
+    if test is None:
+        return _with_usual_test(split, usual, train)
+    _require_apart(train, test)
+    return Chosen(train, test, "list", ())
+
+
+def _remaining(split: str, usual: Callable, test: tuple[Frame, ...]) -> Chosen:
+    train, rest = usual()
+    listed = {frame.image for frame in test}
+    all_frames = train + rest if split == "folder" else train
+    kept = tuple(frame for frame in all_frames if frame.image not in listed)
+    return Chosen(kept, test, f"{split}-list", ())
+
+
+def _with_usual_test(split: str, usual: Callable, train: tuple[Frame, ...]) -> Chosen:
+    reason = "data.split=folder"
+    if split != "folder":
+        try:
+            test = usual()[1]
+        except InputError as error:
+            reason = f"data.split={split} is not complete ({str(error)[:120]}...)"
+        else:
+            _require_apart(train, test)
+            return Chosen(train, test, f"list-{split}", ())
+    kept, test = hold_out_last_fifth(by_group(dict.fromkeys(train)))
+    note = (
+        f"the last fifth of each drive or scene of data.list is the test set, since "
+        f"{reason}; name another with --config.data.test_list=FILE"
+    )
+    return Chosen(kept, test, "list-folder", (note,))
+
+
+def _require_apart(train: tuple[Frame, ...], test: tuple[Frame, ...]) -> None:
+    tested = {frame.image for frame in test}
+    shared = [frame.key for frame in train if frame.image in tested]
+    if shared:
+        raise InputError(
+            f"{len(shared)} frames of data.list are test frames too: "
+            f"{preview(shared)}; take them out of one of the two"
+        )

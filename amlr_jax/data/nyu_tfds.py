@@ -1,0 +1,131 @@
+"""`nyu_depth_v2` as tensorflow-datasets prepares it, read without TensorFlow.
+
+    ROOT/nyu_depth_v2/<version>/     ROOT is the data_dir of tensorflow-datasets
+
+Images uint8 and depth float16 metres of 480x640, splits train (47,584) and validation
+(654). To prepare it, once and with TensorFlow: `tfds build nyu_depth_v2
+--data_dir=ROOT --file_format=array_record`. It is read as it lies, not copied.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from amlr_jax.data.nyu import INTRINSICS
+from amlr_jax.errors import InputError
+
+NAME = "nyu_depth_v2"
+SPLITS = {"train": "train", "test": "validation"}
+# Frames from which the median depth is taken; reading all would take an hour.
+SAMPLED = 256
+# Codes of the histogram of the median in a metre.
+_CODES_A_METRE = 1000
+
+
+class Examples:
+    """One split as the rest of the data code reads it: `prepared.Prepared.train`."""
+
+    def __init__(self, source, *, name: str) -> None:
+        self._source = source
+        self._name = name
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        example = self._source[index]
+        depth = np.asarray(example["depth"], np.float32)
+        good = np.isfinite(depth) & (depth > 0)
+        return {
+            "image": np.asarray(example["image"]),
+            "depth": np.where(good, depth, np.float32(0))[..., None],
+            "intrinsics": np.asarray(INTRINSICS, np.float32),
+            "key": f"{self._name}/{index:05d}".encode(),
+            "index": index,
+        }
+
+
+class TfdsPrepared:
+    """What `prepared.Prepared` offers, of a data set that tfds has prepared.
+
+    The median depth and the valid share are those of 256 frames, evenly spaced.
+    """
+
+    def __init__(self, root: Path) -> None:
+        builder = _builder(root)
+        self.name, self.split = "nyu_tfds", "tfds"
+        self.depth_scale = 1.0  # depth is in metres
+        self.skipped: tuple[str, ...] = ()
+        self.folder = Path(builder.data_dir)
+        self.train, self.test = (
+            Examples(builder.as_data_source(split=theirs), name=theirs)
+            for theirs in SPLITS.values()
+        )
+        self.median_depth, self.valid_share = _depth_facts(self.train)
+
+
+def _builder(root: Path) -> tfds.core.DatasetBuilder:
+    """The newest version under `root`, with everything checked that can be."""
+    versions = sorted((root / NAME).glob("*/dataset_info.json"))
+    if not versions:
+        raise InputError(
+            f"no prepared {NAME} at data.root='{root}'; expected {root / NAME}/"
+            f"<version>/dataset_info.json. Prepare it where TensorFlow is installed: "
+            f"tfds build {NAME} --data_dir={root} --file_format=array_record"
+        )
+    folder = versions[-1].parent
+    try:
+        builder = tfds.builder_from_directory(folder)
+    # tfds has no exception of its own for metadata that it cannot read.
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"'{folder}' cannot be read: {text}") from error
+    _check(builder, folder)
+    return builder
+
+
+def _check(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
+    info = builder.info
+    kind = info.file_format
+    if kind is not tfds.core.FileFormat.ARRAY_RECORD:
+        raise InputError(
+            f"'{folder}' must be in array_record, which needs no TensorFlow to read, "
+            f"got {kind.value if kind else kind}; build it with "
+            "--file_format=array_record, or tfds convert_format"
+        )
+    lost = set(SPLITS.values()) - set(info.splits)
+    features = dict(info.features)
+    kinds = {n: features[n].np_dtype for n in ("image", "depth") if n in features}
+    good = len(kinds) == 2 and kinds["image"] == np.uint8 and kinds["depth"].kind == "f"
+    if lost or not good:
+        raise InputError(
+            f"'{folder}' must have splits {', '.join(SPLITS.values())}, image uint8 "
+            f"and depth float in metres; got {', '.join(info.splits)} and "
+            f"{', '.join(sorted(features))}"
+        )
+    missing = [
+        path
+        for split in SPLITS.values()
+        for path in info.splits[split].filepaths
+        if not path.exists()
+    ]
+    if missing:
+        raise InputError(f"'{folder}' lacks {len(missing)} files: {missing[0].name}")
+
+
+def _depth_facts(examples: Examples) -> tuple[float, float]:
+    """The median in metres and the share of valid pixels, of some frames."""
+    chosen = np.linspace(0, len(examples) - 1, min(SAMPLED, len(examples)))
+    counts = np.zeros(2**16, np.int64)
+    for index in np.unique(chosen.astype(int)):
+        depth = examples[int(index)]["depth"]
+        codes = np.clip(np.rint(depth * _CODES_A_METRE), depth > 0, 2**16 - 1)
+        counts += np.bincount(codes.astype(np.int64).ravel(), minlength=2**16)
+    valid = np.cumsum(counts[1:])
+    if not valid[-1]:
+        raise InputError("the training split holds no valid ground-truth pixel")
+    median = 1 + int(np.searchsorted(valid, (valid[-1] + 1) // 2))
+    return median / _CODES_A_METRE, float(valid[-1] / counts.sum())

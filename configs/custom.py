@@ -1,0 +1,59 @@
+"""Your own images and depth: from two folders to a trained network.
+
+    my_data/rgb/<any folders>/<name>.png      8-bit RGB, PNG or JPEG
+    my_data/depth/<same folders>/<name>.png   16-bit, 1000 a metre; or .npy, .npz, .exr
+                                              in metres
+
+    python -m amlr_jax.main --config=configs/custom.py:tiny --workdir=runs/mine \
+        --config.data.root=my_data
+
+Zero, NaN and infinity mean "not measured", and so does depth beyond 10 m. For another
+range set --config.data.depth_cap, --config.model.max_depth and --config.eval.max_depth
+together; for another unit --config.data.depth_scale. The crop must fit in the images:
+--config.data.crop=(height,width). amlr_jax/data/custom.py says what else may lie in the
+folder: lists of training and test frames, and the camera.
+
+Variants:
+  large  AMLR's network and losses (default); give --config.steps, 20 epochs or more,
+         and SimMIM weights by --config.init_from
+  tiny   a small network that sees a quarter of the resolution, from scratch: 300 steps
+         take minutes on two CPU cores. A handful of photographs is too few to beat a
+         constant depth (evaluation.json has both); more of one place may do
+"""
+
+from amlr_jax.config import base
+from amlr_jax.recipes import for_two_cores, pick
+
+
+def get_config(variant: str = "large"):
+    """The config of a variant."""
+    adapt = pick(VARIANTS, variant, file="configs/custom.py")
+    config = base()
+    config.data.name = "custom"
+    config.data.root = "data/custom"
+    config.data.split = "folder"
+    config.data.kb_crop = False
+    config.data.crop = (352, 352)
+    config.data.depth_cap = config.model.max_depth = config.eval.max_depth = 10.0
+    config.rebalance.rule = "log_amlr"  # see configs/kitti.py
+    config.rebalance.shares = {"silog": 0.99, "gradient": 0.01}
+    adapt(config)
+    return config
+
+
+def _large(config) -> None:
+    config.steps = 20_000
+    config.batch_size = 6
+    config.rebalance.every_k_steps = 250
+    config.model.name = "swin_v2_large"
+    config.optimizer.layer_decay = 0.85
+    config.eval.every_steps = config.checkpoint.every_steps = 1000
+
+
+def _tiny(config) -> None:
+    for_two_cores(config, input_scale=0.25)
+    config.data.crop = (448, 576)  # most of a 480x640 image: a small one shows no room
+    config.optimizer.peak = 1e-3
+
+
+VARIANTS = {"large": _large, "tiny": _tiny}

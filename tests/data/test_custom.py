@@ -1,0 +1,208 @@
+"""Two folders of one's own become a data set, and what does not fit is named."""
+
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from amlr_jax.data import custom
+from amlr_jax.data.prepared import prepare
+from amlr_jax.errors import InputError
+from tests.data.test_prepared import Counter
+
+SIZE = (48, 64)
+NAMES = [f"{room}/{n}" for room in ("hall", "yard/east") for n in range(5)]
+
+
+def write(root, names=NAMES, *, ending="png", size=SIZE):
+    """Images whose brightness tells the depth of 1 to 9 metres."""
+    rng = np.random.default_rng(0)
+    for name in names:
+        depth = np.linspace(1, 9, size[0])[:, None] * rng.uniform(0.8, 1.1, size)
+        depth[rng.random(size) < 0.3] = 0
+        image = np.repeat((255 - 25 * depth)[..., None], 3, axis=-1)
+        colour, truth = root / f"rgb/{name}.png", root / f"depth/{name}.{ending}"
+        for path in (colour, truth):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(colour), image.astype(np.uint8))
+        if ending == "png":
+            cv2.imwrite(str(truth), (1000 * depth).astype(np.uint16))
+        else:
+            (np.save if ending == "npy" else np.savez)(truth, depth.astype(np.float32))
+    return root
+
+
+def names(frames) -> list[str]:
+    return [frame.key for frame in frames]
+
+
+def test_last_fifth_of_each_folder_is_held_out(tmp_path):
+    layout = custom.read_layout(write(tmp_path))
+    assert names(layout.test) == ["hall/4", "yard/east/4"]
+    assert len(layout.train) == 8
+    assert (layout.depth_scale, layout.in_metres) == (1000.0, False)
+    assert all(math.isnan(value) for value in layout.train[0].intrinsics)
+    assert layout.train[0].depth == tmp_path / "depth" / "hall" / "0.png"
+
+
+@pytest.mark.parametrize("ending", ["png", "npy", "npz"])
+def test_prepared_depth_is_what_the_files_hold(tmp_path, ending):
+    write(tmp_path / "data", ending=ending)
+    layout = custom.read_layout(tmp_path / "data", depth_cap=8.0)
+    data = prepare(layout, cache=tmp_path / "cache", bar=Counter())
+    example = data.test[0]
+    if ending == "png":
+        codes = cv2.imread(str(tmp_path / "data/depth/hall/4.png"), -1)
+        want = codes / np.float32(1000)
+    else:
+        loaded = np.load(tmp_path / f"data/depth/hall/4.{ending}")
+        want = loaded if ending == "npy" else loaded["arr_0"]
+    got = example["depth"][..., 0].astype(np.float32) / np.float32(data.depth_scale)
+    np.testing.assert_array_equal(got, np.where(want > 8, 0, want))
+    assert example["key"] == b"hall/4"
+    valid = np.concatenate([e["depth"][e["depth"] > 0] for e in data.train])
+    valid = valid / data.depth_scale
+    assert data.median_depth == pytest.approx(np.median(valid), abs=2e-3)
+    assert data.valid_share == pytest.approx(len(valid) / (8 * SIZE[0] * SIZE[1]))
+
+
+def test_unit_and_cap_change_the_prepared_set(tmp_path):
+    write(tmp_path / "data")
+    medians = [
+        prepare(layout, cache=tmp_path / "cache", bar=Counter()).median_depth
+        for layout in (
+            custom.read_layout(tmp_path / "data", depth_scale=1000.0),
+            custom.read_layout(tmp_path / "data", depth_scale=500.0),
+            custom.read_layout(tmp_path / "data", depth_cap=3.0),
+        )
+    ]
+    assert medians[1] == 2 * medians[0]
+    assert medians[2] < 3 < medians[0]
+
+
+def test_lists_in_the_folder(tmp_path):
+    write(tmp_path)
+    (tmp_path / "train.txt").write_text("rgb/hall/3.png\r\n\r\nyard/east/0\n")
+    (tmp_path / "test.txt").write_text("hall/0.png")
+    layout = custom.read_layout(tmp_path)
+    assert names(layout.train) == ["hall/3", "yard/east/0"]
+    assert names(layout.test) == ["hall/0"]
+    (tmp_path / "train.txt").unlink()
+    assert len(custom.read_layout(tmp_path).train) == 9
+
+
+def test_lists_from_elsewhere_win(tmp_path):
+    write(tmp_path)
+    (tmp_path / "train.txt").write_text("hall/3")
+    (tmp_path / "mine.txt").write_text("\n".join(NAMES[:5]))
+    layout = custom.read_layout(tmp_path, train_list=str(tmp_path / "mine.txt"))
+    assert names(layout.train) == NAMES[:4]
+    assert names(layout.test) == ["hall/4"]
+    (tmp_path / "mine.txt").write_text("hall/3\nhall/33")
+    with pytest.raises(InputError, match=r"1 of 2 .*'hall/33' \(line 2\)"):
+        custom.read_layout(tmp_path, train_list=str(tmp_path / "mine.txt"))
+
+
+def test_cameras(tmp_path):
+    write(tmp_path)
+    camera = {"fx": 50, "fy": 51.5, "cx": 31.5, "cy": 23.5}
+    path = tmp_path / "intrinsics.json"
+    path.write_text(json.dumps(camera))
+    assert custom.read_layout(tmp_path).test[0].intrinsics == (50.0, 51.5, 31.5, 23.5)
+    each = {name: camera | {"cx": n} for n, name in enumerate(NAMES)}
+    path.write_text(json.dumps(each))
+    assert custom.read_layout(tmp_path).test[0].intrinsics[2] == 4.0
+    del each["hall/3"]
+    path.write_text(json.dumps(each))
+    with pytest.raises(InputError, match="lacks 1 of 10 files: hall/3"):
+        custom.read_layout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("{", "is not JSON"),
+        ("[1, 2]", r"must give fx, fy, cx, cy .*got \[1, 2\]"),
+        ('{"fx": 1, "fy": 1, "cx": 2}', "must give fx, fy, cx, cy"),
+        ('{"fx": -1, "fy": 1, "cx": 2, "cy": 2}', "the first two positive"),
+        ('{"fx": NaN, "fy": 1, "cx": 2, "cy": 2}', "the first two positive"),
+    ],
+)
+def test_cameras_that_are_none(tmp_path, text, words):
+    (write(tmp_path) / "intrinsics.json").write_text(text)
+    with pytest.raises(InputError, match=words):
+        custom.read_layout(tmp_path)
+
+
+def test_files_without_a_partner(tmp_path):
+    write(tmp_path)
+    (tmp_path / "depth/hall/2.png").unlink()
+    with pytest.raises(InputError, match="missing ground truth for 1 of 10 .*hall/2"):
+        custom.read_layout(tmp_path)
+    (tmp_path / "rgb/hall/2.png").unlink()
+    (tmp_path / "rgb/hall/1.png").unlink()
+    with pytest.raises(InputError, match="missing image for 1 of 9 .*hall/1"):
+        custom.read_layout(tmp_path)
+
+
+def test_mixed_and_doubled_files(tmp_path):
+    write(tmp_path)
+    write(tmp_path, ["hall/9"], ending="npy")
+    with pytest.raises(InputError, match="mixes .npy, .png; keep"):
+        custom.read_layout(tmp_path)
+    (tmp_path / "depth/hall/9.png").touch()
+    with pytest.raises(
+        InputError, match=r"two files of one name: .*9.npy' and .*9.png"
+    ):
+        custom.read_layout(tmp_path)
+
+
+def test_other_files_do_not_count(tmp_path):
+    write(tmp_path)
+    for name in ("rgb/hall/Thumbs.db", "rgb/.hidden.png", "depth/._0.png", "notes.md"):
+        (tmp_path / name).touch()
+    assert len(custom.read_layout(tmp_path).train) == 8
+
+
+def test_empty_folders_say_the_layout(tmp_path):
+    with pytest.raises(InputError, match="no rgb files at .*expected .*/rgb/<name>"):
+        custom.read_layout(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["depth_scale", "depth_cap"])
+def test_numbers_are_checked(tmp_path, name):
+    with pytest.raises(InputError, match=f"data.{name} must be .* got -1"):
+        custom.read_layout(tmp_path, **{name: -1.0})
+
+
+def test_image_that_a_camera_held_on_its_side(tmp_path):
+    write(tmp_path / "data")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "data/rgb/hall/1.png"
+    Image.open(path).save(path.with_suffix(".jpg"), exif=exif)
+    path.unlink()
+    layout = custom.read_layout(tmp_path / "data")
+    with pytest.raises(InputError, match="1.jpg' must be upright .* orientation 6"):
+        prepare(layout, cache=tmp_path / "cache", bar=Counter())
+
+
+def test_odd_but_upright_jpeg(tmp_path):
+    write(tmp_path / "data")
+    path = tmp_path / "data/rgb/hall/1.png"
+    cv2.imwrite(str(path.with_suffix(".JPG")), cv2.imread(str(path)))
+    path.unlink()
+    layout = custom.read_layout(tmp_path / "data")
+    data = prepare(layout, cache=tmp_path / "cache", bar=Counter())
+    assert data.train[1]["image"].shape == (*SIZE, 3)
+
+
+def test_no_measurement_within_the_cap(tmp_path):
+    """A wrong unit leaves nothing: millimetres taken for metres."""
+    write(tmp_path / "data")
+    layout = custom.read_layout(tmp_path / "data", depth_scale=1.0, depth_cap=10.0)
+    with pytest.raises(InputError, match="no valid ground-truth pixel.*depth_scale"):
+        prepare(layout, cache=tmp_path / "cache", bar=Counter())

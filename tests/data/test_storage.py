@@ -1,0 +1,77 @@
+"""Decoded frames are the files' pixels; resized ones keep rays and returns."""
+
+import cv2
+import numpy as np
+import pytest
+
+from amlr_jax.data import kitti, nyu
+from amlr_jax.data.prepared import prepare
+from amlr_jax.data.storage import Storage, storage
+from amlr_jax.errors import InputError
+from tests.data.test_prepared import Counter
+
+
+def prepared(layout, cache, **how):
+    return prepare(layout, cache=cache, bar=Counter(), storage=Storage(**how))
+
+
+def test_decoded_pixels_are_the_files(kitti_root, tmp_path):
+    layout = kitti.read_layout(kitti_root, split="folder")
+    files = prepared(layout, tmp_path)
+    decoded = prepared(layout, tmp_path, decoded=True)
+    assert decoded.folder != files.folder
+    for split in ("train", "test"):
+        for a, b in zip(getattr(files, split), getattr(decoded, split), strict=True):
+            for name in a:
+                np.testing.assert_array_equal(a[name], b[name])
+                assert np.asarray(a[name]).dtype == np.asarray(b[name]).dtype
+    assert decoded.median_depth == files.median_depth
+
+
+def test_decoded_jpeg(real_data, tmp_path):
+    layout = nyu.read_layout(real_data / "nyu", split="folder")
+    files = prepared(layout, tmp_path)
+    decoded = prepared(layout, tmp_path, decoded=True)
+    for a, b in zip(files.train, decoded.train, strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
+        np.testing.assert_array_equal(a["depth"], b["depth"])
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_halved_frames(kitti_root, tmp_path, decoded):
+    """Means of 2x2 pixels; depth of one of the four; the camera with them."""
+    layout = kitti.read_layout(kitti_root, split="folder")
+    full = prepared(layout, tmp_path).train[3]
+    data = prepared(layout, tmp_path, resize=(32, 96), decoded=decoded)
+    half = data.train[3]
+    assert data.name == "kitti@32x96"
+    blocks = full["image"].reshape(32, 2, 96, 2, 3).astype(np.float64)
+    assert np.abs(half["image"] - blocks.mean((1, 3))).max() <= 0.5
+    choices = full["depth"].reshape(32, 2, 96, 2).transpose(0, 2, 1, 3)
+    found = np.any(choices.reshape(32, 96, 4) == half["depth"], axis=-1)
+    assert half["depth"].dtype == np.uint16
+    assert found.all()
+    # Full: 100, 110, 96, 32. The pixel edges, -0.5 and 191.5, stay edges.
+    np.testing.assert_array_equal(half["intrinsics"], [50, 55, 47.75, 15.75])
+
+
+def test_enlarged_frames(kitti_root, tmp_path):
+    layout = kitti.read_layout(kitti_root, split="folder")
+    full = prepared(layout, tmp_path).test[0]
+    large = prepared(layout, tmp_path, resize=(100, 300)).test[0]
+    assert large["image"].shape == (100, 300, 3)
+    want = cv2.resize(full["image"], (300, 100), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(large["image"], want)
+    assert set(np.unique(large["depth"])) <= set(np.unique(full["depth"]))
+
+
+@pytest.mark.parametrize("resize", [(192,), (0, 640), (192, 640, 3)])
+def test_sizes_that_cannot_be(resize):
+    with pytest.raises(InputError, match=r"data.resize must be \(height, width\)"):
+        storage(decoded=False, resize=resize, skip_bad=False)
+
+
+def test_the_storage_of_the_defaults():
+    assert storage(decoded=False, resize=(), skip_bad=False) == Storage()
+    assert Storage().tag == ""
+    assert Storage(True, (192, 640), True).tag == "-192x640-decoded-skipped"
