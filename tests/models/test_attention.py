@@ -126,3 +126,15 @@ def test_logits_are_float32_under_bfloat16():
     products = [e for e in program.eqns if e.primitive.name == "dot_general"]
     types = [e.outvars[0].aval.dtype for e in products]
     assert types == [jnp.float32, jnp.bfloat16]
+
+
+def test_odd_windows_go_to_xla():
+    """Of 11 x 11 tokens, as the last stage of the references has."""
+    x = jnp.ones((1, 2, 9, 6))
+    layers = [
+        attention.WindowAttention(2, 3, 3, implementation=name)
+        for name in ("xla", "cudnn")
+    ]
+    params = layers[0].init(jax.random.key(0), x)
+    results = [layer.apply(params, x) for layer in layers]
+    np.testing.assert_array_equal(*results)
