@@ -9,6 +9,8 @@ from ml_collections.config_dict import placeholder
 
 from amlr_jax.errors import InputError
 
+OBJECTIVES = ("supervised", "self_supervised")
+
 
 def base() -> ConfigDict:
     """The defaults; data, model, losses and steps are left to the config file."""
@@ -20,8 +22,10 @@ def base() -> ConfigDict:
     config.init_from = ""
     config.data = _data()
     config.model = _model()
-    # name -> its options; see amlr_jax/training/objectives.py
+    config.objective = "supervised"  # or self_supervised: see selfsup
+    # Supervised: name -> its options; see amlr_jax/training/objectives.py
     config.losses = ConfigDict({"silog": {"variance_focus": 0.5}, "gradient": {}})
+    config.selfsup = _selfsup()
     config.rebalance = _rebalance()
     config.optimizer = _optimizer()
     config.eval = _eval()
@@ -86,6 +90,26 @@ def _data() -> ConfigDict:
     )
 
 
+def _selfsup() -> ConfigDict:
+    """Arguments of `training.self_supervised`; the sources are keys of `data`."""
+    return ConfigDict(
+        {
+            # monodepth2 and ssim_m: the losses photometric and smoothness; ssim_a: mae,
+            # luminance, contrast, structure and smoothness
+            "kind": "ssim_a",
+            "ssim_weight": 0.85,  # monodepth2, ssim_m: against the absolute error
+            # Exponents of ssim_m: luminance, contrast, structure
+            "alpha": 1.0,
+            "beta": 1.0,
+            "gamma": 1.0,
+            "automask": True,  # leave out pixels that move with the camera
+            "average": False,  # mean over the sources, not their minimum
+            "scales": 0,  # how many of the finest disparities count; 0: all
+            "neighbours": True,  # the frames at data.offsets are sources
+        }
+    )
+
+
 def _model() -> ConfigDict:
     """Arguments of `models.depth.network`; a placeholder keeps the network's own."""
     return ConfigDict(
@@ -120,8 +144,10 @@ def _rebalance() -> ConfigDict:
             "b1": 0.9,
             "b2": 0.999,
             "eps": 1e-8,
-            # Share of each loss in the total at step 1, Eq. 9; `fixed` weights.
+            # Share of each loss in the total at step 1, Eq. 9; weights of `fixed`,
+            # brought to a sum of 1, unless `weights` gives them as they are.
             "shares": {"silog": 0.99, "gradient": 0.01},
+            "weights": {},
             "every_k_steps": 1,  # the rule's timestep, in optimizer steps
         }
     )
@@ -130,10 +156,16 @@ def _rebalance() -> ConfigDict:
 def _optimizer() -> ConfigDict:
     return ConfigDict(
         {
+            # up_and_down: from `start` to `peak` and back; step: `peak`, after `warmup`
+            # steps, and `drop` times that after `drop_at` of the run
+            "schedule": "up_and_down",
             "start": 3e-5,  # learning rate at both ends
             "peak": 5e-4,  # and at `peak_at` of the run
             "peak_at": 0.5,
             "power": 0.9,
+            "warmup": 0,
+            "drop_at": 0.75,
+            "drop": 0.1,
             "b1": 0.9,
             "b2": 0.999,
             "weight_decay": 0.05,
@@ -155,6 +187,8 @@ def _eval() -> ConfigDict:
             "test_mode": "none",
             "windows": 0,  # squares of a shifted test; 0: 16, indoors 2
             "window_form": "reference",  # covering: the last window ends with the image
+            # Windows and mirror images that a device sees together; 0: all (CPU: four)
+            "at_once": 0,
             # Empty and 0: the protocol's own.
             "crop": "",  # garg, eigen, nyu, none
             "min_depth": 0.0,  # metres, both exclusive
@@ -179,5 +213,10 @@ def check(config: ConfigDict) -> None:
     """Raises InputError for values that no part could use."""
     positive(config, "steps", "batch_size", "checkpoint.every_steps", "checkpoint.keep")
     positive(config, "log.every_steps", "eval.batch_size", "rebalance.every_k_steps")
-    if not config.losses:
+    if config.objective not in OBJECTIVES:
+        raise InputError(
+            f"objective must be one of {', '.join(OBJECTIVES)}; got "
+            f"'{config.objective}'"
+        )
+    if config.objective == "supervised" and not config.losses:
         raise InputError("losses must name at least one loss, got none")

@@ -96,3 +96,71 @@ def _only_silog(config: ConfigDict) -> None:
     config.rebalance.rule = "fixed"
     config.rebalance.every_k_steps = 1
     config.rebalance.shares = ConfigDict({"silog": 1.0})
+
+
+def better_ssim(config: ConfigDict, *, views: int, epochs: int = 20) -> None:
+    """Cao, Luo & Li, sec. 4: SSIM_a + MAE, Adam at 1e-4 after a warm-up, batches of 8.
+
+    The weights are those of Tables 4 and 5. Not in the paper, as monodepth2 has it: the
+    smoothness's weight, the drop of the learning rate, automatic masking, 10^-1 to
+    10^2 for the depth.
+    """
+    config.seed = 1234
+    config.objective = "self_supervised"
+    config.losses = ConfigDict()
+    config.selfsup.kind = "ssim_a"
+    config.rebalance.rule = "fixed"
+    config.rebalance.weights = ConfigDict(
+        {
+            "mae": 0.4,
+            "luminance": 0.5,
+            "contrast": 0.5,
+            "structure": 0.7,
+            "smoothness": 1e-3,
+        }
+    )
+    config.model.name = "five_level"
+    config.model.max_depth = 100.0
+    config.data.kb_crop = False
+    config.data.size = (192, 640)
+    config.model.input_size = config.data.size  # test frames, too
+    config.optimizer.schedule = "step"
+    config.optimizer.peak = 1e-4
+    config.optimizer.warmup = 1000
+    config.optimizer.weight_decay = 0.0
+    config.optimizer.layer_decay = 1.0
+    config.batch_size = 8
+    count_views(config, views, epochs)
+
+
+def count_views(config: ConfigDict, views: int, epochs: int = 20) -> None:
+    """So many epochs of views; a checkpoint and an evaluation after each."""
+    steps = views // config.batch_size
+    config.steps = epochs * steps
+    config.eval.every_steps = config.checkpoint.every_steps = steps
+
+
+def photometric(config: ConfigDict, kind: str) -> None:
+    """Self-supervision by one photometric loss, beside the smoothness."""
+    config.selfsup.kind = kind
+    config.rebalance.weights = ConfigDict({"photometric": 1.0, "smoothness": 1e-3})
+
+
+def rebalanced(config: ConfigDict, shares: dict[str, float]) -> None:
+    """AMLR's rule on the parts of SSIM_a, updated each quarter of an epoch."""
+    config.rebalance.rule = "log_amlr"
+    config.rebalance.weights = ConfigDict()
+    config.rebalance.shares = ConfigDict(shares)
+    config.rebalance.every_k_steps = -(-config.eval.every_steps // 4)
+
+
+def video_for_two_cores(config: ConfigDict) -> None:
+    """Small images from scratch, which two CPU cores train on in minutes."""
+    config.model.name = "monodepth2"
+    config.data.size = config.model.input_size = (64, 224)
+    config.batch_size = 4
+    config.steps = 600
+    config.eval.every_steps = 0
+    config.checkpoint.every_steps = 100
+    config.optimizer.peak = 3e-4
+    config.optimizer.warmup = 50

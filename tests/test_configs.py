@@ -12,15 +12,16 @@ from amlr_jax import commands
 from amlr_jax.config import base, check
 from amlr_jax.errors import InputError
 from amlr_jax.training import build
-from configs import custom, demo, kitti, nyu
+from configs import custom, demo, demo_selfsup, kitti, kitti_selfsup, nyu
 from tests.conftest import REPOSITORY
 
-CONFIGS = {"demo": demo.get_config} | {
+CONFIGS = {"demo": demo.get_config, "demo_selfsup": demo_selfsup.get_config} | {
     f"{module.__name__.split('.')[-1]}:{variant}": partial(module.get_config, variant)
-    for module in (custom, kitti, nyu)
+    for module in (custom, kitti, kitti_selfsup, nyu)
     for variant in module.VARIANTS
 }
 ALONE = ("silog", "mim_depth")  # variants without the gradient loss
+ONE_PHOTOMETRIC = ("ssim_m", "baseline", "monodepth2")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -29,9 +30,34 @@ def test_config_builds_its_state(name):
     check(config)
     made = build.pieces(config)
     state = jax.eval_shape(lambda: build.initial_state(config, made))
-    alone = name.split(":")[-1] in ALONE
-    assert state.loss_weights.keys() == {"silog"} | (set() if alone else {"gradient"})
+    assert state.loss_weights.keys() == losses_of(name)
     assert config.to_dict().keys() == base().to_dict().keys()
+
+
+def losses_of(name: str) -> set[str]:
+    variant = name.split(":")[-1]
+    if "selfsup" not in name:
+        return {"silog"} | (set() if variant in ALONE else {"gradient"})
+    parts = {"mae", "luminance", "contrast", "structure"}
+    parts = {"photometric"} if variant in ONE_PHOTOMETRIC else parts
+    return parts | {"smoothness"}
+
+
+def test_selfsup_is_the_papers_run():
+    config = kitti_selfsup.get_config()
+    made = build.pieces(config)
+    state = jax.eval_shape(lambda: build.initial_state(config, made))
+    assert state.params.keys() == {"encoder", "decoder", "pose"}
+    assert config.steps == 20 * 4976  # 39,810 views in batches of 8
+    assert float(made.schedule(0)) == pytest.approx(1e-7)  # a warm-up of 1000 steps
+    assert float(made.schedule(999)) == float(made.schedule(74_639))
+    assert float(made.schedule(74_639)) == pytest.approx(1e-4)
+    assert float(made.schedule(74_640)) == pytest.approx(1e-5)
+    weights = jax.jit(lambda: build.initial_state(config, made).loss_weights)()
+    assert {name: round(float(w), 6) for name, w in weights.items()} == {
+        "mae": 0.4, "luminance": 0.5, "contrast": 0.5, "structure": 0.7,
+        "smoothness": 1e-3,
+    }  # fmt: skip
 
 
 def test_kitti_is_the_papers_run():
@@ -45,7 +71,9 @@ def test_kitti_is_the_papers_run():
     assert float(made.schedule(57_884)) == pytest.approx(5e-4, rel=1e-4)
 
 
-@pytest.mark.parametrize("module", [custom, demo, kitti, nyu])
+@pytest.mark.parametrize(
+    "module", [custom, demo, demo_selfsup, kitti, kitti_selfsup, nyu]
+)
 def test_unknown_variant(module):
     with pytest.raises(ValueError, match="variants.*got 'colossal'"):
         module.get_config("colossal")

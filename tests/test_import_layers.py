@@ -67,11 +67,21 @@ ROOMS = {
     "amlr_jax.training.state": Room(MIDDLE | {"models"}, STEP),
     "amlr_jax.training.step": Room(MIDDLE | {"models"}, STEP),
     "amlr_jax.evaluation": Room(LOOPS, EVALUATION),
+    # Made again later from files alone: no jax.
+    "amlr_jax.evaluation.report": Room(
+        {"errors", "config", "data"}, IMAGES | {"matplotlib", "numpy"}
+    ),
+    # Checks what it writes with the runtime of that format.
+    "amlr_jax.evaluation.export_onnx": Room(
+        LOOPS, EVALUATION | {"jax2onnx", "onnx", "onnxruntime"}
+    ),
     "amlr_jax.commands": Room(COMMANDS, COMMAND),
     "amlr_jax.main": Room(COMMANDS, COMMAND),
     "amlr_jax.evaluate": Room(COMMANDS, COMMAND),
+    "amlr_jax.report": Room(COMMANDS, {"absl"}),
     "amlr_jax.predict": Room(COMMANDS, COMMAND | IMAGES),
     "amlr_jax.convert": Room(COMMANDS, COMMAND),
+    "amlr_jax.export": Room(COMMANDS, COMMAND),
 }
 
 

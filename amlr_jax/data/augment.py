@@ -6,6 +6,7 @@ The formulas and limits are albumentations' 1.1.0, on which both reference syste
 train; they truncate, not round.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import cv2
@@ -33,6 +34,11 @@ def check(setting: Augmentation) -> None:
     cutdepth.check(setting.cut_depth)
     chances = setting._asdict() | {"cut_depth": setting.cut_depth.probability}
     del chances["crop"]
+    check_chances(chances)
+
+
+def check_chances(chances: Mapping[str, float]) -> None:
+    """InputError for what is no probability, by its key under `data`."""
     for name, chance in chances.items():
         if not 0 <= chance <= 1:
             raise InputError(f"data.{name} must be a probability, got {chance}")

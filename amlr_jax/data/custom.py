@@ -106,22 +106,27 @@ def _frames(root: Path) -> dict[str, Frame]:
 
 
 def _files(root: Path, folder: str, endings: tuple[str, ...]) -> dict[str, Path]:
-    """Name without ending -> file; hidden files and other endings do not count."""
-    place = root / folder
-    found: dict[str, Path] = {}
-    for path in sorted(place.rglob("*")):
-        if path.suffix.lower() not in endings or path.name.startswith("."):
-            continue
-        name = path.relative_to(place).with_suffix("").as_posix()
-        if name in found:
-            raise InputError(f"two files of one name: '{found[name]}' and '{path}'")
-        found[name] = path
+    """Name without ending -> the one file of that name."""
+    found = files_by_name(root / folder, endings)
+    for paths in found.values():
+        if len(paths) > 1:
+            raise InputError(f"two files of one name: '{paths[0]}' and '{paths[1]}'")
     if not found:
         raise InputError(
             f"no {folder} files at data.root='{root}'; expected "
             f"{root}/rgb/<name>{{{','.join(IMAGES)}}} and "
             f"{root}/depth/<name>{{{','.join(DEPTHS)}}}"
         )
+    return {name: path for name, (path,) in found.items()}
+
+
+def files_by_name(place: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]:
+    """Name without ending -> files; hidden files and other endings do not count."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(place.rglob("*")):
+        if path.suffix.lower() in endings and not path.name.startswith("."):
+            name = path.relative_to(place).with_suffix("").as_posix()
+            found.setdefault(name, []).append(path)
     return found
 
 
@@ -133,13 +138,13 @@ def _listed(
     if not path and not usual.is_file():
         return None
     place = Path(path) if path else usual
-    names = [(number, _bare(text)) for number, text in lists.lines(place)]
+    names = [(number, bare_name(text)) for number, text in lists.lines(place)]
     lost = [f"'{name}' (line {n})" for n, name in names if name not in frames]
     lists.require_found(place, lost, total=len(names))
     return tuple(frames[name] for _, name in names)
 
 
-def _bare(text: str) -> str:
+def bare_name(text: str) -> str:
     """A name as the frames have it: without rgb/ before it and an ending behind."""
     name = text.strip("/").replace("\\", "/").removeprefix("rgb/")
     ending = next((e for e in IMAGES if name.lower().endswith(e)), "")
@@ -168,13 +173,19 @@ def _cameras(path: Path, names) -> dict[str, Camera]:
 
 
 def _camera(path: Path, given) -> Camera:
-    try:
-        camera = tuple(float(given[key]) for key in ("fx", "fy", "cx", "cy"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _camera_error(path, given) from error
-    if not all(map(math.isfinite, camera)) or min(camera[:2]) <= 0:
+    camera = camera_of(given)
+    if camera is None:
         raise _camera_error(path, given)
     return camera
+
+
+def camera_of(given) -> Camera | None:
+    """The camera that a part of the JSON gives, None if it gives none."""
+    try:
+        camera = tuple(float(given[key]) for key in ("fx", "fy", "cx", "cy"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return camera if all(map(math.isfinite, camera)) and min(camera[:2]) > 0 else None
 
 
 def _camera_error(path: Path, given) -> InputError:

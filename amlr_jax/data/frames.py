@@ -14,7 +14,7 @@ class Frame(NamedTuple):
 
     `intrinsics` is fx, fy, cx, cy in pixels of the stored image, NaN where not known.
     `projection` is for depth that is a lidar scan: the row-major 3x4 matrix that takes
-    the scan's points to the image (`velodyne.lidar_depth`).
+    the scan's points to the image (`depth_files.velodyne.lidar_depth`).
     """
 
     key: str  # group/name: a drive or scene, and the frame in it

@@ -11,6 +11,10 @@ from amlr_jax.errors import InputError
 _ORIENTATION = 0x0112  # the EXIF tag of cameras that are held on their side
 
 
+class DamagedFile(InputError):
+    """A file is there and cannot be decoded."""
+
+
 def read(path: Path, *, what: str) -> bytes:
     """The bytes of a file; InputError with its role and name if it is not there."""
     try:
@@ -35,6 +39,13 @@ def check_image(path: Path, data: bytes) -> tuple[int, int]:
     return size
 
 
+def decode_image(path: Path, data: bytes) -> Image.Image:
+    """The pixels of an image that `check_image` has passed, for Pillow's filters."""
+    with _opened(path, data, what="image") as image:
+        _guarded(path, "image", image.load)
+        return image
+
+
 def decode_depth(path: Path, data: bytes) -> np.ndarray:
     """The uint16 codes [H, W] of a 16-bit grey PNG, 0 where nothing was measured."""
     with _opened(path, data, what="ground truth") as image:
@@ -54,7 +65,7 @@ def _guarded(path: Path, what: str, action):
         return action()
     except (OSError, SyntaxError, ValueError) as error:
         text = f"{what} '{path}' is damaged or not an image ({error}); copy it anew"
-        raise InputError(" ".join(text.split())) from error
+        raise DamagedFile(" ".join(text.split())) from error
 
 
 def _require(good: bool, path: Path, wanted: str) -> None:

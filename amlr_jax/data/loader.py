@@ -10,8 +10,10 @@ process. The loop fetches the next batch and puts it on the device while the dev
 at work on the last, so nothing else need run ahead there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
+from typing import Any
 
 import grain
 import numpy as np
@@ -29,6 +31,8 @@ from amlr_jax.errors import InputError
 
 # More than any run; grain's own endless repeat overflows its length.
 EPOCHS = 10**6
+# An example and the generator to draw from, to the example as it goes into a batch.
+Change = Callable[[dict, np.random.Generator], dict]
 
 
 class _Metric(grain.transforms.Map):
@@ -39,26 +43,17 @@ class _Metric(grain.transforms.Map):
         return metric_example(example, **self._options)
 
 
-class _Augment(grain.transforms.MapWithIndex):
-    """Draws from a generator of its own for each (seed, epoch, frame)."""
+class Draw(grain.transforms.MapWithIndex):
+    """Changes by a generator of its own for each (seed, epoch, example)."""
 
-    def __init__(
-        self,
-        setting: Augmentation,
-        *,
-        seed: int,
-        frames: int,
-        depth_scale: float,
-        kb_crop: bool,
-    ) -> None:
-        self._setting, self._seed, self._frames = setting, seed, frames
-        self._depth_scale, self._kb_crop = depth_scale, kb_crop
+    def __init__(self, change: Change, *, seed: int, examples: int) -> None:
+        self._change, self._seed, self._examples = change, seed, examples
 
     def map_with_index(self, index: int, example: dict) -> dict:
-        epoch = index // self._frames
+        """The example at a place of all epochs, laid end to end."""
+        epoch = index // self._examples
         rng = np.random.default_rng([self._seed, epoch, int(example["index"])])
-        cropped = cropped_example(example, kb_crop=self._kb_crop)
-        return augment(cropped, self._setting, rng, depth_scale=self._depth_scale)
+        return self._change(example, rng)
 
 
 class _Batches:
@@ -105,22 +100,56 @@ def training_batches(
     `index` int32 [B]. Close the iterator when done.
     """
     check(setting)
+    options = {"depth_scale": data.depth_scale, "kb_crop": kb_crop}
+    return endless(
+        data.train,
+        partial(_augmented, setting=setting, **options),
+        batch_size=batch_size,
+        seed=seed,
+        start=start,
+        process=process,
+        workers=workers,
+        threads=threads,
+    )
+
+
+def _augmented(
+    example: dict,
+    rng: np.random.Generator,
+    *,
+    setting: Augmentation,
+    depth_scale: float,
+    kb_crop: bool,
+) -> dict:
+    cropped = cropped_example(example, kb_crop=kb_crop)
+    return augment(cropped, setting, rng, depth_scale=depth_scale)
+
+
+def endless(
+    source: Any,
+    change: Change,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    process: tuple[int, int],
+    workers: int,
+    threads: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches of a sequence of examples, from batch number `start` on.
+
+    Each epoch has an order of its own. `change` must be picklable for `workers`, and
+    an example has its place in `source` as `index`. The others: `training_batches`.
+    """
     if not 0 <= seed < 2**32:
         raise InputError(f"seed must be from 0 to 2**32 - 1, got {seed}")
-    change = _Augment(
-        setting,
-        seed=seed,
-        frames=len(data.train),
-        depth_scale=data.depth_scale,
-        kb_crop=kb_crop,
-    )
     index, count = process
     dataset = (
-        grain.MapDataset.source(data.train)
+        grain.MapDataset.source(source)
         .seed(seed)
         .shuffle()
-        .repeat(EPOCHS)  # a new order in each epoch
-        .map_with_index(change)[index::count]
+        .repeat(EPOCHS)
+        .map_with_index(Draw(change, seed=seed, examples=len(source)))[index::count]
         .batch(batch_size)[start:]
     )
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from amlr_jax.data import lists
-from amlr_jax.data.frames import Frame, Layout, hold_out_last_fifth
+from amlr_jax.data.frames import Frame, Layout, by_group, hold_out_last_fifth
 from amlr_jax.errors import InputError, preview
 
 DEPTH_SCALE = 1000.0
@@ -22,7 +22,8 @@ INTRINSICS = (
     253.73616633400465,
 )
 OFFICIAL_TEST = "official_splits/test"
-SIZES = {"train": 24231, "test": 654}
+SPLITS = ("official", "folder")
+SIZES = {"train": 24231, "test": 654}  # of "official"
 
 
 def read_layout(
@@ -35,8 +36,10 @@ def read_layout(
     each scene held out. Lists: `lists.choose`; their paths are looked for under `root`
     and under official_splits/test. Raises InputError naming what is missing.
     """
-    if split not in ("official", "folder"):
-        raise InputError(f"data.split must be one of folder, official; got '{split}'")
+    if split not in SPLITS:
+        raise InputError(
+            f"data.split must be one of {', '.join(SPLITS)}; got '{split}'"
+        )
     usual = partial(_usual, root, split)
     if not (train_list or test_list):
         return Layout("nyu", split, DEPTH_SCALE, *usual())
@@ -88,14 +91,22 @@ def _listed(root: Path, path: str, notes: list[str]) -> tuple[Frame, ...] | None
 def _found(root: Path, row: lists.Pair) -> Frame | None:
     """The frame of a line, under the root or the official test; None if not there."""
     for folder in (root, root / OFFICIAL_TEST):
-        image, depth = folder / row.image, folder / row.depth
-        endings = (image.suffix, ".jpg", ".png")
-        there = (image.with_suffix(e) for e in endings)
-        image = next((path for path in there if path.is_file()), None)
+        image, depth = find_image(folder / row.image), folder / row.depth
         if image and depth.is_file():
-            scene = depth.parent.relative_to(root)
-            return Frame(f"{scene}/{depth.stem[-5:]}", image, depth, INTRINSICS)
+            return frame_of(root, image, depth)
     return None
+
+
+def find_image(path: Path) -> Path | None:
+    """The image of that name or, with the other ending, as JPEG or PNG."""
+    there = (path.with_suffix(ending) for ending in (path.suffix, ".jpg", ".png"))
+    return next((path for path in there if path.is_file()), None)
+
+
+def frame_of(root: Path, image: Path, depth: Path) -> Frame:
+    """The frame of two files, named by the folder and number of its depth."""
+    scene = depth.parent.relative_to(root)
+    return Frame(f"{scene}/{depth.stem[-5:]}", image, depth, INTRINSICS)
 
 
 def _scenes(root: Path, *, skip: str | None = None) -> dict[str, list[Frame]]:
@@ -110,18 +121,12 @@ def _scenes(root: Path, *, skip: str | None = None) -> dict[str, list[Frame]]:
         )
     pairs = [(path, _image_of(path)) for path in depths]
     _check_pairs(root, pairs)
-    scenes: dict[str, list[Frame]] = {}
-    for depth, image in pairs:
-        scene = str(depth.parent.relative_to(root))
-        frame = Frame(f"{scene}/{depth.stem[-5:]}", image, depth, INTRINSICS)
-        scenes.setdefault(scene, []).append(frame)
-    return scenes
+    return by_group(frame_of(root, image, depth) for depth, image in pairs)
 
 
 def _image_of(depth: Path) -> Path | None:
     number = depth.stem.removeprefix("sync_depth_")
-    names = (depth.with_name(f"rgb_{number}{ending}") for ending in (".jpg", ".png"))
-    return next((path for path in names if path.is_file()), None)
+    return find_image(depth.with_name(f"rgb_{number}.jpg"))
 
 
 def _check_pairs(root: Path, pairs: list[tuple[Path, Path | None]]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from amlr_jax.data.nyu import INTRINSICS
+from amlr_jax.data.prepared.depth_frames import CODES, depth_facts
 from amlr_jax.errors import InputError
 
 NAME = "nyu_depth_v2"
@@ -119,13 +120,10 @@ def _check(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
 def _depth_facts(examples: Examples) -> tuple[float, float]:
     """The median in metres and the share of valid pixels, of some frames."""
     chosen = np.linspace(0, len(examples) - 1, min(SAMPLED, len(examples)))
-    counts = np.zeros(2**16, np.int64)
+    counts = np.zeros(CODES, np.int64)
     for index in np.unique(chosen.astype(int)):
         depth = examples[int(index)]["depth"]
-        codes = np.clip(np.rint(depth * _CODES_A_METRE), depth > 0, 2**16 - 1)
-        counts += np.bincount(codes.astype(np.int64).ravel(), minlength=2**16)
-    valid = np.cumsum(counts[1:])
-    if not valid[-1]:
-        raise InputError("the training split holds no valid ground-truth pixel")
-    median = 1 + int(np.searchsorted(valid, (valid[-1] + 1) // 2))
-    return median / _CODES_A_METRE, float(valid[-1] / counts.sum())
+        codes = np.clip(np.rint(depth * _CODES_A_METRE), depth > 0, CODES - 1)
+        counts += np.bincount(codes.astype(np.int64).ravel(), minlength=CODES)
+    median, valid_share = depth_facts(counts)
+    return median / _CODES_A_METRE, valid_share

@@ -79,7 +79,7 @@ _USES = {
 
 def load(config, *, bar: Callable) -> Prepared | TfdsPrepared:
     """The prepared data that `config.data` names; InputError for what is wrong."""
-    _check_keys(config)
+    check_keys(config)
     if config.name == NYU_TFDS:
         return TfdsPrepared(Path(config.root).expanduser())
     layout = LAYOUTS[config.name](config, bar)
@@ -97,7 +97,7 @@ def load(config, *, bar: Callable) -> Prepared | TfdsPrepared:
     return data
 
 
-def _check_keys(config) -> None:
+def check_keys(config) -> None:
     """A data set that is not known, or a key that it would pass over in silence."""
     if config.name not in (*LAYOUTS, NYU_TFDS):
         known = ", ".join((*LAYOUTS, NYU_TFDS))

@@ -59,8 +59,10 @@ def storage(*, decoded: bool, resize: tuple, skip_bad: bool) -> Storage:
     return Storage(decoded, tuple(resize) or None, skip_bad)
 
 
-def image_file() -> tfds.features.FeatureConnector:
-    """The feature of an image kept as a PNG or JPEG file."""
+def image_feature(how: Storage) -> tfds.features.FeatureConnector:
+    """The feature of an image, kept as its pixels or as a PNG or JPEG file."""
+    if how.decoded:
+        return array(3, np.uint8)
     shape = (None, None, 3)
     return tfds.features.Image(shape=shape, dtype=np.uint8, encoding_format="png")
 
@@ -80,7 +82,7 @@ def stored(example: dict, how: Storage) -> dict:
     if how.resize:
         kept = _all_resized(kept, example["intrinsics"], how.resize)
     if how.resize and not how.decoded:
-        kept["image"] = _png(kept["image"])
+        kept["image"] = encode_png(kept["image"])
     kept["depth"] = kept["depth"].reshape(*kept["depth"].shape[:2], 1)
     return example | kept
 
@@ -107,7 +109,7 @@ def _array(pixels: bytes | np.ndarray) -> np.ndarray:
     return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array
 
 
-def _png(image: np.ndarray) -> bytes:
+def encode_png(image: np.ndarray) -> bytes:
     """Without loss; tensorflow-datasets encodes with TensorFlow alone."""
     image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".png", image)[1].tobytes()

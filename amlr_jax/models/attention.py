@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from amlr_jax.models import windows
+from amlr_jax.models import checks, windows
+from amlr_jax.models.layers import linear_init
 
 MASKED_LOGIT = -100.0
 MAX_LOGIT_SCALE = float(np.log(100.0))  # logit scales are learnt as logarithms
@@ -21,8 +22,6 @@ BIAS_RANGE = 16.0  # the position bias is 16 * sigmoid(mlp)
 BIAS_HIDDEN = 512
 NORMALIZE_EPS = 1e-12
 IMPLEMENTATIONS = ("xla", "cudnn")
-
-linear_init = nn.initializers.normal(0.02)
 
 
 def attention(
@@ -50,17 +49,13 @@ def attention(
     Raises:
       ValueError: "cudnn" cannot take these arrays, or there is no GPU.
     """
+    checks.one_of("implementation", implementation, IMPLEMENTATIONS)
     if implementation == "cudnn":
         _check_cudnn(q)
         arguments = dot_product_arguments(q, k, v, bias, allowed)
         y = jax.nn.dot_product_attention(**arguments, implementation="cudnn")
         batch, count = q.shape[:2]
         return rearrange(y, "(b n) t h d -> b n h t d", b=batch, n=count)
-    if implementation != "xla":
-        raise ValueError(
-            f"`implementation` must be one of {', '.join(IMPLEMENTATIONS)}, got "
-            f"{implementation!r}."
-        )
     logits = jnp.matmul(q, k.swapaxes(-1, -2), preferred_element_type=jnp.float32)
     logits = logits + bias[None, None]
     if allowed is not None:

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import decoders, mix_transformer, resnet, swin_v2
+from amlr_jax.models import checks, decoders, mix_transformer, resnet, swin_v2
 from amlr_jax.models.depth_network import DepthNetwork
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -38,11 +38,12 @@ def _swin_v2(
     if decoder_init is None:
         from_scratch = name == "swin_v2_nano"
         decoder_init = "he" if from_scratch else decoders.REFERENCE_KERNEL_STD
+    checks.one_of("decoder_activation", decoder_activation, ACTIVATIONS)
     decoder = decoders.GradualDecoder(
         channels=decoder_channels or (4 * width, 2 * width, width),
         head_channels=width,
         max_depth=max_depth,
-        activation=_one_of(ACTIVATIONS, "decoder_activation", decoder_activation),
+        activation=ACTIVATIONS[decoder_activation],
         kernel_init=decoder_init,
         dtype=common["dtype"],
     )
@@ -175,13 +176,6 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else value
 
 
-def _one_of(choices: dict, name: str, value: str) -> Any:
-    if value not in choices:
-        known = ", ".join(choices)
-        raise ValueError(f"`{name}` must be one of {known}, got {value!r}.")
-    return choices[value]
-
-
 def _check_options(name: str, build: Callable, options: dict) -> None:
     parameters = inspect.signature(build).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -199,11 +193,8 @@ def _check_options(name: str, build: Callable, options: dict) -> None:
 def _check_arguments(
     name: str, *, dtype: str, max_depth: float, input_scale: float
 ) -> None:
-    for label, value, known in (("name", name, NETWORKS), ("dtype", dtype, DTYPES)):
-        if value not in known:
-            raise ValueError(
-                f"`{label}` must be one of {', '.join(known)}, got {value!r}."
-            )
+    checks.one_of("name", name, NETWORKS)
+    checks.one_of("dtype", dtype, DTYPES)
     for label, value in (("max_depth", max_depth), ("input_scale", input_scale)):
         if not value > 0:
             raise ValueError(f"`{label}` must be positive, got {value}.")

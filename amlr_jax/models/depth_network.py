@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from amlr_jax.models import checks
+
 
 class DepthNetwork(nn.Module):
     """Image to depth, at the image's size.
@@ -76,7 +78,4 @@ def _check_image(image_BHWC: Any) -> None:
         raise ValueError(
             f"`image_BHWC` must be float in [0, 1], got {image_BHWC.dtype}."
         )
-    if image_BHWC.ndim != 4:
-        raise ValueError(
-            f"`image_BHWC` must have shape (B, H, W, 3), got {image_BHWC.shape}."
-        )
+    checks.image_shape(image_BHWC)

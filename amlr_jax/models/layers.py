@@ -6,12 +6,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange, repeat
 
 BATCH_NORM_EPS = 1e-5  # torch's defaults, which the reference systems keep
 BATCH_NORM_MOMENTUM = 0.9  # kept share of the running mean; torch calls it 0.1
 
 Initializer = Callable[[jax.Array, Sequence[int], Any], jax.Array]
+
+linear_init = nn.initializers.normal(0.02)  # of the transformers
+conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Deconvolution2x2(nn.Module):
@@ -55,6 +59,32 @@ def batch_norm(*, train: bool, dtype: Any, name: str) -> nn.BatchNorm:
         dtype=dtype,
         name=name,
     )
+
+
+def layer_norm(eps: float, name: str, *, scale: float = 1.0) -> nn.LayerNorm:
+    """Layer normalisation in float32, with `scale` as the initial scale."""
+    return nn.LayerNorm(
+        epsilon=eps,
+        dtype=jnp.float32,
+        use_fast_variance=False,
+        scale_init=nn.initializers.constant(scale),
+        name=name,
+    )
+
+
+def drop_path(x_BHWC: jax.Array, rate: float, *, train: bool) -> jax.Array:
+    """A residual branch, which in training a sample loses whole, with this rate.
+
+    Needs the random stream "drop_path"; call it in a compact method. Huang et al.,
+    "Deep Networks with Stochastic Depth", ECCV 2016.
+    """
+    dropout = nn.Dropout(rate, broadcast_dims=(1, 2, 3), rng_collection="drop_path")
+    return dropout(x_BHWC, deterministic=not train)
+
+
+def drop_path_rates(maximum: float, depths: tuple[int, ...]) -> tuple[float, ...]:
+    """One rate per block, from 0 up to `maximum` in equal steps over all blocks."""
+    return tuple(float(rate) for rate in np.linspace(0.0, maximum, sum(depths)))
 
 
 def _double(x: jax.Array, axis: int) -> jax.Array:

@@ -7,11 +7,8 @@ is no position embedding: a depthwise convolution with zero padding inside each 
 tells positions apart, so any size will do.
 
 Parameters are named `stage{s}_patch_embed`, `stage{s}_block{b}` and `stage{s}_norm`,
-counted from 0.
-
-Shapes: B images, H x W tokens, C channels, N queries, M keys, D channels a head.
-Parameters are float32; `dtype` is that of the matrix products, while norms, logits,
-softmax and the residual stream stay in float32.
+counted from 0. They are float32; `dtype` is that of the matrix products, while norms,
+logits, softmax and the residual stream stay in float32.
 """
 
 from typing import Any
@@ -19,14 +16,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 
-from amlr_jax.models.swin_v2 import drop_path_rates
-
-INNER_NORM_EPS = 1e-5  # of the norms in patch embeddings and spatial reductions
-
-linear_init = nn.initializers.normal(0.02)
-conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+from amlr_jax.models import checks
+from amlr_jax.models.layers import drop_path_rates, layer_norm
+from amlr_jax.models.mix_transformer_blocks import MixBlock, PatchEmbed
 
 _B1_WIDTHS = (64, 128, 320, 512)
 PRESETS = {
@@ -37,160 +30,6 @@ PRESETS = {
     "b4": {"embed_dims": _B1_WIDTHS, "depths": (3, 8, 27, 3)},
     "b5": {"embed_dims": _B1_WIDTHS, "depths": (3, 6, 40, 3)},
 }
-
-
-def _layer_norm(eps: float, name: str) -> nn.LayerNorm:
-    return nn.LayerNorm(
-        epsilon=eps, dtype=jnp.float32, use_fast_variance=False, name=name
-    )
-
-
-class PatchEmbed(nn.Module):
-    """Overlapping patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), float32.
-
-    A convolution with stride s, padded so that sizes round up, and a norm.
-    """
-
-    features: int
-    kernel: int
-    stride: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        x = nn.Conv(
-            self.features,
-            (self.kernel, self.kernel),
-            strides=(self.stride, self.stride),
-            padding=self.kernel // 2,
-            dtype=self.dtype,
-            kernel_init=conv_init,
-            name="proj",
-        )(x_BHWC)
-        return _layer_norm(INNER_NORM_EPS, "norm")(x)
-
-
-class ReducedAttention(nn.Module):
-    """Attention to a coarser map (SegFormer, Sec. 3.1): (B, H, W, C) to the same.
-
-    Each query sees all keys. Keys and values come from the map at 1/`reduction`, made
-    by a convolution with stride `reduction`, which leaves out the rows and columns that
-    do not fill a patch, and a norm.
-    """
-
-    num_heads: int
-    reduction: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        _, height, width, channels = x_BHWC.shape
-        q = self._linear(channels, "q")(x_BHWC)
-        kv = self._linear(2 * channels, "kv")(self._reduce(x_BHWC))
-        heads = self.num_heads
-        q = rearrange(q, "b h w (heads d) -> b heads (h w) d", heads=heads)
-        k, v = rearrange(
-            kv, "b h w (two heads d) -> two b heads (h w) d", two=2, heads=heads
-        )
-        y = rearrange(
-            scaled_attention(q, k, v),
-            "b heads (h w) d -> b h w (heads d)",
-            h=height,
-            w=width,
-        )
-        return self._linear(channels, "proj")(y)
-
-    def _linear(self, features: int, name: str) -> nn.Dense:
-        return nn.Dense(features, dtype=self.dtype, kernel_init=linear_init, name=name)
-
-    def _reduce(self, x_BHWC: jax.Array) -> jax.Array:
-        if self.reduction == 1:
-            return x_BHWC
-        x = nn.Conv(
-            x_BHWC.shape[-1],
-            (self.reduction, self.reduction),
-            strides=(self.reduction, self.reduction),
-            padding="VALID",
-            dtype=self.dtype,
-            kernel_init=conv_init,
-            name="sr",
-        )(x_BHWC)
-        return _layer_norm(INNER_NORM_EPS, "sr_norm")(x)
-
-
-def scaled_attention(
-    q_BhND: jax.Array, k_BhMD: jax.Array, v_BhMD: jax.Array
-) -> jax.Array:
-    """softmax(q k^T / sqrt(D)) v, with logits and softmax in float32; v's dtype."""
-    logits = jnp.matmul(
-        q_BhND, k_BhMD.swapaxes(-1, -2), preferred_element_type=jnp.float32
-    )
-    weights = nn.softmax(logits * q_BhND.shape[-1] ** -0.5, axis=-1)
-    return jnp.matmul(weights.astype(v_BhMD.dtype), v_BhMD)
-
-
-class DepthwiseConv3x3(nn.Module):
-    """3 x 3 convolution of each channel by itself, zero padded: (B, H, W, C) to same.
-
-    Nine shifted products, summed in float32: 40 times as fast on a CPU as a grouped
-    convolution, 4 times with its gradient. The parameter `kernel` has the shape of a
-    grouped convolution's, (3, 3, 1, C).
-    """
-
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        _, height, width, channels = x_BHWC.shape
-        init = nn.initializers.normal((2 / 9) ** 0.5)  # fan out is 9 for each group
-        kernel = self.param("kernel", init, (3, 3, 1, channels), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        padded = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        y = bias[None, None, None]
-        for row in range(3):
-            for col in range(3):
-                shifted = padded[:, row : row + height, col : col + width]
-                y = y + shifted * kernel[row, col, 0]
-        return y.astype(self.dtype)
-
-
-class MixMlp(nn.Module):
-    """Linear, depthwise convolution, exact GELU, linear (SegFormer, Eq. 3)."""
-
-    ratio: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        channels = x_BHWC.shape[-1]
-        options = {"dtype": self.dtype, "kernel_init": linear_init}
-        x = nn.Dense(int(self.ratio * channels), **options, name="fc1")(x_BHWC)
-        x = DepthwiseConv3x3(self.dtype, name="dwconv")(x)
-        x = nn.gelu(x, approximate=False)
-        return nn.Dense(channels, **options, name="fc2")(x)
-
-
-class MixBlock(nn.Module):
-    """Pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)); (B, H, W, C)."""
-
-    num_heads: int
-    reduction: int
-    drop_path: float
-    mlp_ratio: float
-    norm_eps: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
-        def kept(y: jax.Array) -> jax.Array:
-            return nn.Dropout(
-                self.drop_path, broadcast_dims=(1, 2, 3), rng_collection="drop_path"
-            )(y, deterministic=not train)
-
-        attn = ReducedAttention(self.num_heads, self.reduction, self.dtype, name="attn")
-        mlp = MixMlp(self.mlp_ratio, self.dtype, name="mlp")
-        x_BHWC = x_BHWC + kept(attn(_layer_norm(self.norm_eps, "norm1")(x_BHWC)))
-        return x_BHWC + kept(mlp(_layer_norm(self.norm_eps, "norm2")(x_BHWC)))
 
 
 class MixTransformer(nn.Module):
@@ -239,7 +78,7 @@ class MixTransformer(nn.Module):
             )(x)
             for block in range(depth):
                 x = self._block(stage, block, next(rates))(x, train)
-            x = _layer_norm(self.norm_eps, f"stage{stage}_norm")(x)
+            x = layer_norm(self.norm_eps, f"stage{stage}_norm")(x)
             features.append(x)
         return features
 
@@ -256,22 +95,9 @@ class MixTransformer(nn.Module):
         )
 
     def _check(self, image_BHWC: jax.Array) -> None:
-        if image_BHWC.ndim != 4 or image_BHWC.shape[-1] != 3:
-            raise ValueError(
-                f"`image_BHWC` must have shape (B, H, W, 3), got {image_BHWC.shape}."
-            )
-        for name in ("embed_dims", "num_heads", "reductions"):
-            if len(getattr(self, name)) != len(self.depths):
-                raise ValueError(
-                    f"`{name}` must have one entry for each of {len(self.depths)} "
-                    f"stages, got {getattr(self, name)}."
-                )
-        for stage, heads in enumerate(self.num_heads):
-            if self.embed_dims[stage] % heads:
-                raise ValueError(
-                    "`num_heads` must divide the channels of its stage: stage "
-                    f"{stage} has {self.embed_dims[stage]}, got {heads}."
-                )
+        checks.image_shape(image_BHWC)
+        checks.one_per_stage(self, "embed_dims", "num_heads", "reductions")
+        checks.heads_divide(self.embed_dims, self.num_heads)
         smallest = self._smallest_size()
         if min(image_BHWC.shape[1:3]) < smallest:
             raise ValueError(
@@ -295,7 +121,6 @@ def encoder(name: str, **overrides: Any) -> MixTransformer:
     `overrides` are attributes of `MixTransformer`; one that is None keeps the preset's
     value.
     """
-    if name not in PRESETS:
-        raise ValueError(f"`name` must be one of {', '.join(PRESETS)}, got {name!r}.")
+    checks.one_of("name", name, PRESETS)
     given = {key: value for key, value in overrides.items() if value is not None}
     return MixTransformer(**{**PRESETS[name], **given})

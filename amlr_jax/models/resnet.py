@@ -21,8 +21,6 @@ CHANNELS = (64, 64, 128, 256, 512)  # of the five maps, at 1/2 ... 1/32
 IMAGE_MEAN = 0.45
 IMAGE_STD = 0.225
 
-_kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
 
 class ResNet18(nn.Module):
     """Images to five maps of features at 1/2, 1/4, 1/8, 1/16 and 1/32 of their size.
@@ -109,6 +107,6 @@ def _conv(channels: int, size: int, *, stride: int, dtype: Any, name: str) -> nn
         padding=size // 2,
         use_bias=False,
         dtype=dtype,
-        kernel_init=_kernel_init,
+        kernel_init=layers.conv_init,
         name=name,
     )

@@ -30,11 +30,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from einops import rearrange
 
-from amlr_jax.models import swin_v2_presets, windows
-from amlr_jax.models.attention import WindowAttention, linear_init
+from amlr_jax.models import checks, swin_v2_presets
+from amlr_jax.models.layers import drop_path_rates, layer_norm
+from amlr_jax.models.swin_v2_blocks import PatchEmbed, PatchMerging, SwinBlock
 
 PRESETS = swin_v2_presets.MIM_DEPTH  # the names, and the settings of MIM-Depth
 
@@ -52,144 +51,6 @@ CONVENTIONS = {
 }
 
 
-def _gelu(x: jax.Array) -> jax.Array:
-    """x (1 + erf(x / sqrt(2))) / 2, in float32: 1 + erf loses digits in bfloat16.
-
-    As PyTorch computes it. `jax.nn.gelu` goes by erfc, which is slower on a CPU.
-    """
-    y = x.astype(jnp.float32)
-    return (0.5 * y * (1.0 + jax.lax.erf(y * np.float32(np.sqrt(0.5))))).astype(x.dtype)
-
-
-class Mlp(nn.Module):
-    """Linear, exact GELU, linear: (..., C) to (..., C)."""
-
-    ratio: float = 4.0
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        channels = x.shape[-1]
-        options = {"dtype": self.dtype, "kernel_init": linear_init}
-        x = nn.Dense(int(self.ratio * channels), **options, name="fc1")(x)
-        x = _gelu(x)
-        return nn.Dense(channels, **options, name="fc2")(x)
-
-
-def _layer_norm(eps: float, name: str, scale: float = 1.0) -> nn.LayerNorm:
-    return nn.LayerNorm(
-        epsilon=eps,
-        dtype=jnp.float32,
-        use_fast_variance=False,
-        scale_init=nn.initializers.constant(scale),
-        name=name,
-    )
-
-
-class SwinBlock(nn.Module):
-    """Post-norm block: x + norm(attention(x)), then x + norm(mlp(x)); (B, H, W, C)."""
-
-    num_heads: int
-    window: int
-    pretrained_window: int
-    shift: int
-    drop_path: float
-    mlp_ratio: float
-    norm_eps: float
-    residual_init: float
-    dtype: Any
-    attention: str = "xla"
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
-        def residual(y: jax.Array, name: str) -> jax.Array:
-            y = _layer_norm(self.norm_eps, name, self.residual_init)(y)
-            return nn.Dropout(
-                self.drop_path, broadcast_dims=(1, 2, 3), rng_collection="drop_path"
-            )(y, deterministic=not train)
-
-        x_BHWC = x_BHWC + residual(self._attend(x_BHWC), "norm1")
-        mlp = Mlp(self.mlp_ratio, dtype=self.dtype, name="mlp")
-        return x_BHWC + residual(mlp(x_BHWC), "norm2")
-
-    def _attend(self, x_BHWC: jax.Array) -> jax.Array:
-        """Pad, shift, attend within windows, undo."""
-        _, height, width, _ = x_BHWC.shape
-        x = windows.pad_to_multiple(x_BHWC.astype(self.dtype), self.window)
-        padded = x.shape[1:3]
-        regions = None
-        if self.shift:
-            x = jnp.roll(x, (-self.shift, -self.shift), axis=(1, 2))
-            regions = windows.shift_regions(
-                *padded, window=self.window, shift=self.shift
-            )
-        x = WindowAttention(
-            self.num_heads,
-            self.window,
-            self.pretrained_window,
-            dtype=self.dtype,
-            implementation=self.attention,
-            name="attn",
-        )(windows.partition(x, self.window), regions)
-        x = windows.reverse(x, self.window, *padded)
-        if self.shift:
-            x = jnp.roll(x, (self.shift, self.shift), axis=(1, 2))
-        return x[:, :height, :width]
-
-
-class PatchEmbed(nn.Module):
-    """Non-overlapping patches to tokens: (B, H, W, 3) to (B, H/p, W/p, C), float32."""
-
-    embed_dim: int
-    patch_size: int
-    norm_eps: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, image_BHWC: jax.Array) -> jax.Array:
-        patch = (self.patch_size, self.patch_size)
-        x = nn.Conv(
-            self.embed_dim,
-            patch,
-            strides=patch,
-            padding="VALID",
-            dtype=self.dtype,
-            kernel_init=linear_init,
-            name="proj",
-        )(windows.pad_to_multiple(image_BHWC, self.patch_size))
-        return _layer_norm(self.norm_eps, "norm")(x)
-
-
-class PatchMerging(nn.Module):
-    """2 x 2 tokens to one: (B, H, W, C) to (B, H/2, W/2, 2C), rounded up; float32.
-
-    The four are concatenated in the order (row, column) = 00, 10, 01, 11; the norm
-    follows the reduction (version 2).
-    """
-
-    norm_eps: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        channels = x_BHWC.shape[-1]
-        x = windows.pad_to_multiple(x_BHWC.astype(self.dtype), 2)
-        x = rearrange(x, "b (h p) (w q) c -> b h w (q p c)", p=2, q=2)
-        x = nn.Dense(
-            2 * channels,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=linear_init,
-            name="reduction",
-        )(x)
-        return _layer_norm(self.norm_eps, "norm")(x)
-
-
-def drop_path_rates(maximum: float, depths: tuple[int, ...]) -> tuple[float, ...]:
-    """One rate per block, from 0 up to `maximum` in equal steps over all blocks."""
-    return tuple(float(rate) for rate in np.linspace(0.0, maximum, sum(depths)))
-
-
 class SwinV2(nn.Module):
     """Swin V2 encoder. Takes images of any size, in float, and shape (B, H, W, 3).
 
@@ -198,8 +59,8 @@ class SwinV2(nn.Module):
       depths, num_heads, window_size, pretrained_window_size, use_shift: one entry per
         stage. With `use_shift` every second block shifts by half a window. A pretrained
         window of 0 is the window itself.
-      drop_path: rate of the last block; see `drop_path_rates`. Needs the random stream
-        "drop_path" in training. A sample loses a whole residual branch.
+      drop_path: rate of the last block; see `layers.drop_path_rates`. Needs the random
+        stream "drop_path" in training. A sample loses a whole residual branch.
       residual_init: initial scale of the norms that close the residual branches.
         MIM-Depth starts at 1e-5 and the official code at 0, so that every block starts
         as the identity.
@@ -247,7 +108,7 @@ class SwinV2(nn.Module):
                 window, shift = self._window_and_shift(stage, block, x.shape[1])
                 x = self._block(stage, block, window=window, shift=shift)(x, train)
             stages.append(x)
-        return [*stages, _layer_norm(norm_eps, "norm")(x)]
+        return [*stages, layer_norm(norm_eps, "norm")(x)]
 
     def _window_and_shift(self, stage: int, block: int, height: int) -> tuple[int, int]:
         window = self.window_size[stage]
@@ -273,27 +134,12 @@ class SwinV2(nn.Module):
         )
 
     def _check(self, image_BHWC: jax.Array) -> None:
-        if image_BHWC.ndim != 4 or image_BHWC.shape[-1] != 3:
-            raise ValueError(
-                f"`image_BHWC` must have shape (B, H, W, 3), got {image_BHWC.shape}."
-            )
-        if self.convention not in CONVENTIONS:
-            raise ValueError(
-                f"`convention` must be one of {', '.join(CONVENTIONS)}, got "
-                f"{self.convention!r}."
-            )
-        for name in ("num_heads", "window_size", "pretrained_window_size", "use_shift"):
-            if len(getattr(self, name)) != len(self.depths):
-                raise ValueError(
-                    f"`{name}` must have one entry for each of {len(self.depths)} "
-                    f"stages, got {getattr(self, name)}."
-                )
-        for stage, heads in enumerate(self.num_heads):
-            if self.embed_dim * 2**stage % heads:
-                raise ValueError(
-                    "`num_heads` must divide the channels of its stage: stage "
-                    f"{stage} has {self.embed_dim * 2**stage}, got {heads}."
-                )
+        checks.image_shape(image_BHWC)
+        checks.one_of("convention", self.convention, CONVENTIONS)
+        windows = ("window_size", "pretrained_window_size", "use_shift")
+        checks.one_per_stage(self, "num_heads", *windows)
+        channels = [self.embed_dim * 2**stage for stage in range(len(self.depths))]
+        checks.heads_divide(channels, self.num_heads)
 
 
 def encoder(name: str, *, convention: str = "mim_depth", **overrides: Any) -> SwinV2:
@@ -305,14 +151,8 @@ def encoder(name: str, *, convention: str = "mim_depth", **overrides: Any) -> Sw
         values are then those of that system's configurations.
       **overrides: attributes of `SwinV2`; one that is None keeps the preset's value.
     """
-    for label, value, known in (
-        ("name", name, PRESETS),
-        ("convention", convention, CONVENTIONS),
-    ):
-        if value not in known:
-            raise ValueError(
-                f"`{label}` must be one of {', '.join(known)}, got {value!r}."
-            )
+    checks.one_of("name", name, PRESETS)
+    checks.one_of("convention", convention, CONVENTIONS)
     preset = swin_v2_presets.BY_CONVENTION[convention][name]
     given = {key: value for key, value in overrides.items() if value is not None}
     return SwinV2(**{**preset, "convention": convention, **given})

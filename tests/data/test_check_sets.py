@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.data import custom, kitti, nyu, street
-from amlr_jax.data.check import facts, rules_depth, sheet
+from amlr_jax.data.check import facts, rules_scale, sheet
 from amlr_jax.data.check.findings import FAULT, WARNING
 from amlr_jax.data.check.measures import measure, quantile
 from amlr_jax.data.frames import UNKNOWN_CAMERA
@@ -71,7 +71,7 @@ def guesses(layout, factor, max_depth):
     from amlr_jax.data.check.findings import Examined
 
     found = tuple(scaled(layout, factor))
-    return rules_depth.scale(Examined(layout, found, None, max_depth))
+    return rules_scale.scale(Examined(layout, found, None, max_depth))
 
 
 def test_real_kitti_in_millimetres(real_data):

@@ -13,9 +13,9 @@ from contextlib import closing, contextmanager
 import numpy as np
 import pytest
 
-from amlr_jax.data import kitti, loader, shards
+from amlr_jax.data import kitti, loader
 from amlr_jax.data.augment import Augmentation
-from amlr_jax.data.prepared import prepare
+from amlr_jax.data.prepared import prepare, shards
 from amlr_jax.data.storage import Storage
 from amlr_jax.errors import InputError
 from tests import tiny_kitti
@@ -145,7 +145,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from amlr_jax.data import kitti
-from amlr_jax.data.prepared import prepare
+from amlr_jax.data.prepared import prepare, shards
 
 seen = []
 def advance():

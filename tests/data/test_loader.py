@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.data import kitti, loader
-from amlr_jax.data.augment import Augmentation
+from amlr_jax.data.augment import Augmentation, augment, cropped_example
 from amlr_jax.data.prepared import prepare
 from amlr_jax.errors import InputError
 from tests import tiny_kitti
@@ -101,8 +101,11 @@ def test_changes_belong_to_seed_epoch_and_frame(data):
 
 
 def test_the_place_in_the_epoch_does_not_matter(data):
-    options = {"seed": 3, "frames": 10, "depth_scale": 256.0, "kb_crop": False}
-    change = loader._Augment(SETTING, **options)
+    def changed(example, rng):
+        cropped = cropped_example(example, kb_crop=False)
+        return augment(cropped, SETTING, rng, depth_scale=256.0)
+
+    change = loader.Draw(changed, seed=3, examples=10)
     example = data.train[4]
     first, last, later = (change.map_with_index(k, example) for k in (10, 19, 20))
     assert_same([first], [last])

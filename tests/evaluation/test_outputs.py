@@ -1,10 +1,18 @@
-"""Depth files: codes that read back as metres, and colours that order distances."""
+"""Depth files: codes that read back as metres, arrays, pictures; whole or absent."""
+
+import errno
+import os
 
 import cv2
 import numpy as np
 import pytest
 
-from amlr_jax.evaluation import outputs
+from amlr_jax.evaluation import colors, outputs
+
+DEPTH = np.random.default_rng(0).uniform(1, 79, (5, 7)).astype(np.float32)
+IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+RESULT = outputs.Result(DEPTH, IMAGE, camera=(5.0, 5.0, 3.0, 2.0))
+STYLE = outputs.Style(far=80.0, scale=256)
 
 
 @pytest.mark.parametrize(
@@ -26,25 +34,65 @@ def test_codes_are_rounded_and_never_nothing():
     )
 
 
-def test_nearer_is_brighter():
-    depth = np.linspace(2, 80, 100).reshape(10, 10)
-    shown = outputs.colors(depth, far=80.0)
-    assert shown.dtype == np.uint8 and shown.shape == (10, 10, 3)
-    brightness = shown.astype(int).sum(-1).ravel()
-    assert (np.diff(brightness[2:]) <= 0).all() and brightness[0] > brightness[-1]
+def test_every_kind_reads_back(tmp_path):
+    names = outputs.write(
+        RESULT, "sub/frame", tmp_path, kinds=outputs.KINDS, style=STYLE
+    )
+    assert sorted(names) == sorted(
+        p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")
+    )
+    files = {
+        kind: tmp_path / name for kind, name in zip(outputs.KINDS, names, strict=True)
+    }
+    assert files["kitti"] == tmp_path / "kitti" / "frame.png"
+    for kind in ("png16", "kitti"):
+        coded = cv2.imread(str(files[kind]), cv2.IMREAD_UNCHANGED)
+        assert coded.dtype == np.uint16
+        np.testing.assert_allclose(coded / 256, DEPTH, atol=0.5 / 256)
+    np.testing.assert_array_equal(np.load(files["npy"]), DEPTH)
+    assert np.load(files["npy"]).dtype == np.float32
+    np.testing.assert_array_equal(np.load(files["npz"])["depth"], DEPTH)
+    color = cv2.imread(str(files["color"]))[..., ::-1]
+    limits = {"near": colors.nearest(DEPTH, far=80.0), "far": 80.0}
+    shown = colors.colors(DEPTH, **limits)
+    np.testing.assert_array_equal(color, colors.with_scale(shown, **limits))
+    both = cv2.imread(str(files["side_by_side"]))[..., ::-1]
+    left = (colors.LEAST_WIDTH - 14) // 2
+    np.testing.assert_array_equal(both[:5, left : left + 7], IMAGE)
+    np.testing.assert_array_equal(both[:5, left + 7 : left + 14], shown)
 
 
-@pytest.mark.parametrize("depth", [np.full((4, 6), 5.0), np.full((4, 6), 80.0)])
-def test_a_flat_map_has_colours(depth):
-    assert outputs.colors(depth, far=80.0).shape == (4, 6, 3)
+def test_the_servers_scale_is_its_own():
+    style = STYLE._replace(scale=1000)
+    data = outputs.encoded("kitti", RESULT, style)
+    coded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(coded / 256, DEPTH, atol=0.5 / 256)
 
 
-def test_written_files_read_back(tmp_path):
-    depth = np.random.default_rng(0).uniform(1, 80, (5, 7)).astype(np.float32)
-    outputs.write(depth, tmp_path / "sub" / "frame", max_depth=80.0)
-    coded = cv2.imread(str(tmp_path / "sub/frame_depth.png"), cv2.IMREAD_UNCHANGED)
-    assert coded.dtype == np.uint16
-    np.testing.assert_allclose(coded / 256, depth, atol=0.5 / 256)
-    np.testing.assert_array_equal(np.load(tmp_path / "sub/frame_depth.npy"), depth)
-    color = cv2.imread(str(tmp_path / "sub/frame_color.png"))[..., ::-1]
-    np.testing.assert_array_equal(color, outputs.colors(depth, far=80.0))
+def test_a_given_scale_of_colours_is_kept():
+    fixed = outputs.picture("color", RESULT._replace(near=7.0), STYLE)
+    nearer = outputs.Result(DEPTH / 2, IMAGE, near=7.0)
+    shown = outputs.picture("color", nearer, STYLE)
+    np.testing.assert_array_equal(fixed[5:], shown[5:])
+    beyond = RESULT._replace(near=90.0)  # a bar of no length
+    assert outputs.picture("color", beyond, STYLE).shape == shown.shape
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "f_depth.npy").write_text("old")
+
+    def full(self, data):
+        self.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(outputs.CannotWriteError, match="f_depth.npy.*No space left"):
+        outputs.write(RESULT, "f", tmp_path, kinds=["npy"], style=STYLE)
+    assert [p.name for p in tmp_path.iterdir()] == ["f_depth.npy"]
+    assert (tmp_path / "f_depth.npy").read_text() == "old"
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(outputs.CannotWriteError, match="cannot be written"):
+        outputs.write_whole(tmp_path / "file" / "a.npy", b"")

@@ -5,10 +5,7 @@ import json
 import cv2
 import numpy as np
 
-from amlr_jax.evaluation import pictures, tables
-from amlr_jax.evaluation.protocol import Evaluation
-from amlr_jax.metrics import METRIC_NAMES
-from tests.evaluation.test_protocol import PROTOCOL
+from amlr_jax.evaluation import pictures
 
 
 def frame(seed):
@@ -48,14 +45,3 @@ def test_curves(tmp_path):
     record.write_text("".join(json.dumps(row(s)) + "\n" for s in range(1, 50)))
     pictures.curves(record, tmp_path / "curves.png")
     assert cv2.imread(str(tmp_path / "curves.png")).shape[1] > 900
-
-
-def test_table_is_in_the_papers_order():
-    values = {name: float(k) for k, name in enumerate(METRIC_NAMES)}
-    table = tables.metric_table(
-        Evaluation(values, values, 7, 1), protocol=PROTOCOL, title="t"
-    )
-    headings = [column.header for column in table.columns]
-    assert headings[1:6] == ["Abs Rel ↓", "Sq Rel ↓", "RMSE ↓", "RMSE log ↓", "log10 ↓"]
-    assert "7 frames, 1 without a pixel that counts" in table.caption
-    assert table.row_count == 2

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from amlr_jax import parallel
-from amlr_jax.evaluation.predict import predictor
+from amlr_jax.evaluation.predict import frame_predictor, predictor
+from tests.evaluation.test_protocol import PROTOCOL
 from tests.training.toy import Toy
 
 
@@ -18,3 +19,17 @@ def test_each_image_by_itself():
     assert together.shape == (3, 16, 24)
     for one, depth in zip(image, together, strict=True):
         np.testing.assert_allclose(predict(variables, one[None])[0], depth, rtol=1e-5)
+
+
+def test_in_the_frame_of_a_protocol():
+    """BTS's: depth of the 352x1216 crop in the frame it was cut from."""
+    network, mesh = Toy(), parallel.make_mesh()
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    image = np.random.default_rng(0).integers(0, 256, (1, 354, 1221, 3), np.uint8)
+    protocol = PROTOCOL._replace(paste_back=True)
+    frame = frame_predictor(network, mesh, protocol)(variables, image)
+    crop = predictor(network, mesh)(variables, image[:, 2:, 2:1218])
+    np.testing.assert_allclose(frame[:, 2:, 2:1218], crop, rtol=1e-6)
+    assert frame.shape == (1, 354, 1221)
+    assert not frame[:, :2].any() and not frame[..., :2].any()
+    assert not frame[..., 1218:].any()

@@ -101,3 +101,35 @@ def test_batch_norm_has_float32_statistics_and_torch_constants():
     assert stats["mean"].dtype == jnp.float32
     np.testing.assert_allclose(stats["mean"], 0.1 * exact.mean(0), rtol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * exact.var(0), rtol=1e-2)
+
+
+def test_layer_norm_is_torchs_in_float32():
+    x = jnp.asarray(100 + _random(2, 3, 4, 8), jnp.bfloat16)
+    norm = layers.layer_norm(1e-3, "norm", scale=0.5)
+    y = norm.apply(norm.init(jax.random.key(0), x), x)
+    exact = np.asarray(x, np.float64)
+    exact -= exact.mean(-1, keepdims=True)
+    exact *= 0.5 / np.sqrt((exact**2).mean(-1, keepdims=True) + 1e-3)
+    assert y.dtype == jnp.float32
+    np.testing.assert_allclose(y, exact, atol=1e-4)
+
+
+def test_drop_path_rates():
+    rates = layers.drop_path_rates(0.5, (2, 2, 18, 2))
+    assert len(rates) == 24
+    np.testing.assert_allclose(rates, [i * 0.5 / 23 for i in range(24)], rtol=1e-12)
+
+
+def test_drop_path_takes_whole_samples_and_keeps_the_mean():
+    class Branch(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return layers.drop_path(x, 0.25, train=train)
+
+    x = jnp.ones((400, 2, 3, 4))
+    keys = {"drop_path": jax.random.key(0)}
+    np.testing.assert_array_equal(Branch().apply({}, x, False), x)
+    y = np.asarray(Branch().apply({}, x, True, rngs=keys)).reshape(400, -1)
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
+    np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-6)
+    assert abs(y.mean() - 1) < 0.1

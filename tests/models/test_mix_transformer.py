@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import mix_transformer
+from amlr_jax.models import mix_transformer, mix_transformer_blocks
 from amlr_jax.models.from_torch import glpdepth
 
 torch = pytest.importorskip("torch")
@@ -103,7 +103,7 @@ def test_recomputed_gradients_are_those_of_torch(jit, reference, variables):
 
 
 def _block(drop_path, *, num_heads=2, mlp_ratio=2.0):
-    return mix_transformer.MixBlock(
+    return mix_transformer_blocks.MixBlock(
         num_heads=num_heads,
         reduction=1,
         drop_path=drop_path,
@@ -137,7 +137,7 @@ def test_depthwise_convolution_is_a_grouped_convolution(size):
     x = jnp.asarray(rng.standard_normal((2, *size, 6)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 1, 6)), jnp.float32)
     bias = jnp.asarray(rng.standard_normal(6), jnp.float32)
-    layer = mix_transformer.DepthwiseConv3x3(jnp.float32)
+    layer = mix_transformer_blocks.DepthwiseConv3x3(jnp.float32)
     found = layer.apply({"params": {"kernel": kernel, "bias": bias}}, x)
     grouped = jax.lax.conv_general_dilated(
         x,

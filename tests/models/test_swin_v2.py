@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from amlr_jax.models import attention, decoders, depth_network, swin_v2
+from amlr_jax.models import attention, decoders, depth_network, swin_v2, swin_v2_blocks
 
 
 def _small(**overrides):
@@ -37,7 +37,7 @@ def _block(**overrides):
         "residual_init": 1.0,
         "dtype": jnp.float32,
     }
-    return swin_v2.SwinBlock(**{**options, **overrides})
+    return swin_v2_blocks.SwinBlock(**{**options, **overrides})
 
 
 def _image(height, width, *, batch=1, seed=0):
@@ -113,12 +113,6 @@ def test_stage_sizes_round_up(encode):
     *stages, last = encode(_small(), _image(37, 61, batch=2))
     assert [s.shape for s in stages] == [(2, 10, 16, 8), (2, 5, 8, 16)]
     assert last.shape == stages[-1].shape
-
-
-def test_drop_path_rates():
-    rates = swin_v2.drop_path_rates(0.5, (2, 2, 18, 2))
-    assert len(rates) == 24
-    np.testing.assert_allclose(rates, [i * 0.5 / 23 for i in range(24)], rtol=1e-12)
 
 
 def test_without_drop_path_training_needs_no_random_key(encode):
@@ -297,7 +291,7 @@ def test_presets_of_the_official_code():
 def test_the_official_network_starts_as_the_identity():
     net = _small(convention="official", residual_init=0.0, depths=(2, 0))
     variables = net.init(jax.random.key(0), _image(16, 16), train=False)
-    embed = swin_v2.PatchEmbed(8, 4, norm_eps=1e-5, dtype=jnp.float32)
+    embed = swin_v2_blocks.PatchEmbed(8, 4, norm_eps=1e-5, dtype=jnp.float32)
     embedded = embed.apply(
         {"params": variables["params"]["patch_embed"]}, _image(16, 16)
     )

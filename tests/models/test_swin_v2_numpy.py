@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import swin_v2
+from amlr_jax.models import swin_v2, swin_v2_blocks
 
 EPS = 1e-6
 
@@ -153,7 +153,7 @@ def _float64(params):
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 8), (5, 7), (3, 3)])
 def test_block_equals_numpy(height, width, shift, jit):
     options = {"window": 4, "shift": shift, "num_heads": 2, "pretrained_window": 3}
-    net = swin_v2.SwinBlock(
+    net = swin_v2_blocks.SwinBlock(
         **options,
         drop_path=0.0,
         mlp_ratio=2.0,

@@ -44,7 +44,10 @@ def test_a_run_leaves_its_results(tiny_config, tmp_path):
     assert evaluation["protocol"]["crop"] == "none"
     assert evaluation["frames"] == 2
     assert evaluation["metrics"].keys() == evaluation["constant"].keys()
-    for name in ("curves.png", "panel.png", "config.json", "parameters.txt"):
+    for name in (
+        "curves.png", "panel.png", "report.html", "frames.npz",
+        "config.json", "run.json", "parameters.txt",
+    ):  # fmt: skip
         assert (folder / name).stat().st_size > 100
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == [
         "00000002", "00000004", "00000006",

@@ -14,6 +14,7 @@ from PIL import Image
 from amlr_jax.data import depth_files, images
 from amlr_jax.data.check.measures import Measured, measure
 from amlr_jax.data.frames import Camera, Frame, Layout
+from amlr_jax.data.storage import size_name
 from amlr_jax.errors import InputError
 
 # A picture of 17x16 grey values gives 256 signs of differences of neighbours.
@@ -124,7 +125,7 @@ def _metres(frame, layout, size, problems: list[Problem]) -> np.ndarray | None:
         return None
     own = _png_size(path) if ending == ".png" else None
     if size and own and size != own:
-        text = f"'{frame.image}' is {_by(size)}, '{path}' is {_by(own)}"
+        text = f"'{frame.image}' is {size_name(size)}, '{path}' is {size_name(own)}"
         problems.append(Problem(SIZE, "ground truth", str(path), text))
     try:
         return read_metres(frame, layout, own or size or (1, 1))
@@ -151,19 +152,15 @@ def _png_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
 def _missing(path: Path, role: str) -> Problem:
     return Problem(MISSING, role, str(path), f"{role} '{path}' is missing")
 
 
 def _problem(path: Path, role: str, error: InputError) -> Problem:
-    return Problem(_kind(path, str(error)), role, str(path), str(error))
+    return Problem(_kind(path, error), role, str(path), str(error))
 
 
-def _kind(path: Path, text: str) -> str:
+def _kind(path: Path, error: InputError) -> str:
     """What a file that cannot be read is instead."""
     try:
         with open(path, "rb") as file:
@@ -176,6 +173,6 @@ def _kind(path: Path, text: str) -> str:
         return PAGE
     if head.startswith(b"version https://git-lfs"):
         return POINTER
-    if "differ in size" in text:
+    if isinstance(error, depth_files.SizeMismatch):
         return SIZE
-    return DAMAGED if "damaged" in text else MODE
+    return DAMAGED if isinstance(error, images.DamagedFile) else MODE

@@ -59,6 +59,10 @@ class Examined(NamedTuple):
             found.setdefault(fact.group, []).append(fact)
         return found
 
+    def measured(self) -> list[Facts]:
+        """The facts of the frames whose depth could be read."""
+        return [fact for fact in self.facts if fact.measured]
+
     def level_of_damage(self, fact: Facts) -> str:
         """How bad a damaged frame is: training may be told to leave it out."""
         return WARNING if self.data.skip_bad and fact.part == "train" else FAULT

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from amlr_jax.data import kitti, kitti_lists, lists, splits
-from amlr_jax.data import kitti_files as files
+from amlr_jax.data import kitti, lists, splits
 from amlr_jax.data.check.findings import FAULT, NOTE, Finding
 from amlr_jax.data.frames import (
     UNKNOWN_CAMERA,
@@ -14,6 +13,7 @@ from amlr_jax.data.frames import (
     by_group,
     hold_out_last_fifth,
 )
+from amlr_jax.data.kitti import files, listed
 from amlr_jax.errors import InputError
 
 _DEPTH_FOLDER = "data_depth_annotated"
@@ -40,7 +40,7 @@ class _Builder:
         self._cameras: dict[tuple[Path, str], tuple[Camera, str]] = {}
 
     def depth(self, camera: str = files.LEFT) -> dict[str, dict[int, Path]]:
-        """`kitti_files.depth_files`, listed once."""
+        """`kitti.files.depth_files`, listed once."""
         if camera not in self._depth:
             self._depth[camera] = files.depth_files(self.root, camera=camera)
         return self._depth[camera]
@@ -126,10 +126,10 @@ def _listed(
     if not path:
         return None
     made, none = [], []
-    rows = kitti_lists.named(path)
+    rows = listed.named(path)
     for row in rows:
         there = row.frame in build.depth(row.camera).get(row.drive, {})
-        if not scans and (row.depth is False or (row.depth is None and not there)):
+        if not scans and row.has_no_depth(found=there):
             none.append(row.key)
             continue
         made.append(build.frame(row.drive, row.frame, camera=row.camera, scan=scans))
@@ -164,10 +164,8 @@ def _benchmark(build: _Builder, part: str) -> tuple[Frame, ...]:
 
 def _numbers(root: Path, depth: dict[str, dict[int, Path]]) -> dict[str, list[int]]:
     """The frames that a drive with depth should have: no gap between its ends."""
-    ends = kitti.UNANNOTATED_ENDS
-    found = {}
-    for drive in sorted(depth):
-        present = sorted(files.image_files(root, drive, files.LEFT))
-        inner = [n for n in present[:-ends] if n >= ends]
-        found[drive] = sorted({*depth[drive], *inner}) if depth[drive] else []
-    return found
+    return {
+        drive: sorted({*depth[drive], *files.inner_frames(root, drive)})
+        for drive in sorted(depth)
+        if depth[drive]
+    }

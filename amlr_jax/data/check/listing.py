@@ -7,7 +7,7 @@ without asking whether their files are there, so that every fault is found.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from amlr_jax.data import kitti, sources
+from amlr_jax.data import kitti, nyu, sources
 from amlr_jax.data.check import kitti_listing, pair_listing
 from amlr_jax.data.check.findings import FAULT, NOTE, Finding
 from amlr_jax.data.frames import Layout
@@ -17,7 +17,7 @@ from amlr_jax.errors import InputError
 SPLITS = {
     "kitti": kitti.SPLITS,
     "street": kitti.SPLITS,
-    "nyu": ("official", "folder"),
+    "nyu": nyu.SPLITS,
     "custom": ("folder",),
 }
 LENIENT: dict[str, Callable] = {
@@ -65,7 +65,7 @@ def _lenient(data, error: InputError) -> Listed:
 
 def _check_choice(data) -> None:
     """What no look at the files can repair."""
-    sources._check_keys(data)
+    sources.check_keys(data)
     storage(decoded=data.decoded, resize=data.resize, skip_bad=data.skip_bad)
     splits = SPLITS.get(data.name, (data.split,))
     if data.split not in splits:

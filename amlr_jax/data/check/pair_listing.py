@@ -1,7 +1,6 @@
 """Frames of NYUv2 and of your own folders by name, whether their files are there."""
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,11 +44,10 @@ def _nyu_frames(root: Path) -> list[Frame]:
                 number = path.stem.removeprefix(start)
                 places.setdefault((path.parent, number), {})[start] = path
     return [
-        Frame(
-            f"{folder.relative_to(root)}/{number[-5:]}",
+        nyu.frame_of(
+            root,
             found.get(_NYU_IMAGE, folder / f"{_NYU_IMAGE}{number}.jpg"),
             found.get(_NYU_DEPTH, folder / f"{_NYU_DEPTH}{number}.png"),
-            nyu.INTRINSICS,
         )
         for (folder, number), found in sorted(places.items())
     ]
@@ -67,12 +65,8 @@ def _nyu_listed(root: Path, path: str) -> tuple[Frame, ...] | None:
 def _nyu_row(root: Path, row: lists.Pair) -> Frame:
     folders = (root, root / nyu.OFFICIAL_TEST)
     folder = next((f for f in folders if (f / row.depth).is_file()), root)
-    depth, image = folder / row.depth, folder / row.image
-    endings = (image.suffix, ".jpg", ".png")
-    there = (image.with_suffix(e) for e in endings)
-    image = next((path for path in there if path.is_file()), image)
-    scene = depth.parent.relative_to(root)
-    return Frame(f"{scene}/{depth.stem[-5:]}", image, depth, nyu.INTRINSICS)
+    image = nyu.find_image(folder / row.image) or folder / row.image
+    return nyu.frame_of(root, image, folder / row.depth)
 
 
 def _choose(
@@ -140,7 +134,7 @@ def _custom_listed(frames, path, findings: list[Finding], *, given: str):
     """The listed frames of which there is a file; the others are a fault."""
     if not given and not Path(path).is_file():
         return None
-    names = [custom._bare(text) for _, text in lists.lines(path)]
+    names = [custom.bare_name(text) for _, text in lists.lines(path)]
     lost = tuple(name for name in names if name not in frames)
     if lost:
         text = f"{len(lost)} of {len(names)} names of list '{path}' have no file"
@@ -149,17 +143,12 @@ def _custom_listed(frames, path, findings: list[Finding], *, given: str):
 
 
 def _files(place: Path, endings: tuple[str, ...], findings) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    twice = []
-    for path in sorted(place.rglob("*")):
-        if path.suffix.lower() in endings and not path.name.startswith("."):
-            name = path.relative_to(place).with_suffix("").as_posix()
-            twice += [name] if name in found else []
-            found[name] = path
+    found = custom.files_by_name(place, endings)
+    twice = tuple(name for name, paths in found.items() if len(paths) > 1)
     if twice:
         text = f"{len(twice)} names in '{place}' with more than one file"
-        findings.append(Finding("files", FAULT, text, tuple(twice)))
-    return found
+        findings.append(Finding("files", FAULT, text, twice))
+    return {name: paths[-1] for name, paths in found.items()}
 
 
 def _cameras(path: Path, names: Iterable[str], findings) -> dict[str, Camera]:
@@ -170,17 +159,11 @@ def _cameras(path: Path, names: Iterable[str], findings) -> dict[str, Camera]:
         given = {}
     if not isinstance(given, dict):
         given = {}
-    cameras = {n: _camera(given if "fx" in given else given.get(n)) for n in names}
+    cameras = {
+        n: custom.camera_of(given if "fx" in given else given.get(n)) for n in names
+    }
     bad = tuple(n for n, camera in cameras.items() if given and camera is None)
     if bad:
         text = f"'{path}' gives no fx, fy > 0, cx, cy for {len(bad)} frames"
         findings.append(Finding("intrinsics", FAULT, text, bad))
     return {name: camera or UNKNOWN_CAMERA for name, camera in cameras.items()}
-
-
-def _camera(given) -> Camera | None:
-    try:
-        camera = tuple(float(given[key]) for key in ("fx", "fy", "cx", "cy"))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return camera if all(map(math.isfinite, camera)) and min(camera[:2]) > 0 else None

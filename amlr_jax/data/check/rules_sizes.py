@@ -6,9 +6,9 @@ from pathlib import Path
 
 from amlr_jax import metrics
 from amlr_jax.data import calibration
-from amlr_jax.data import kitti_files as files
 from amlr_jax.data.check.facts import SIZE, Facts
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Examined, Finding
+from amlr_jax.data.kitti import files
 from amlr_jax.data.storage import size_name
 from amlr_jax.errors import InputError
 

@@ -18,6 +18,7 @@ from amlr_jax.data.check import (
     rules_depth,
     rules_files,
     rules_leaks,
+    rules_scale,
     rules_sizes,
     sheet,
 )
@@ -40,7 +41,7 @@ RULES: tuple[Callable[[Examined], list[Finding]], ...] = (
     rules_files.files,
     rules_sizes.sizes,
     rules_depth.depth,
-    rules_depth.scale,
+    rules_scale.scale,
     rules_sizes.intrinsics,
     rules_leaks.leak,
 )
@@ -114,7 +115,7 @@ def _chosen(data, progress: Callable) -> Work:
 
 
 def _tfds(data) -> Work:
-    sources._check_keys(data)
+    sources.check_keys(data)
     made = TfdsPrepared(Path(data.root).expanduser())
     layout = Layout(made.name, made.split, 1.0, (), (), in_metres=True)
     jobs = [

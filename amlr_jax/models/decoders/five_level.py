@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import layers
+from amlr_jax.models import checks, layers
 from amlr_jax.models.decoders import disparity
 
 _CHANNELS = (64, 96, 128, 128, 256)  # of levels 1 to 5, at 1/2**level of the image
@@ -89,11 +89,7 @@ class FiveLevelDecoder(disparity.DisparityDecoder):
         return layers.pixel_shuffle(logits, factor)[..., 0]
 
     def _check(self, features: Sequence[jax.Array]) -> None:
-        if self.upsampling not in UPSAMPLINGS:
-            raise ValueError(
-                f"`upsampling` must be one of {', '.join(UPSAMPLINGS)}, got "
-                f"{self.upsampling!r}."
-            )
+        checks.one_of("upsampling", self.upsampling, UPSAMPLINGS)
         disparity.check_scales(self.scales, range(1, 6))
         disparity.check_features(features)
 

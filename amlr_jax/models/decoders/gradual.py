@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import layers
+from amlr_jax.models import checks, layers
 
 REFERENCE_KERNEL_STD = 0.001  # MIM-Depth's initial kernels
 
@@ -56,7 +56,7 @@ class GradualDecoder(nn.Module):
         """
         factor = 2 ** (len(self.channels) + 2)
         x = features[-1]
-        _check_size(x.shape[1:3], size, factor)
+        checks.feature_size(features, -1, size, factor)
         for stage, channels in enumerate(self.channels):
             x = layers.Deconvolution2x2(
                 channels, self._initializer(), dtype=self.dtype, name=f"deconv{stage}"
@@ -92,13 +92,3 @@ class GradualDecoder(nn.Module):
                 f"{self.kernel_init!r}."
             )
         return nn.initializers.normal(self.kernel_init)
-
-
-def _check_size(features: tuple[int, ...], size: tuple[int, int], factor: int) -> None:
-    expected = tuple(-(-length // factor) for length in size)
-    if features != expected:
-        raise ValueError(
-            f"`features[-1]` must be {expected[0]} x {expected[1]} for an image of "
-            f"{size[0]} x {size[1]} (1/{factor}, rounded up), got {features[0]} x "
-            f"{features[1]}."
-        )

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import layers
+from amlr_jax.models import checks, layers
 
 
 def _conv3x3(x_BHWC: jax.Array, channels: int, *, dtype: Any, name: str) -> jax.Array:
@@ -105,15 +105,8 @@ class SelectiveFusionDecoder(nn.Module):
     def _check(self, features: Sequence[jax.Array], size: tuple[int, int]) -> None:
         if len(features) != 4:
             raise ValueError(f"`features` must be four maps, got {len(features)}.")
-        for stage, found in enumerate(features):
-            factor = 4 * 2**stage
-            expected = tuple(-(-length // factor) for length in size)
-            if found.shape[1:3] != expected:
-                raise ValueError(
-                    f"`features[{stage}]` must be {expected[0]} x {expected[1]} for an "
-                    f"image of {size[0]} x {size[1]} (1/{factor}, rounded up), got "
-                    f"{found.shape[1]} x {found.shape[2]}."
-                )
+        for stage in range(4):
+            checks.feature_size(features, stage, size, 4 * 2**stage)
         if features[0].shape[-1] != self.channels:
             raise ValueError(
                 f"`features[0]` must have the decoder's {self.channels} channels, got "

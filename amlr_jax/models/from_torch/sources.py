@@ -1,25 +1,19 @@
-"""The published checkpoints that can be read, and which network of ours each one is.
-
-What a file does not say of its network (sizes, depths, heads, windows) is read from the
-shapes of its tensors, once they have our names.
-"""
+"""The published checkpoints that can be read, and which network of ours each one is."""
 
 import difflib
-import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from amlr_jax.errors import InputError, preview
-from amlr_jax.models import mix_transformer, swin_v2_presets
-from amlr_jax.models.from_torch import glpdepth, monodepth2, swin_v2
+from amlr_jax.models.from_torch import describe, glpdepth, monodepth2, swin_v2
+from amlr_jax.models.from_torch.describe import Shapes
 from amlr_jax.models.from_torch.files import Weights
 from amlr_jax.models.from_torch.names import Module, place
 
 TABLES = swin_v2.TABLES | glpdepth.TABLES | monodepth2.TABLES
-LOG_RANGE = 8.0  # of Swin-v2's coordinates; see `models.windows`
-Shapes = dict[str, tuple[int, ...]]  # by our path, "encoder/norm/scale"
 
 
 class Source(NamedTuple):
@@ -45,107 +39,12 @@ class Recognised(NamedTuple):
     parts: tuple[str, ...]
 
 
-def _size(shapes: Shapes, path: str) -> tuple[int, ...]:
-    if path not in shapes:
-        raise InputError(f"the input has no tensor for {path}; the file is not whole")
-    return shapes[path]
-
-
-def _depths(shapes: Shapes) -> tuple[int, ...]:
-    """Blocks in each stage, by the highest number seen."""
-    depths: dict[int, int] = {}
-    for path in shapes:
-        match = re.match(r"encoder/stage(\d+)_block(\d+)/", path)
-        if match:
-            stage, block = int(match[1]), int(match[2])
-            depths[stage] = max(depths.get(stage, 0), block + 1)
-    return tuple(depths[stage] for stage in sorted(depths))
-
-
-def _preset(sizes: dict, presets: dict[str, dict], family: str) -> str:
-    """The name of the network with these sizes."""
-    for name, preset in presets.items():
-        if all(preset[key] == value for key, value in sizes.items()):
-            return f"{family}_{name}"
-    found = ", ".join(f"{key} {value}" for key, value in sizes.items())
-    known = ", ".join(presets)
-    raise InputError(f"no {family} ({known}) has {found}, as the input has")
-
-
-def _swin(shapes: Shapes, weights: Weights, *, convention: str) -> tuple[str, dict]:
-    """Sizes from the tensors; pretraining windows from the tables of coordinates."""
-    depths = _depths(shapes)
-    path = "encoder/stage{}_block0/attn/logit_scale"
-    sizes = {
-        "embed_dim": _size(shapes, "encoder/patch_embed/proj/kernel")[-1],
-        "depths": depths,
-        "num_heads": tuple(_size(shapes, path.format(s))[0] for s in range(4)),
-    }
-    name = _preset(sizes, swin_v2_presets.MIM_DEPTH, "swin_v2")
-    options: dict[str, Any] = {"convention": convention}
-    windows = _windows(weights.tensors)
-    if len(windows) == len(depths):
-        pretrained = tuple(pretrained for _, pretrained in windows)
-        options["pretrained_window_size"] = pretrained
-    return name, options
-
-
-def _windows(tensors: dict[str, np.ndarray]) -> list[tuple[int, int]]:
-    """Window of each stage and the window that it was pretrained with.
-
-    A table of coordinates is (1, 2w - 1, 2w - 1, 2), and its largest value is
-    log2(8 (w - 1) / (p - 1) + 1) / log2(8) for a pretraining window p.
-    """
-    found = []
-    for name, table in sorted(tensors.items()):
-        if not re.fullmatch(r".*layers\.\d+\.blocks\.0\..*relative_coords_table", name):
-            continue
-        window = (table.shape[1] + 1) // 2
-        ratio = (LOG_RANGE ** float(table.max()) - 1) / LOG_RANGE
-        pretrained = 1 + (window - 1) / ratio if ratio else window
-        if not np.isclose(pretrained, round(pretrained), rtol=1e-3):
-            raise InputError(f"'{name}' is no table of Swin-v2's logarithmic positions")
-        found.append((window, round(pretrained)))
-    return found
-
-
-def _mim_depth(shapes: Shapes, weights: Weights) -> tuple[str, dict]:
-    name, options = _swin(shapes, weights, convention="mim_depth")
-    deconvolutions = [_size(shapes, f"decoder/deconv{i}/kernel") for i in range(3)]
-    windows = _windows(weights.tensors)
-    if windows:
-        options["window_size"] = tuple(window for window, _ in windows)
-    return name, options | {
-        "decoder_channels": tuple(shape[-1] for shape in deconvolutions),
-        "decoder_activation": "relu",
-    }
-
-
-def _mit(shapes: Shapes, weights: Weights) -> tuple[str, dict]:
-    del weights
-    path = "encoder/stage{}_patch_embed/proj/kernel"
-    dims = tuple(_size(shapes, path.format(stage))[-1] for stage in range(4))
-    sizes = {"embed_dims": dims, "depths": _depths(shapes)}
-    return _preset(sizes, mix_transformer.PRESETS, "glpdepth"), {}
-
-
-def _monodepth2(shapes: Shapes, weights: Weights) -> tuple[str, dict]:
-    del shapes
-    height, width = (weights.extras.get(f"encoder:{n}") for n in ("height", "width"))
-    size = {"input_size": (int(height), int(width))} if height and width else {}
-    return "monodepth2", size
-
-
-def _encoder_of(convention: str) -> Callable:
-    return lambda shapes, weights: _swin(shapes, weights, convention=convention)
-
-
 WHOLE = ("encoder", "decoder")
 SOURCES = {
     "simmim": Source(
         "a Swin-v2 encoder pretrained by SimMIM",
         TABLES["simmim"],
-        _encoder_of("mim_depth"),
+        partial(describe.swin_v2, convention="mim_depth"),
         parts=("encoder",),
         # Left out, as in MIM-Depth, where it begins as the identity.
         may_miss="encoder/norm/(?:scale|bias)",
@@ -153,33 +52,33 @@ SOURCES = {
     "swinv2": Source(
         "an official Swin-v2 classifier, for its encoder",
         TABLES["swinv2"],
-        _encoder_of("official"),
+        partial(describe.swin_v2, convention="official"),
         parts=("encoder",),
     ),
     "mim_depth": Source(
         "a depth network of MIM-Depth",
         TABLES["mim_depth"],
-        _mim_depth,
+        describe.mim_depth,
         parts=WHOLE,
         max_depth=80.0,
     ),
     "glpdepth": Source(
         "a depth network of GLPDepth",
         TABLES["glpdepth"],
-        _mit,
+        describe.mix_transformer,
         parts=WHOLE,
         max_depth=80.0,
     ),
     "mit": Source(
         "a Mix Transformer classifier of SegFormer, for its encoder",
         TABLES["mit"],
-        _mit,
+        describe.mix_transformer,
         parts=("encoder",),
     ),
     "monodepth2": Source(
         "a folder of monodepth2",
         TABLES["monodepth2"],
-        _monodepth2,
+        describe.monodepth2,
         parts=WHOLE,
         optional_parts=("pose",),
         max_depth=100.0,
@@ -189,7 +88,7 @@ SOURCES = {
     "resnet18": Source(
         "torchvision's ResNet-18, for its encoder",
         TABLES["resnet18"],
-        lambda shapes, weights: ("monodepth2", {}),
+        describe.resnet18,
         parts=("encoder",),
     ),
 }
@@ -240,11 +139,11 @@ def _without_prefix(source_name: str, tensors: dict) -> dict[str, np.ndarray]:
 
 
 def _score(source_name: str, tensors: dict) -> tuple[int, int]:
-    """How many tensors have a place in it, and how many are unknown, negated."""
+    """How many tensors it knows, and how many of them it has a use for."""
     names = _without_prefix(source_name, tensors)
     places = [place(name, SOURCES[source_name].table) for name in names]
-    placed = sum(1 for p in places if p is not None and p.collection)
-    return placed, -sum(1 for p in places if p is None)
+    known = [target for target in places if target is not None]
+    return len(known), sum(1 for target in known if target.collection)
 
 
 def _other(source_name: str, unknown: Sequence[str], tensors: dict) -> InputError:

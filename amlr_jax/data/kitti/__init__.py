@@ -1,0 +1,5 @@
+"""KITTI: frames with depth, and views of raw drives and of odometry."""
+
+from amlr_jax.data.kitti.layout import DEPTH_SCALE, LIDAR_SPLIT, SPLITS, read_layout
+
+__all__ = ["DEPTH_SCALE", "LIDAR_SPLIT", "SPLITS", "read_layout"]

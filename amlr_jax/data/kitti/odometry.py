@@ -1,0 +1,147 @@
+"""KITTI odometry: sequences 0 to 8 to train on, 9 and 10 with poses to test.
+
+ROOT/sequences/NN/image_{2,3}/NNNNNN.{png,jpg}   ROOT/sequences/NN/calib.txt
+ROOT/poses/NN.txt
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from amlr_jax.data import images, lists
+from amlr_jax.data.frames import Sequences, View
+from amlr_jax.data.kitti.files import numbered
+from amlr_jax.data.kitti.sequences import Pair, pair_of
+from amlr_jax.errors import InputError, preview
+
+TRAIN = tuple(range(9))
+TEST = (9, 10)
+CAMERA_OF_SIDE = {"l": "image_2", "r": "image_3"}
+
+
+def read_sequences(
+    root: Path,
+    *,
+    train: Sequence[int] = TRAIN,
+    test: Sequence[int] = TEST,
+    train_list: str = "",
+    offsets: Sequence[int] = (-1, 1),
+    sides: str = "lr",
+) -> Sequences:
+    """Training views with a neighbour at each of `offsets`; test views for poses.
+
+    A test view is a left image whose one source is the next one: N - 1 of a sequence
+    of N, of which `poses/NN.txt` must hold the poses. Raises InputError naming what
+    is missing.
+    """
+    if train_list:
+        training = _listed(root, train_list, offsets)
+    else:
+        training = tuple(v for n in train for v in _views(root, n, offsets, sides))
+    for number in test:
+        _check_poses(root, number)
+    tested = tuple(view for n in test for view in _views(root, n, (1,), "l"))
+    split = "list" if train_list else "odometry"
+    return Sequences("kitti_odometry", split, tuple(offsets), training, tested)
+
+
+def read_poses(path: Path) -> np.ndarray:
+    """camera_0 from camera_i, [N, 4, 4] in metres: 12 numbers a line, row-major."""
+    text = images.read(path, what="poses").decode("ascii", "replace")
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    bad = next((n for n, row in enumerate(rows, 1) if len(row) != 12), None)
+    try:
+        numbers = np.array(rows, np.float64) if bad is None else None
+    except ValueError:
+        numbers = None
+    if numbers is None or not len(rows) or not np.isfinite(numbers).all():
+        where = f" line {bad}" if bad else ""
+        raise InputError(f"poses '{path}'{where} must hold 12 numbers a line")
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3] = numbers.reshape(-1, 3, 4)
+    return poses
+
+
+def _views(root: Path, number: int, offsets, sides: str) -> list[View]:
+    views = []
+    for side in sides:
+        own, other = (_files(root, number, s) for s in (side, _other(side)))
+        if not own:
+            raise InputError(
+                f"no images in '{_folder(root, number, side)}'; expected "
+                "sequences/NN/image_2 and image_3 with NNNNNN.png under data.root"
+            )
+        pair = _pair(root, number, side)
+        inner = [n for n in sorted(own) if all(n + o in own for o in offsets)]
+        views += [_view(number, side, n, own, other, offsets, pair) for n in inner]
+    return views
+
+
+def _listed(root: Path, path: str, offsets) -> tuple[View, ...]:
+    """The views of a list `sequence frame l|r`; all of their files must be there."""
+    listing = lists.read_list(path)
+    if listing.kind != "odometry":
+        raise InputError(
+            f"list '{path}' must have lines 'sequence frame l|r', got the format of "
+            f"{listing.kind}"
+        )
+    places = {(int(row.folder), row.side) for row in listing.rows}
+    both = {(number, side) for number, _ in places for side in "lr"}
+    found = {place: _files(root, *place) for place in both}
+    pairs = {place: _pair(root, *place) for place in places}
+    views, lost = [], []
+    for row in listing.rows:
+        number = int(row.folder)
+        own = found[number, row.side]
+        if any(row.frame + step not in own for step in (0, *offsets)):
+            lost.append(f"{number} {row.frame} {row.side}")
+            continue
+        other = found[number, _other(row.side)]
+        pair = pairs[number, row.side]
+        views.append(_view(number, row.side, row.frame, own, other, offsets, pair))
+    lists.require_found(Path(path), lost, total=len(listing.rows))
+    return tuple(views)
+
+
+def _view(number: int, side: str, frame: int, own, other, offsets, pair: Pair) -> View:
+    partner = other.get(frame)
+    return View(
+        f"{number:02d}/{frame:06d}{'r' if side == 'r' else ''}",
+        own[frame],
+        tuple(own[frame + step] for step in offsets),
+        pair.intrinsics,
+        partner,
+        pair.partner_from_target if partner else None,
+    )
+
+
+def _pair(root: Path, number: int, side: str) -> Pair:
+    path = root / "sequences" / f"{number:02d}" / "calib.txt"
+    rows = (f"P{CAMERA_OF_SIDE[s][-1]}" for s in (side, _other(side)))
+    return pair_of(path, *rows, left=side == "l")
+
+
+def _check_poses(root: Path, number: int) -> None:
+    path = root / "poses" / f"{number:02d}.txt"
+    poses, found = read_poses(path), _files(root, number, "l")
+    lost = sorted(set(range(len(poses))) - set(found))
+    if lost or len(found) != len(poses):
+        missing = f"; missing: {preview(lost)}" if lost else ""
+        raise InputError(
+            f"'{path}' has {len(poses)} poses and '{_folder(root, number, 'l')}' "
+            f"{len(found)} images{missing}"
+        )
+
+
+def _files(root: Path, number: int, side: str) -> dict[int, Path]:
+    folder = _folder(root, number, side)
+    return numbered(folder, "jpg") | numbered(folder, "png")
+
+
+def _folder(root: Path, number: int, side: str) -> Path:
+    return root / "sequences" / f"{number:02d}" / CAMERA_OF_SIDE[side]
+
+
+def _other(side: str) -> str:
+    return "r" if side == "l" else "l"

@@ -1,0 +1,168 @@
+"""Neighbouring and stereo images of KITTI for self-supervised training.
+
+Views of raw drives: by list (monodepth2's format), or every frame of the drives that
+hold no Eigen test frame. Both colour cameras are used; of a left view the partner is
+the right image of the same moment, and the other way round.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from amlr_jax.data import calibration, images, lists, splits
+from amlr_jax.data.frames import Camera, Sequences, View
+from amlr_jax.data.kitti import files, listed
+from amlr_jax.errors import InputError, preview
+
+SPLIT = "eigen_zhou_like"
+# Forward and leftward speed in metres a second, counted from 0 (KITTI, dataformat.txt).
+_SPEED = (8, 9)
+
+
+class Pair(NamedTuple):
+    """A camera, and where a point of its frame is in its partner's."""
+
+    intrinsics: Camera
+    partner_from_target: tuple[float, float, float]
+
+
+def read_sequences(
+    root: Path,
+    *,
+    split: str = SPLIT,
+    train_list: str = "",
+    offsets: Sequence[int] = (-1, 1),
+    sides: str = "lr",
+    min_speed: float = 0.0,
+) -> Sequences:
+    """The views under `root` that have a neighbour at each of `offsets`.
+
+    `eigen_zhou_like` is every frame of every drive without an Eigen test frame, as
+    Zhou et al. (CVPR 2017) choose drives. `min_speed` in m/s leaves out frames in
+    which the car stands, by the drive's oxts; `train_list` names the frames instead
+    and wants every one of their files. The test is on depth: `kitti.read_layout`.
+    """
+    files.check_root(root, depth=False)
+    _check_choice(split, offsets, sides)
+    if train_list:
+        views = _listed(root, train_list, offsets)
+        return Sequences("kitti", "list", tuple(offsets), views, ())
+    tested = splits.eigen_test(with_depth=False)
+    drives = [drive for drive in files.drives(root) if drive not in tested]
+    if not drives:
+        raise InputError(
+            f"no training drive under '{root / 'raw_data'}': data.split={split} leaves "
+            f"out the {len(tested)} drives of the Eigen test, and there is no other"
+        )
+    views, notes = [], []
+    for drive in drives:
+        views += _of_drive(root, drive, offsets, sides, min_speed, notes)
+    if not views:
+        raise InputError(
+            f"no frame of {preview(drives)} has neighbours at {tuple(offsets)} and "
+            f"moves at {min_speed:g} m/s or more"
+        )
+    return Sequences("kitti", split, tuple(offsets), tuple(views), (), tuple(notes))
+
+
+def _check_choice(split: str, offsets: Sequence[int], sides: str) -> None:
+    if split != SPLIT:
+        raise InputError(f"data.split must be {SPLIT}, or use a list; got '{split}'")
+    if not offsets or 0 in offsets or len(set(offsets)) != len(offsets):
+        raise ValueError(f"`offsets` must be different and not 0, got {offsets}.")
+    if not sides or set(sides) - set("lr"):
+        raise ValueError(f"`sides` must be of 'l' and 'r', got '{sides}'.")
+
+
+def _of_drive(root, drive, offsets, sides, min_speed, notes) -> Iterator[View]:
+    cameras = [files.CAMERA_OF_SIDE[side] for side in sides]
+    pairs = {camera: read_pair(root, drive, camera) for camera in cameras}
+    both = {c: files.image_files(root, drive, c) for c in (files.LEFT, files.RIGHT)}
+    standing = 0
+    for camera in cameras:
+        own, other = both[camera], both[partner_of(camera)]
+        for number in sorted(own):
+            if any(number + step not in own for step in offsets):
+                continue
+            if min_speed and speed(root, drive, number) < min_speed:
+                standing += 1
+                continue
+            sources = [own[number + step] for step in offsets]
+            partner = other.get(number)
+            name = files.key(drive, number, camera)
+            yield _view(name, own[number], sources, partner, pairs[camera])
+    if standing:
+        notes.append(f"{standing} frames of {drive} slower than {min_speed:g} m/s")
+
+
+def _listed(root: Path, path: str, offsets: Sequence[int]) -> tuple[View, ...]:
+    """The views of a list; a neighbour that is missing is an InputError."""
+    rows = listed.named(path)
+    views, lost = [], []
+    for row in rows:
+        numbers = [row.frame, *(row.frame + step for step in offsets)]
+        found = [_image(root, row.drive, row.camera, n) for n in numbers]
+        if None in found:
+            step = found.index(None)
+            lost.append(
+                row.key if step == 0 else f"{row.key} at {offsets[step - 1]:+d}"
+            )
+            continue
+        partner = _image(root, row.drive, partner_of(row.camera), row.frame)
+        pair = read_pair(root, row.drive, row.camera)
+        views.append(_view(row.key, found[0], found[1:], partner, pair))
+    lists.require_found(Path(path), lost, total=len(rows))
+    return tuple(views)
+
+
+def _image(root: Path, drive: str, camera: str, frame: int) -> Path | None:
+    path = files.image_path(root, drive, camera, frame)
+    return path if path.is_file() else None
+
+
+def _view(name: str, image: Path, sources, partner: Path | None, pair: Pair) -> View:
+    offset = pair.partner_from_target if partner else None
+    return View(name, image, tuple(sources), pair.intrinsics, partner, offset)
+
+
+def partner_of(camera: str) -> str:
+    """The other colour camera."""
+    return files.RIGHT if camera == files.LEFT else files.LEFT
+
+
+def read_pair(root: Path, drive: str, camera: str) -> Pair:
+    """The cameras of a drive, from P_rect of its date.
+
+    An offset whose x is not negative for the left camera, or positive for the right
+    one, is an InputError: the two cameras of the file are exchanged.
+    """
+    path = files.date_folder(root, drive) / calibration.CAM_TO_CAM
+    rows = (f"P_rect_{name[-2:]}" for name in (camera, partner_of(camera)))
+    return pair_of(path, *rows, left=camera == files.LEFT)
+
+
+def pair_of(path: Path, target_row: str, partner_row: str, *, left: bool) -> Pair:
+    """The camera `target_row` and its partner, of one calibration file."""
+    target, partner = (
+        calibration.read_projection(path, row) for row in (target_row, partner_row)
+    )
+    offset = calibration.stereo_offset(target, partner)
+    if (offset[0] < 0) != left or offset[0] == 0:
+        raise InputError(
+            f"KITTI calibration '{path}': the right camera must be to the right of the "
+            f"left one; '{target_row}' and '{partner_row}' give x = {offset[0]:g} m"
+        )
+    return Pair(calibration.intrinsics_of(target), offset)
+
+
+def speed(root: Path, drive: str, frame: int) -> float:
+    """The horizontal speed of the car in metres a second, from oxts."""
+    folder = files.drive_folder(root, drive) / "oxts" / "data"
+    path = folder / f"{frame:010d}.txt"
+    words = images.read(path, what="oxts record").split()
+    try:
+        return float(np.hypot(*(float(words[i]) for i in _SPEED)))
+    except (IndexError, ValueError) as error:
+        raise InputError(f"oxts record '{path}' must hold 30 numbers") from error

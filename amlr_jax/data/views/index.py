@@ -1,0 +1,171 @@
+"""Which stored images make a view, and with which camera."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from amlr_jax.data.frames import Camera, View
+from amlr_jax.data.intrinsics import resize_intrinsics
+from amlr_jax.data.prepared.shards import Records
+from amlr_jax.data.storage import size_name
+from amlr_jax.errors import InputError, preview
+
+CAMERAS = ("file", "monodepth2")
+# fx / W, fy / H, cx / W, cy / H of every KITTI camera in monodepth2.
+_MONODEPTH2 = np.array([0.58, 1.92, 0.5, 0.5])
+
+
+class Index(NamedTuple):
+    """N views as arrays, small enough to be sent to each worker process."""
+
+    keys: tuple[str, ...]
+    rows: np.ndarray  # int32 [N, 1 + S]: of the target and of its sources
+    intrinsics: np.ndarray  # float32 [N, 4] in pixels of the stored image
+    sizes: np.ndarray  # int32 [N, 2]: height and width of the stored image
+    partners: np.ndarray | None  # int32 [N]: row of the partner
+    partner_from_target: np.ndarray | None  # float32 [N, 3] metres
+
+
+class Views:
+    """A sequence of views.
+
+    A view is a dict: `image` uint8 [H, W, 3], `sources` uint8 [S, H, W, 3],
+    `intrinsics` float32 [4] (fx, fy, cx, cy in pixels of `image`), `key`, `index`; with
+    stereo also `partner` uint8 [H, W, 3] and `partner_from_target` float32 [3] in
+    metres: a point X of this camera is X + `partner_from_target` in the partner's.
+    Reading a damaged record raises InputError.
+    """
+
+    def __init__(self, images: Records, index: Index) -> None:
+        self._images, self._index = images, index
+
+    def __len__(self) -> int:
+        return len(self._index.keys)
+
+    def __getitem__(self, place: int) -> dict:
+        if not 0 <= place < len(self):
+            raise IndexError(place)  # ends a `for` over the sequence
+        index = self._index
+        target, *sources = (self._image(row) for row in index.rows[place])
+        view = {
+            "image": target,
+            "sources": np.stack(sources),
+            "intrinsics": index.intrinsics[place].copy(),
+            "key": index.keys[place],
+            "index": int(place),
+        }
+        if index.partners is not None:
+            view["partner"] = self._image(index.partners[place])
+            view["partner_from_target"] = index.partner_from_target[place].copy()
+        return view
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """The different heights and widths, one alone where images were resized."""
+        return tuple(map(tuple, np.unique(self._index.sizes, axis=0).tolist()))
+
+    def _image(self, row: np.integer) -> np.ndarray:
+        return self._images[int(row)]["image"]
+
+
+def check_views(views: Sequence[View], *, stereo: bool, camera: str) -> None:
+    """InputError for an unknown `camera`, and views without camera or partner."""
+    if camera not in CAMERAS:
+        raise InputError(f"data.camera must be one of {CAMERAS}, got '{camera}'")
+    lost = [view.key for view in views if view.partner is None]
+    if stereo and lost:
+        raise InputError(
+            f"data.stereo=True, but {len(lost)} of {len(views)} views have no image of "
+            f"the other camera: {preview(lost)}; complete it, or leave these views out"
+        )
+    lost = [view.key for view in views if not _is_known(view.intrinsics)]
+    if camera == "file" and lost:
+        raise InputError(
+            f"{len(lost)} of {len(views)} views have no camera: {preview(lost)}; fx "
+            "and fy must be positive, cx and cy finite"
+        )
+
+
+def _is_known(intrinsics: Camera) -> bool:
+    return bool(np.isfinite(intrinsics).all()) and min(intrinsics[:2]) > 0
+
+
+def index_views(
+    views: Sequence[View],
+    paths: Sequence[Path],
+    sizes: np.ndarray,
+    *,
+    size: tuple[int, int] | None,
+    stereo: bool,
+    camera: str,
+) -> Index:
+    """The views on images `paths` whose files have `sizes`, int [len(paths), 2].
+
+    `size` is that of the stored images, None where they are as in their files. The
+    views have passed `check_views`; images of one view that differ in size are an
+    InputError.
+    """
+    row_of = {path: row for row, path in enumerate(paths)}
+    rows = _rows([(view.image, *view.sources) for view in views], row_of)
+    partners = _rows([(v.partner,) for v in views], row_of)[:, 0] if stereo else None
+    used = rows if partners is None else np.column_stack([rows, partners])
+    _require_one_size(views, sizes[used])
+    before = sizes[rows[:, 0]]
+    after = np.broadcast_to(size, before.shape) if size else before
+    offsets = [view.partner_from_target for view in views] if stereo else None
+    return Index(
+        tuple(view.key for view in views),
+        rows,
+        _intrinsics(views, before, after, camera),
+        after.astype(np.int32),
+        partners,
+        None if offsets is None else np.array(offsets, np.float32).reshape(-1, 3),
+    )
+
+
+def camera_of(size: tuple[int, int]) -> np.ndarray:
+    """monodepth2's camera [4] of an image of height and width `size`.
+
+        fx = 0.58 W, fy = 1.92 H, cx = 0.5 W, cy = 0.5 H
+
+    KITTI's focal lengths, and the middle for the principal point; on 2011_09_26 that
+    is 11 pixels of 1242 to its right and 14 of 375 below it.
+    monodepth2 leaves this camera as it is when it flips an image. With pixel centres at
+    whole numbers the mirrored one is a pixel beside it, and that is what we take.
+    """
+    height, width = size
+    return _MONODEPTH2 * (width, height, width, height)
+
+
+def _intrinsics(views, before: np.ndarray, after: np.ndarray, camera: str):
+    made = np.empty((len(views), 4), np.float32)
+    for k, view in enumerate(views):
+        sizes = {"before": before[k], "after": after[k]}
+        made[k] = (
+            camera_of(after[k])
+            if camera == "monodepth2"
+            else resize_intrinsics(view.intrinsics, **sizes)
+        )
+    return made
+
+
+def _rows(groups: list[tuple[Path, ...]], row_of: dict[Path, int]) -> np.ndarray:
+    width = len(groups[0]) if groups else 1
+    rows = [[row_of[path] for path in group] for group in groups]
+    return np.array(rows, np.int32).reshape(len(groups), width)
+
+
+def _require_one_size(views: Sequence[View], sizes: np.ndarray) -> None:
+    """`sizes` [N, images of a view, 2]."""
+    unlike = np.flatnonzero((sizes != sizes[:, :1]).any(axis=(1, 2)))
+    if len(unlike):
+        names = preview(
+            f"{views[k].key} ({', '.join(size_name(s) for s in sizes[k])})"
+            for k in unlike
+        )
+        raise InputError(
+            f"the images of a view must be of one size; those of {len(unlike)} views "
+            f"are not: {names}"
+        )

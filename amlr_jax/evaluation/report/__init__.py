@@ -1,0 +1,1 @@
+"""report.html: runs side by side in one file that opens offline."""

@@ -1,0 +1,179 @@
+"""What a run leaves in its workdir so that its page can be made again later.
+
+run.json says what was run and where; frames.npz holds a few held-out frames with their
+predictions. Neither the data set nor jax is needed to read them.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from amlr_jax import __version__
+from amlr_jax.data.intrinsics import resize_intrinsics
+
+FACTS = "run.json"
+FRAMES = "frames.npz"
+MAX_FRAMES = 6
+MAX_SIDE = 1216  # pixels; larger frames are kept smaller
+QUALITY = 92  # of the JPEG that an image is kept as
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "numpy")
+
+
+class Kept(NamedTuple):
+    """A held-out frame: image, ground truth and prediction of one size."""
+
+    key: str
+    image: np.ndarray  # uint8 [H, W, 3]
+    depth: np.ndarray  # float32 [H, W] metres, 0 = not measured
+    prediction: np.ndarray  # float32 [H, W] metres, 0 = none
+    intrinsics: np.ndarray  # float64 [4]: fx, fy, cx, cy in pixels, NaN = not known
+    ratio: float  # by which the prediction was scaled, 1 where it has metres itself
+    max_depth: float  # metres: the protocol's
+    step: int
+
+
+def save_facts(
+    folder: Path,
+    data: Any,
+    *,
+    network: str,
+    parameters: int,
+    devices: str,
+    protocol: dict,
+    published: Iterable[tuple],
+) -> None:
+    """Writes run.json.
+
+    `data` is a `Prepared` set; `published` the rows that may stand beside figures of
+    `protocol`: (method, source, test mode, metrics).
+    """
+    facts = {
+        "network": network,
+        "parameters": int(parameters),
+        "devices": devices,
+        "versions": versions(),
+        "data": {
+            "name": data.name,
+            "split": data.split,
+            "train": len(data.train),
+            "test": len(data.test),
+            "valid_share": data.valid_share,
+            "median_depth": data.median_depth,
+        },
+        "published": {"protocol": protocol, "rows": [list(r) for r in published]},
+    }
+    temporary = folder / f".{FACTS}.tmp"
+    temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    os.replace(temporary, folder / FACTS)
+
+
+def versions() -> dict[str, str]:
+    """Python's, ours and those of the libraries that decide the figures."""
+    found = {"amlr_jax": __version__, "python": python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def save_frames(
+    folder: Path,
+    frames: Sequence[dict],
+    predictions: Sequence[np.ndarray],
+    *,
+    protocol: Any,
+    step: int,
+) -> None:
+    """Writes frames.npz: JPEG images, float16 depth; `MAX_FRAMES` of `frames`.
+
+    A frame is `loader.test_frame`'s, a prediction is metres [H, W]. Where the
+    `protocol` scales by the median, a prediction is multiplied by median(truth) /
+    median(prediction) on the measured pixels.
+    """
+    chosen = np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES))
+    arrays = {"step": np.int64(step), "max_depth": np.float64(protocol.max_depth)}
+    arrays["count"] = np.int64(len(chosen))
+    for number, index in enumerate(chosen.round().astype(int)):
+        frame, depth = frames[index], np.asarray(predictions[index], np.float32)
+        ratio = _ratio(frame["depth"], depth) if protocol.median_scaling else 1.0
+        for name, value in _packed(frame, depth * np.float32(ratio)).items():
+            arrays[f"{name}{number}"] = value
+        arrays[f"ratio{number}"] = np.float64(ratio)
+    temporary = folder / f".{FRAMES}.tmp.npz"
+    np.savez_compressed(temporary, **arrays)
+    os.replace(temporary, folder / FRAMES)
+
+
+def _ratio(truth: np.ndarray, depth: np.ndarray) -> float:
+    measured = (truth > 0) & (depth > 0)
+    if not measured.any():
+        return 1.0
+    return float(np.median(truth[measured]) / np.median(depth[measured]))
+
+
+def _packed(frame: dict, prediction: np.ndarray) -> dict[str, np.ndarray]:
+    height, width = frame["depth"].shape
+    factor = min(1.0, MAX_SIDE / max(height, width))
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    unknown = np.full(4, np.nan)
+    camera = resize_intrinsics(
+        frame.get("intrinsics", unknown), before=(height, width), after=size[::-1]
+    )
+    image = cv2.resize(frame["image"], size, interpolation=cv2.INTER_AREA)
+    good, code = cv2.imencode(
+        ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    )
+    if not good:
+        raise OSError(f"OpenCV cannot encode frame {frame['key']}")
+    return {
+        "key": np.str_(frame["key"]),
+        "image": code.ravel(),
+        "depth": _half(frame["depth"], size),
+        "prediction": _half(prediction, size),
+        "intrinsics": camera,
+    }
+
+
+def _half(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Nearest pixels, since a mean would mix near and far; float16 up to 65 km."""
+    small = cv2.resize(
+        np.nan_to_num(depth).astype(np.float32), size, interpolation=cv2.INTER_NEAREST
+    )
+    return np.clip(small, 0, 65504).astype(np.float16)
+
+
+def load_frames(path: Path) -> list[Kept]:
+    """The frames of frames.npz; ValueError if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [_unpacked(file, number) for number in range(int(file["count"]))]
+    except (OSError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from error
+
+
+def _unpacked(file, number: int) -> Kept:
+    image = cv2.imdecode(file[f"image{number}"], cv2.IMREAD_COLOR)
+    depth = file[f"depth{number}"].astype(np.float32)
+    prediction = file[f"prediction{number}"].astype(np.float32)
+    if image is None or not image.shape[:2] == depth.shape == prediction.shape:
+        raise ValueError(f"frame {number} has no image of the size of its depth")
+    return Kept(
+        str(file[f"key{number}"]),
+        np.ascontiguousarray(image[..., ::-1]),
+        depth,
+        prediction,
+        file[f"intrinsics{number}"],
+        float(file[f"ratio{number}"]),
+        float(file["max_depth"]),
+        int(file["step"]),
+    )

@@ -1,0 +1,169 @@
+"""Depth of an image from several looks at it: mirrored, and in overlapping squares.
+
+MIM-Depth's test, which AMLR's figures use: h x h squares of an h x w image, each also
+mirrored, averaged linearly where they overlap.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MODES = ("none", "flip", "flip_ramps", "shifted", "shifted_flip")
+FORMS = ("reference", "covering")
+
+
+class Mode(NamedTuple):
+    """How the test looks at an image.
+
+    none: once. flip: the mean with the depth of the mirrored image. flip_ramps: the
+    post-process of monodepth2, see `merge_ramps`. shifted: in squares, see
+    `window_starts`. shifted_flip: in squares, each with its own mirror image.
+    """
+
+    name: str = "none"
+    windows: int = 16  # squares of a shifted test
+    form: str = "reference"
+
+    @property
+    def shifted(self) -> bool:
+        """Whether it looks at squares."""
+        return self.name.startswith("shifted")
+
+    def on(self, height: int, width: int) -> "Mode":
+        """The mode for an image of this size: no squares if it is not wider than high.
+
+        >>> Mode("shifted_flip").on(480, 480).name
+        'flip'
+        """
+        if not self.shifted or width > height:
+            return self
+        return self._replace(name="flip" if self.name == "shifted_flip" else "none")
+
+
+def window_starts(
+    height: int, width: int, *, count: int, form: str = "reference"
+) -> tuple[int, ...]:
+    """First columns of `count` squares of side `height`.
+
+    "reference", as MIM-Depth: i * ((width - height) // (count - 1)), which may leave
+    the last columns out (see `spare_starts`). "covering": the same, but the last square
+    ends at the last column.
+
+    >>> window_starts(352, 1216, count=16)[-2:]
+    (798, 855)
+    >>> window_starts(352, 1216, count=16, form="covering")[-2:]
+    (798, 864)
+    >>> window_starts(480, 640, count=2)
+    (0, 160)
+    """
+    if width <= height or count < 2:
+        raise ValueError(
+            "`count` must be at least 2 and the image wider than high, got "
+            f"{count} and {height} x {width} (height x width)."
+        )
+    if form not in FORMS:
+        raise ValueError(f"`form` must be one of {FORMS}, got {form!r}.")
+    interval = (width - height) // (count - 1)
+    starts = [i * interval for i in range(count)]
+    if form == "covering":
+        starts[-1] = width - height
+    return tuple(starts)
+
+
+def spare_starts(
+    starts: tuple[int, ...], height: int, width: int
+) -> tuple[tuple[int, int, int], ...]:
+    """Squares for the columns that no window covers: (start, first, end column).
+
+    On KITTI the reference's windows end at 1207 of 1216, and its depth beyond is 0 / 0.
+    A spare square is looked at for these columns alone; the others keep their average.
+
+    >>> spare_starts(window_starts(352, 1216, count=16), 352, 1216)
+    ((864, 1207, 1216),)
+    """
+    spares = []
+    bare = np.flatnonzero(coverage(starts, height, width) == 0)
+    while bare.size:
+        first = int(bare[0])
+        start = min(first, width - height)
+        run = bare[(bare < start + height) & (bare - first == np.arange(bare.size))]
+        spares.append((start, first, int(run[-1]) + 1))
+        bare = bare[run.size :]
+    return tuple(spares)
+
+
+def coverage(starts: tuple[int, ...], height: int, width: int) -> np.ndarray:
+    """How many windows see each column, [width]."""
+    columns = np.arange(width)
+    return sum(((columns >= s) & (columns < s + height)).astype(int) for s in starts)
+
+
+def predict(forward: Callable, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
+    """Depth [B, H, W] of images [B, H, W, 3] by `mode`.
+
+    `forward` maps [N, h, w, 3] to depth [N, h, w] in metres and is called once, with
+    all windows and their mirror images.
+    """
+    height, width = image_BHWC.shape[1:3]
+    mode = mode.on(height, width)
+    if not mode.shifted:
+        return _mirrored(forward, image_BHWC, mode)
+    starts = window_starts(height, width, count=mode.windows, form=mode.form)
+    spares = spare_starts(starts, height, width)
+    every = (*starts, *(start for start, _, _ in spares))
+    views = [image_BHWC[:, :, s : s + height] for s in every]
+    depth = _mirrored(forward, jnp.concatenate(views), mode)
+    depth_NBhh = depth.reshape(len(every), -1, height, height)
+    return join(depth_NBhh, starts, spares, width=width)
+
+
+def _mirrored(forward: Callable, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
+    if mode.name in ("none", "shifted"):
+        return forward(image_BHWC)
+    both = forward(jnp.concatenate([image_BHWC, image_BHWC[:, :, ::-1]]))
+    depth, mirrored = jnp.split(both, 2)
+    mirrored = mirrored[:, :, ::-1]
+    if mode.name == "flip_ramps":
+        return merge_ramps(depth, mirrored)
+    return (depth + mirrored) / 2
+
+
+def merge_ramps(depth_BHW: jax.Array, mirrored_BHW: jax.Array) -> jax.Array:
+    """monodepth2's post-process of two depths of one image, in inverse depth.
+
+        1 / (r d + l d' + (1 - l - r)(d + d') / 2),   l = 1 - clip(20 (x - 0.05), 0, 1)
+
+    x from 0 to 1 over the columns, r is l mirrored, d and d' inverse depths, d' of the
+    mirrored image and mirrored back: so d' alone in the left 5 %, d alone in the right.
+    Godard et al., CVPR 2017; there at the network's size, here at the image's.
+    """
+    d, other = (1 / jnp.maximum(x, 1e-6) for x in (depth_BHW, mirrored_BHW))
+    x = np.linspace(0.0, 1.0, d.shape[-1])
+    left = 1 - np.clip(20 * (x - 0.05), 0, 1)
+    right = left[::-1]
+    middle = (1 - left - right) / 2
+    own, others = ((side + middle).astype(np.float32) for side in (right, left))
+    return 1 / (own * d + others * other)
+
+
+def join(
+    depth_NBhh: jax.Array,
+    starts: tuple[int, ...],
+    spares: tuple[tuple[int, int, int], ...],
+    *,
+    width: int,
+) -> jax.Array:
+    """The mean of the windows at each column, [B, h, width]; spares where none is."""
+    _, batch, height, _ = depth_NBhh.shape
+    total = jnp.zeros((batch, height, width), depth_NBhh.dtype)
+    for depth, start in zip(depth_NBhh, starts, strict=False):
+        total = total.at[:, :, start : start + height].add(depth)
+    mean = total / np.maximum(coverage(starts, height, width), 1).astype(np.float32)
+    extra = depth_NBhh[len(starts) :]
+    for depth, (start, first, end) in zip(extra, spares, strict=True):
+        part = depth[:, :, first - start : end - start]
+        mean = mean.at[:, :, first:end].set(part)
+    return mean

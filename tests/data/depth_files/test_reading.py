@@ -1,0 +1,149 @@
+"""Ground truth of every format becomes the same metres, and faults are named."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+
+from amlr_jax.data import depth_files
+from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame, Layout
+from amlr_jax.errors import InputError
+from tests.data.depth_files.exr_files import PIXELS, content
+
+SIZE = (18, 3)
+
+
+def read(path, *, size=SIZE, scale=1.0, projection=None, **options):
+    frame = Frame("a/b", path.with_name("image.png"), path, UNKNOWN_CAMERA, projection)
+    in_metres = options.pop("in_metres", path.suffix != ".png")
+    layout = Layout("x", "y", scale, (frame,), (), in_metres, **options)
+    return depth_files.read(frame, layout, size), layout
+
+
+def saved(tmp_path, name, *arrays, **named):
+    path = tmp_path / name
+    save = np.savez if name.endswith("npz") else np.save
+    save(path, *arrays, **named)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "exr"])
+def test_floats_are_kept_exactly(tmp_path, ending):
+    path = tmp_path / f"depth.{ending}"
+    if ending == "exr":
+        path.write_bytes(content("zip32"))
+    else:
+        saved(tmp_path, path.name, PIXELS)
+    depth, layout = read(path)
+    assert depth.stored.dtype == np.float32
+    np.testing.assert_array_equal(depth.stored[..., 0], PIXELS)
+    assert depth_files.stored_scale(layout) == 1.0
+    metres = depth.codes / depth_files.count_scale(layout)
+    np.testing.assert_allclose(metres, PIXELS, atol=0.5 / 256)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.uint16, np.int32])
+@pytest.mark.parametrize("shape", [(18, 3), (18, 3, 1), (1, 18, 3)])
+def test_types_and_shapes(tmp_path, dtype, shape):
+    values = np.arange(54).reshape(shape).astype(dtype)
+    depth, _ = read(saved(tmp_path, "depth.npy", values), scale=10.0)
+    want = np.arange(54, dtype=np.float32).reshape(18, 3, 1) / np.float32(10)
+    np.testing.assert_array_equal(depth.stored, want)
+
+
+def test_what_is_no_measurement(tmp_path):
+    values = PIXELS.copy()
+    values[0] = np.nan, np.inf, -np.inf
+    values[1] = -1.0, 0.0, 10.5
+    values[2] = 10.0, 1e-6, 1e10
+    path = saved(tmp_path, "depth.npy", values)
+    depth, layout = read(path, depth_cap=10.0)
+    stored = depth.stored[..., 0]
+    assert stored[:2].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert stored[2].tolist() == [10.0, np.float32(1e-6), 0.0]
+    np.testing.assert_array_equal(stored[3:], PIXELS[3:])
+    # For counting, what was measured is at least 1 and the cap the last code.
+    assert depth.codes[:3].tolist() == [[0, 0, 0], [0, 0, 0], [65535, 1, 0]]
+    assert depth_files.count_scale(layout) == 6553.5
+
+
+def test_png_keeps_its_bytes_unless_capped(tmp_path):
+    codes = np.arange(54, dtype=np.uint16).reshape(SIZE) * 100
+    path = tmp_path / "depth.png"
+    cv2.imwrite(str(path), codes)
+    depth, layout = read(path, scale=1000.0)
+    assert depth.stored == path.read_bytes()
+    assert depth_files.stored_scale(layout) == 1000.0
+    capped, _ = read(path, scale=1000.0, depth_cap=2.0)
+    decoded = cv2.imdecode(np.frombuffer(capped.stored, np.uint8), -1)
+    np.testing.assert_array_equal(decoded, np.where(codes > 2000, 0, codes))
+    np.testing.assert_array_equal(capped.codes, decoded)
+
+
+def test_png_beside_scans_is_in_metres(tmp_path):
+    """A layout with lidar depth keeps its PNGs as metres too."""
+    codes = np.arange(54, dtype=np.uint16).reshape(SIZE)
+    path = tmp_path / "depth.png"
+    cv2.imwrite(str(path), codes)
+    depth, _ = read(path, scale=256.0, in_metres=True)
+    np.testing.assert_array_equal(depth.stored[..., 0] * 256, codes)
+
+
+def test_scan_is_in_metres_whatever_the_scale(tmp_path):
+    path = tmp_path / "scan.bin"
+    np.array([[5.0, 4.0, 2.0, 0.3]], np.float32).tofile(path)
+    plain = tuple(np.eye(3, 4).ravel())
+    depth, _ = read(path, scale=256.0, projection=plain)
+    assert np.argwhere(depth.stored).tolist() == [[1, 1, 0]]
+    assert depth.stored[1, 1, 0] == 5.0  # forward, not the camera's 2
+
+
+def test_arrays_of_an_npz(tmp_path):
+    path = saved(tmp_path, "depth.npz", depth=PIXELS, mask=PIXELS > 1)
+    depth, _ = read(path, depth_key="depth")
+    np.testing.assert_array_equal(depth.stored[..., 0], PIXELS)
+    for key in ("", "depht"):
+        with pytest.raises(InputError, match="holds depth, mask; .*depth_key=NAME"):
+            read(path, depth_key=key)
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        (np.ones((18, 4)), "differ in size: .* is 18x3, .*depth.npy' is 18x4"),
+        (np.ones((18, 3, 3)), r"must be an array \[H, W\] .* float64 \[18, 3, 3\]"),
+        (np.ones(SIZE, bool), "of numbers, got bool"),
+        (np.ones(SIZE, complex), "of numbers, got complex128"),
+        (np.full(SIZE, None), "damaged or not as it must be: .*allow_pickle"),
+        (np.ones(SIZE, np.uint16), "whole numbers .*depth_scale=N"),
+    ],
+)
+def test_arrays_that_are_no_depth(tmp_path, values, words):
+    with pytest.raises(InputError, match=words):
+        read(saved(tmp_path, "depth.npy", values))
+
+
+@pytest.mark.parametrize("ending", ["png", "npy", "npz", "exr", "bin"])
+def test_damaged_files_are_named(tmp_path, ending):
+    whole = {"exr": content("zip32"), "bin": b"\0" * 26}
+    if ending == "png":
+        whole["png"] = cv2.imencode(".png", np.ones(SIZE, np.uint16))[1].tobytes()
+    if ending in ("npy", "npz"):
+        buffer = io.BytesIO()
+        (np.save if ending == "npy" else np.savez)(buffer, PIXELS)
+        whole[ending] = buffer.getvalue()
+    path = tmp_path / f"depth.{ending}"
+    for damaged in (b"", b"text", whole[ending][: len(whole[ending]) // 2 + 1]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"ground truth '.*depth.{ending}'"):
+            read(path, projection=(1.0,) * 12 if ending == "bin" else None)
+    path.unlink()
+    with pytest.raises(InputError, match="ground truth '.*' cannot be read"):
+        read(path)
+
+
+def test_unknown_ending(tmp_path):
+    (tmp_path / "depth.pfm").write_bytes(b"Pf")
+    with pytest.raises(InputError, match="must end in one of .png, .npy"):
+        read(tmp_path / "depth.pfm")

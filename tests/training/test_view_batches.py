@@ -1,0 +1,136 @@
+"""Self-supervised runs: which views they read, and the whole road on a few frames."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from amlr_jax.errors import InputError
+from amlr_jax.training import fitting, loop, view_batches
+from amlr_jax.training.pretrained import Pretrained
+from configs import kitti_selfsup
+from tests import tiny_kitti
+
+
+@pytest.fixture
+def config(kitti_root, tmp_path):
+    """configs/kitti_selfsup.py:tiny on two drives of six frames of 64x192."""
+    made = kitti_selfsup.get_config("tiny")
+    changes = {
+        "data.root": str(kitti_root),
+        "data.cache": str(tmp_path / "cache"),
+        "data.split": "folder",
+        "data.sides": "l",
+        "data.size": (32, 64),
+        "model.input_size": (32, 64),
+        "eval.crop": "none",
+        "eval.pictures": 2,
+        "batch_size": 2,
+        "steps": 2,
+    }
+    calibration = kitti_root / "raw_data" / tiny_kitti.DATE / "calib_cam_to_cam.txt"
+    right = "P_rect_03: 100 0 96 -49.5 0 110 32 0.2 0 0 1 0.003\n"
+    calibration.write_text(tiny_kitti.CALIBRATION + right)
+    with made.unlocked():
+        made.update_from_flattened_dict(changes)
+    return made
+
+
+def test_no_view_shows_a_frame_of_the_test(config):
+    """Of six frames the last is the test's, so frame 4 is no target; drive 0002 is one
+    of the Eigen test."""
+    views = view_batches.load(config)
+    numbers = [int(views.train[i]["key"][-10:]) for i in range(len(views.train))]
+    assert sorted(numbers) == [1, 2, 3]
+
+
+def test_a_supervised_run_has_no_views(tiny_config):
+    assert view_batches.load(tiny_config) is None
+    assert view_batches.with_depth(tiny_config).to_dict() == tiny_config.data.to_dict()
+
+
+def test_a_list_names_views_and_not_frames_with_depth(config):
+    config.data.list = "views.txt"
+    assert view_batches.with_depth(config).list == ""
+    assert config.data.list == "views.txt"
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("data.name", "nyu", "self-supervision needs data.name kitti or street"),
+        ("data.stereo", True, "no image of the other camera"),
+    ],
+)
+def test_views_that_cannot_be(config, key, value, message):
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError, match=message):
+        view_batches.load(config)
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("objective", "unsupervised", "objective must be one of supervised, self_sup"),
+        ("selfsup.kind", "ssim", "kind.*monodepth2, ssim_m, ssim_a"),
+        ("selfsup.scales", 7, "scales.*from 0 to 4"),
+        ("selfsup.neighbours", False, "neighbouring frames or stereo"),
+        ("model.name", "swin_v2_nano", "model.name monodepth2 or five_level"),
+        ("rebalance.weights", {"mae": 1.0}, "rebalance.weights must name each loss"),
+        ("optimizer.schedule", "cosine", "optimizer.schedule must be one of up_and"),
+        ("optimizer.drop_at", 0.0, "drop_at"),
+    ],
+)
+def test_bad_values_are_named(config, tmp_path, key, value, message):
+    with config.unlocked():
+        holder, _, name = key.rpartition(".")
+        (config[holder] if holder else config)[name] = value
+    with pytest.raises(InputError, match=message):
+        loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_from_views_to_its_results(config, tmp_path):
+    config.data.offsets = (1,)  # one pass of the pose network: half the compilation
+    state = loop.train(config, tmp_path / "run")
+    assert state.params.keys() == {"encoder", "decoder", "pose"}
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert rows[0]["weights"]["structure"] == pytest.approx(0.7)
+    evaluation = json.loads((tmp_path / "run/evaluation.json").read_text())
+    assert evaluation["protocol"]["median_scaling"] is True
+    assert evaluation["frames"] == 2
+    assert np.isfinite(evaluation["metrics"]["abs_rel"])
+
+
+def test_the_pose_encoder_starts_from_the_images_encoder():
+    """Two equal images give what one image gave, in all that follows too."""
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(7, 7, 3, 64)).astype(np.float32)
+    norm = {"mean": np.ones(64, np.float32)}
+    found = {
+        "params": {"encoder": {"conv1": {"kernel": kernel}, "bn1": {"scale": norm}}},
+        "batch_stats": {"encoder": {"bn1": norm}},
+    }
+    made = fitting.with_pose_encoder(Pretrained(None, found, {})).variables
+    pose = made["params"]["pose"]["encoder"]
+    image = jnp.asarray(rng.uniform(size=(1, 9, 9, 3)), jnp.float32)
+
+    def conv(x, kernel):
+        return jax.lax.conv(x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1),
+                            (1, 1), "VALID")  # fmt: skip
+
+    two = conv(jnp.concatenate([image, image], -1), pose["conv1"]["kernel"])
+    np.testing.assert_allclose(two, conv(image, kernel), rtol=1e-4, atol=1e-4)
+    assert pose["bn1"] == found["params"]["encoder"]["bn1"]
+    assert made["batch_stats"]["pose"]["encoder"]["bn1"] is norm
+    assert "pose" not in found["params"]
+
+
+def test_weights_with_a_pose_network_keep_it():
+    kernel = np.zeros((7, 7, 3, 64), np.float32)
+    params = {"encoder": {"conv1": {"kernel": kernel}}, "pose": {"encoder": 1}}
+    given = Pretrained(None, {"params": params}, {})
+    assert fitting.with_pose_encoder(given) is given
