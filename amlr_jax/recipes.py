@@ -119,6 +119,16 @@ def better_ssim(config: ConfigDict, *, views: int, epochs: int = 20) -> None:
             "smoothness": 1e-3,
         }
     )
+    # Of other rules: what these weights give an untrained network, on the street.
+    config.rebalance.shares = ConfigDict(
+        {
+            "mae": 0.13,
+            "luminance": 0.06,
+            "contrast": 0.21,
+            "structure": 0.6,
+            "smoothness": 2e-4,
+        }
+    )
     config.model.name = "five_level"
     config.model.max_depth = 100.0
     config.data.kb_crop = False
@@ -144,14 +154,17 @@ def photometric(config: ConfigDict, kind: str) -> None:
     """Self-supervision by one photometric loss, beside the smoothness."""
     config.selfsup.kind = kind
     config.rebalance.weights = ConfigDict({"photometric": 1.0, "smoothness": 1e-3})
+    config.rebalance.shares = ConfigDict({"photometric": 1.0, "smoothness": 2e-4})
 
 
-def rebalanced(config: ConfigDict, shares: dict[str, float]) -> None:
-    """AMLR's rule on the parts of SSIM_a, updated each quarter of an epoch."""
+def rebalanced(config: ConfigDict) -> None:
+    """AMLR's rule on the parts of SSIM_a.
+
+    A timestep is 100 steps: the first two have equal weights (Eq. 8), which for the
+    smoothness is 200 times its own. They must end while the learning rate warms up.
+    """
     config.rebalance.rule = "log_amlr"
-    config.rebalance.weights = ConfigDict()
-    config.rebalance.shares = ConfigDict(shares)
-    config.rebalance.every_k_steps = -(-config.eval.every_steps // 4)
+    config.rebalance.every_k_steps = 100
 
 
 def video_for_two_cores(config: ConfigDict) -> None:
@@ -159,8 +172,8 @@ def video_for_two_cores(config: ConfigDict) -> None:
     config.model.name = "monodepth2"
     config.data.size = config.model.input_size = (64, 224)
     config.batch_size = 4
-    config.steps = 600
+    config.steps = 400
     config.eval.every_steps = 0
     config.checkpoint.every_steps = 100
-    config.optimizer.peak = 3e-4
+    config.optimizer.peak = 5e-4
     config.optimizer.warmup = 50

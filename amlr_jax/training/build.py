@@ -11,10 +11,17 @@ import optax
 from amlr_jax import rebalance
 from amlr_jax.errors import InputError
 from amlr_jax.models import depth
-from amlr_jax.training import objectives, state
-from amlr_jax.training.optimizer import adamw, up_and_down
+from amlr_jax.models.pose import PoseNetwork
+from amlr_jax.training import objectives, optimizer, self_supervised, state
 
 ADAM = ("b1", "b2", "eps")
+# Options of each schedule, all keys of `config.optimizer`.
+SCHEDULES = {
+    "up_and_down": (optimizer.up_and_down, ("start", "peak", "power", "peak_at")),
+    "step": (optimizer.step, ("peak", "drop_at", "drop", "warmup")),
+}
+ERROR = {"monodepth2": ("ssim_weight",), "ssim_a": ()}
+ERROR["ssim_m"] = ("ssim_weight", "alpha", "beta", "gamma")
 
 
 class Pieces(NamedTuple):
@@ -34,8 +41,8 @@ def pieces(config) -> Pieces:
         schedule = _schedule(config)
         return Pieces(
             network=network,
-            objective=objectives.supervised(network, _plain(config.losses)),
-            rebalancer=_rebalancer(config.rebalance, list(config.losses)),
+            objective=_objective(config, network),
+            rebalancer=_rebalancer(config.rebalance, list(loss_names(config))),
             optimizer=_optimizer(config.optimizer, schedule, network),
             schedule=schedule,
         )
@@ -43,37 +50,76 @@ def pieces(config) -> Pieces:
         raise InputError(f"config: {error}") from error
 
 
+def loss_names(config) -> tuple[str, ...]:
+    """The losses of the objective that a config names."""
+    if config.objective == "supervised":
+        return tuple(config.losses)
+    return self_supervised.loss_names(config.selfsup.kind)
+
+
 def initial_state(config, made: Pieces) -> state.TrainState:
     """The state before the first step, a function of `config.seed` alone."""
     network_key, run_key = jax.random.split(jax.random.key(config.seed))
-    image = jnp.zeros((1, *config.data.crop, 3), jnp.float32)
-    variables = made.network.init({"params": network_key}, image, train=False)
     return state.create(
-        variables,
+        _initial_variables(config, made.network, network_key),
         optimizer=made.optimizer,
         rebalancer=made.rebalancer,
-        loss_weights=rebalance.equal_weights(config.losses),
+        loss_weights=_initial_weights(config),
         key=run_key,
     )
 
 
+def _initial_variables(config, network: nn.Module, key: jax.Array) -> dict:
+    if config.objective == "supervised":
+        image = jnp.zeros((1, *config.data.crop, 3), jnp.float32)
+        return network.init({"params": key}, image, train=False)
+    return self_supervised.initial_variables(network, _pose(config), key)
+
+
+def _initial_weights(config) -> dict[str, jax.Array]:
+    """Equal, but for weights that are known: an objective may choose by them."""
+    names, given = loss_names(config), config.rebalance.weights
+    if config.rebalance.rule == "fixed" and given:
+        return {name: jnp.float32(given[name]) for name in names}
+    return rebalance.equal_weights(names)
+
+
+def _objective(config, network: nn.Module) -> Callable:
+    if config.objective == "supervised":
+        return objectives.supervised(network, _plain(config.losses))
+    options, data = config.selfsup, config.data
+    self_supervised.loss_names(options.kind)
+    return self_supervised.self_supervised(
+        network,
+        _pose(config),
+        kind=options.kind,
+        error={name: options[name] for name in ERROR[options.kind]},
+        offsets=tuple(data.offsets),
+        stereo=data.stereo,
+        automask=options.automask,
+        average=options.average,
+        scales=options.scales,
+    )
+
+
+def _pose(config) -> PoseNetwork | None:
+    if not config.selfsup.neighbours:
+        return None
+    return PoseNetwork(dtype=depth.DTYPES[config.model.dtype])
+
+
 def _rebalancer(config, names: list[str]) -> optax.GradientTransformationExtraArgs:
-    shares = {name: config.shares[name] for name in names if name in config.shares}
-    if set(shares) != set(names):
-        raise InputError(
-            f"rebalance.shares must name each loss ({', '.join(sorted(names))}), "
-            f"got {', '.join(sorted(config.shares))}"
-        )
-    total = sum(shares.values())
-    if total <= 0:
-        raise InputError(f"rebalance.shares must have a positive sum, got {shares}")
-    shares = {name: share / total for name, share in shares.items()}
+    if config.rule == "fixed" and config.weights:
+        weights = _of_each("weights", config.weights, names)
+        shares = dict.fromkeys(names, 1 / len(names))
+    else:
+        weights = shares = _shares(config, names)
     rate, adam = config.learning_rate, {name: config[name] for name in ADAM}
     rules = {
         "amlr": lambda: rebalance.amlr(rate, shares=shares, **adam),
         "log_amlr": lambda: rebalance.log_amlr(rate, shares=shares, **adam),
         "lee_kim": rebalance.lee_kim,
-        "fixed": lambda: rebalance.fixed(shares),
+        "fixed": lambda: rebalance.fixed(weights),
         "dwa": rebalance.dwa,
         "softadapt": rebalance.softadapt,
         "uncertainty": lambda: rebalance.uncertainty(rate, **adam),
@@ -88,19 +134,38 @@ def _rebalancer(config, names: list[str]) -> optax.GradientTransformationExtraAr
     return rebalance.every_k_steps(config.every_k_steps, rule)
 
 
+def _shares(config, names: list[str]) -> dict[str, float]:
+    shares = _of_each("shares", config.shares, names)
+    total = sum(shares.values())
+    if total <= 0:
+        raise InputError(f"rebalance.shares must have a positive sum, got {shares}")
+    return {name: share / total for name, share in shares.items()}
+
+
+def _of_each(key: str, given, names: list[str]) -> dict[str, float]:
+    """The numbers of `rebalance.<key>` for the losses `names`."""
+    found = {name: given[name] for name in names if name in given}
+    if set(found) != set(names):
+        raise InputError(
+            f"rebalance.{key} must name each loss ({', '.join(sorted(names))}), "
+            f"got {', '.join(sorted(given))}"
+        )
+    return found
+
+
 def _schedule(config) -> optax.Schedule:
     options = config.optimizer
-    return up_and_down(
-        config.steps,
-        start=options.start,
-        peak=options.peak,
-        power=options.power,
-        peak_at=options.peak_at,
-    )
+    if options.schedule not in SCHEDULES:
+        known = ", ".join(SCHEDULES)
+        raise InputError(
+            f"optimizer.schedule must be one of {known}; got '{options.schedule}'"
+        )
+    make, names = SCHEDULES[options.schedule]
+    return make(config.steps, **{name: options[name] for name in names})
 
 
 def _optimizer(config, schedule, network) -> optax.GradientTransformation:
-    return adamw(
+    return optimizer.adamw(
         schedule,
         layer_scale=depth.layer_scale(network, config.layer_decay),
         has_weight_decay=depth.has_weight_decay,

@@ -12,6 +12,7 @@ import jax
 from amlr_jax.console import show
 from amlr_jax.errors import InputError
 from amlr_jax.models import depth
+from amlr_jax.models.from_torch.monodepth2 import stack_conv1
 from amlr_jax.training import pretrained as folders
 from amlr_jax.training.pretrained import Pretrained
 from amlr_jax.training.state import TrainState
@@ -44,9 +45,29 @@ def start_from(
     if pretrained is None:
         return state
     variables = {"params": state.params, "batch_stats": state.batch_stats}
+    if "pose" in state.params:
+        pretrained = with_pose_encoder(pretrained)
     merged, report = folders.merge(variables, pretrained)
     show(folders.summary(pretrained, report))
     return state._replace(**jax.device_put({**variables, **merged}, sharding))
+
+
+def with_pose_encoder(pretrained: Pretrained) -> Pretrained:
+    """The weights with an encoder for the pose network, if they have none.
+
+    It is the depth network's, a ResNet-18, whose first convolution is made to take two
+    images (`stack_conv1`): monodepth2 starts both encoders from ImageNet's weights.
+    """
+    found = pretrained.variables
+    if "pose" in found["params"] or "encoder" not in found["params"]:
+        return pretrained
+    new = {name: {**part, "pose": {}} for name, part in found.items()}
+    for name, part in found.items():
+        new[name]["pose"]["encoder"] = dict(part["encoder"])
+    one = found["params"]["encoder"]["conv1"]["kernel"]  # height, width, inputs, out
+    two = stack_conv1(one.transpose(3, 2, 0, 1), images=2).transpose(2, 3, 1, 0)
+    new["params"]["pose"]["encoder"]["conv1"] = {"kernel": two}
+    return pretrained._replace(variables=new)
 
 
 def check_fits(network: Any, pretrained: Pretrained) -> None:

@@ -11,18 +11,23 @@ import numpy as np
 from clu import parameter_overview
 from jax.sharding import Mesh
 
-from amlr_jax import metrics, parallel
+from amlr_jax import parallel
 from amlr_jax.config import check
 from amlr_jax.console import bar, show
 from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import Augmentation
+from amlr_jax.data.cutdepth import CutDepth
 from amlr_jax.data.prepared import Prepared
+from amlr_jax.data.views import PreparedViews
 from amlr_jax.errors import InputError
-from amlr_jax.evaluation import pictures, tables
-from amlr_jax.evaluation.predict import predictor
-from amlr_jax.evaluation.protocol import Protocol, evaluate
-from amlr_jax.training import build, record, workdir
+from amlr_jax.evaluation import pictures, presets, published, tables
+from amlr_jax.evaluation.measure_frames import RESULT, as_json, measure_frames, of_data
+from amlr_jax.evaluation.predict import frame_predictor
+from amlr_jax.evaluation.protocol import Protocol, measure
+from amlr_jax.evaluation.report import keep, page
+from amlr_jax.training import build, fitting, record, view_batches, workdir
 from amlr_jax.training.checkpoint import Checkpoints
+from amlr_jax.training.pretrained import Pretrained
 from amlr_jax.training.state import TrainState
 from amlr_jax.training.step import compile_step
 
@@ -33,9 +38,12 @@ class Run(NamedTuple):
     config: object
     folder: Path
     data: Prepared
+    seen: Prepared | PreparedViews  # what training batches are made of
     made: build.Pieces
+    weights: Pretrained | None  # to start from, unless there is a checkpoint
     mesh: Mesh
     checkpoints: Checkpoints
+    protocol: Protocol
     predict: Callable
 
 
@@ -49,16 +57,30 @@ def train(config, folder: Path) -> TrainState:
     plain = config.to_dict()
     with workdir.claim(folder, plain):
         made = build.pieces(config)
+        protocol = presets.protocol(config, made.network)
+        weights = fitting.starting_weights(config.init_from, made.network, folder)
         mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
         parallel.share_of_batch(mesh, config.batch_size)
-        data = sources.load(config.data, bar=bar)
-        _check_first_examples(config, data)
+        data = sources.load(view_batches.with_depth(config), bar=bar)
+        seen = view_batches.load(config) or data
+        _check_first_crop(config, seen)
+        protocol = of_data(protocol, data)
         workdir.write_json(folder / workdir.CONFIG, plain)
     folder_of_checkpoints = folder / workdir.CHECKPOINTS
     checkpoints = Checkpoints(folder_of_checkpoints, keep=config.checkpoint.keep)
     with closing(checkpoints):
-        predict = predictor(made.network, mesh)
-        run = Run(config, folder, data, made, mesh, checkpoints, predict)
+        run = Run(
+            config,
+            folder,
+            data,
+            seen,
+            made,
+            weights,
+            mesh,
+            checkpoints,
+            protocol,
+            frame_predictor(made.network, mesh, protocol, at_once=config.eval.at_once),
+        )
         state, consumed = _restored_or_new(run)
         _introduce(run, state)
         state = _advance(run, state, consumed)
@@ -66,19 +88,16 @@ def train(config, folder: Path) -> TrainState:
     return state
 
 
-def _check_first_examples(config, data: Prepared) -> None:
-    """Crops that do not fit are an error now, and not hours later."""
-    with closing(_batches(config, data, start=0, batch_size=1)) as batches:
+def _check_first_crop(config, seen: Prepared | PreparedViews) -> None:
+    """A crop that does not fit is an error now, and not hours later."""
+    with closing(_batches(config, seen, start=0, batch_size=1)) as batches:
         next(batches)
-    frame = loader.test_frame(data, 0, kb_crop=config.data.kb_crop)
-    try:
-        metrics.evaluation_mask(*frame["depth"].shape, crop=config.eval.crop)
-    except ValueError as error:
-        raise InputError(f"eval.crop: {error}") from error
 
 
 def _batches(config, data, *, start: int, batch_size: int) -> Iterator:
     options = config.data
+    if isinstance(data, PreparedViews):
+        return view_batches.batches(config, data, start=start, batch_size=batch_size)
     return loader.training_batches(
         data,
         Augmentation(
@@ -87,6 +106,12 @@ def _batches(config, data, *, start: int, batch_size: int) -> Iterator:
             brightness_contrast=options.brightness_contrast,
             gamma=options.gamma,
             hue_saturation=options.hue_saturation,
+            cut_depth=CutDepth(
+                options.cut_depth,
+                options.cut_depth_form,
+                max_depth=config.model.max_depth,
+                code_per_metre=data.depth_scale,
+            ),
         ),
         batch_size=batch_size,
         seed=config.seed,
@@ -104,7 +129,8 @@ def _restored_or_new(run: Run) -> tuple[TrainState, int]:
     whole = parallel.replicated(run.mesh)
     step = run.checkpoints.latest()
     if step is None:
-        return jax.jit(initial, out_shardings=whole)(), 0
+        state = jax.jit(initial, out_shardings=whole)()
+        return fitting.start_from(state, run.weights, sharding=whole), 0
     show(f"Resuming from step {step} of {run.config.steps}")
     return run.checkpoints.restore(jax.eval_shape(initial), whole, step=step)
 
@@ -115,12 +141,22 @@ def _introduce(run: Run, state: TrainState) -> None:
     (run.folder / "parameters.txt").write_text(overview + "\n")
     count = parameter_overview.count_parameters(state.params)
     devices = f"{run.mesh.size} {jax.devices()[0].device_kind}"
+    keep.save_facts(
+        run.folder,
+        data,
+        network=config.model.name,
+        parameters=count,
+        devices=devices,
+        protocol=run.protocol._asdict(),
+        published=published.rows_beside(run.protocol)[0],
+    )
     show(
-        f"{data.name} {data.split}: {len(data.train)} training and {len(data.test)} "
-        f"test frames, {data.valid_share:.1%} of pixels with depth, median "
-        f"{data.median_depth:.2f} m (prepared in {data.folder})\n"
+        f"{data.name} {data.split}: {len(run.seen.train)} training and "
+        f"{len(data.test)} test frames, {data.valid_share:.1%} of pixels with depth, "
+        f"median {data.median_depth:.2f} m (prepared in {data.folder})\n"
         f"{config.model.name}: {count:,} parameters on {devices}; losses "
-        f"{', '.join(config.losses)}; loss weights by {config.rebalance.rule}\n"
+        f"{', '.join(build.loss_names(config))}; "
+        f"loss weights by {config.rebalance.rule}\n"
         f"Workdir {run.folder}"
     )
 
@@ -131,7 +167,7 @@ def _advance(run: Run, state: TrainState, consumed: int) -> TrainState:
     step_function = compile_step(run.mesh, **_step_pieces(run.made))
     share = parallel.share_of_batch(run.mesh, config.batch_size)
     written = record.Record(run.folder, after=start)
-    batches = _batches(config, run.data, start=consumed, batch_size=share)
+    batches = _batches(config, run.seen, start=consumed, batch_size=share)
     with (
         closing(written),
         closing(batches),
@@ -180,52 +216,28 @@ def _write(written: record.Record, waiting, report, *, every: int) -> None:
 
 def _evaluate(run: Run, state: TrainState, written: record.Record | None = None):
     """Measures the test frames and writes evaluation.json."""
-    config, data = run.config, run.data
-    protocol = Protocol(
-        dataset=data.name,
-        split=data.split,
-        crop=config.eval.crop,
-        min_depth=config.eval.min_depth,
-        max_depth=config.eval.max_depth,
-        kb_crop=config.data.kb_crop,
-        median_depth=data.median_depth,
-    )
-    with bar("Evaluating", len(data.test)) as report:
-        result = evaluate(
-            partial(run.predict, _variables(state)),
-            _test_batches(run),
-            protocol=protocol,
-            advance=report.advance,
-        )
+    predict = partial(run.predict, _variables(state))
+    result, _ = measure_frames(predict, run.data, run.protocol, config=run.config)
     step = int(state.step)
-    workdir.write_json(
-        run.folder / "evaluation.json",
-        {
-            "step": step,
-            "protocol": protocol._asdict(),
-            "metrics": result.metrics,
-            "constant": result.constant,
-            "frames": result.frames,
-            "frames_without_depth": result.skipped,
-        },
-    )
+    values = as_json(result, run.protocol, step=step)
+    workdir.write_json(run.folder / RESULT, values)
     if written is not None:
         written.scalars(step, result.metrics, prefix="eval/")
     title = f"Test frames after step {step}"
-    show(tables.metric_table(result, protocol=protocol, title=title))
+    show(tables.metric_table(result, protocol=run.protocol, title=title))
 
 
 def _variables(state: TrainState) -> dict:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def _test_batches(run: Run) -> Iterator[dict[str, np.ndarray]]:
-    return loader.evaluation_batches(
-        run.data,
-        batch_size=run.config.eval.batch_size,
-        kb_crop=run.config.data.kb_crop,
-        threads=run.config.data.threads,
-    )
+def _as_measured(protocol: Protocol, frame: dict, depth: np.ndarray) -> np.ndarray:
+    """In metres, where the protocol scales a prediction by the median."""
+    if not protocol.median_scaling:
+        return depth
+    one = measure(depth[None], frame["depth"][None], protocol=protocol)
+    scaled = depth * np.asarray(one["ratio"])
+    return np.clip(scaled, protocol.min_depth, protocol.max_depth)
 
 
 def _conclude(run: Run, state: TrainState) -> None:
@@ -237,13 +249,18 @@ def _conclude(run: Run, state: TrainState) -> None:
     if count:
         chosen = np.linspace(0, len(run.data.test) - 1, count).round().astype(int)
         frames = [
-            loader.test_frame(run.data, int(i), kb_crop=run.config.data.kb_crop)
+            loader.test_frame(run.data, int(i), kb_crop=run.protocol.crops_frames)
             for i in chosen
         ]
         depths = [run.predict(_variables(state), f["image"][None])[0] for f in frames]
-        output, limit = run.folder / "panel.png", run.config.eval.max_depth
-        pictures.panel(frames, depths, output, max_depth=limit)
+        output, limit = run.folder / "panel.png", run.protocol.max_depth
+        shown = map(partial(_as_measured, run.protocol), frames, depths)
+        pictures.panel(frames, list(shown), output, max_depth=limit)
+        keep.save_frames(
+            run.folder, frames, depths, protocol=run.protocol, step=int(state.step)
+        )
+    page.write([run.folder], run.folder / page.REPORT)
     show(
         f"Results in {run.folder}: evaluation.json, metrics.jsonl, "
-        "curves.png, panel.png"
+        f"curves.png, panel.png, {page.REPORT}"
     )

@@ -1,7 +1,9 @@
 """Objectives: plain functions from parameters and a batch to named, unweighted losses.
 
-An objective is `objective(params, batch_stats, batch, key) -> (losses, batch_stats)`
-with `losses` a dict of float32 scalars. Nothing else in training knows what is learnt.
+An objective is `objective(params, batch_stats, batch, key, loss_weights) -> (losses,
+batch_stats)` with `losses` a dict of float32 scalars and `loss_weights` those that the
+step before left, for an objective that has to choose by the weighted sum. Nothing else
+in training knows what is learnt. The other objective is `self_supervised`.
 """
 
 import inspect
@@ -38,7 +40,8 @@ def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
     for name, options in terms.items():
         _check_options(name, options)
 
-    def objective(params, batch_stats, batch, key):
+    def objective(params, batch_stats, batch, key, loss_weights=None):
+        del loss_weights
         depth, new = network.apply(
             {"params": params, "batch_stats": batch_stats},
             as_float(batch["image"]),

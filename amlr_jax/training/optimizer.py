@@ -1,7 +1,7 @@
-"""AdamW with layer decay, and the schedule that rises to mid-run and falls again.
+"""AdamW with layer decay, and the schedules of the learning rate.
 
-Both as in Xie et al., Revealing the Dark Secrets of Masked Image Modeling (MIM-Depth),
-whose training AMLR inherits.
+The optimizer and `up_and_down` are those of Xie et al., Revealing the Dark Secrets of
+Masked Image Modeling (MIM-Depth), whose training AMLR inherits; `step` is monodepth2's.
 """
 
 from collections.abc import Callable
@@ -40,6 +40,36 @@ def up_and_down(
         fall = jnp.maximum(part - 1.0, 0.0) ** power
         down = jnp.maximum(start, peak - (peak - start) * fall)
         return jnp.where(part < 1, start + (peak - start) * rise, down)
+
+    return schedule
+
+
+def step(
+    steps: int,
+    *,
+    peak: float,
+    drop_at: float = 0.75,
+    drop: float = 0.1,
+    warmup: int = 0,
+) -> optax.Schedule:
+    """Learning rate of step g = count + 1: constant, then lower, after a warm-up.
+
+        peak * min(1, g / warmup) * (drop if g > drop_at * steps else 1)
+
+    monodepth2 trains 20 epochs and drops to a tenth after 15. Cao, Luo & Li warm up
+    for 1000 steps, we take it linearly; they do not say whether they drop.
+    """
+    if steps < 1 or not 0 < drop_at <= 1 or warmup < 0:
+        raise ValueError(
+            f"`steps` must be at least 1, `drop_at` in (0, 1] and `warmup` at least 0, "
+            f"got steps = {steps}, drop_at = {drop_at}, warmup = {warmup}"
+        )
+    last = round(drop_at * steps)
+
+    def schedule(count):
+        step = jnp.asarray(count, jnp.float32) + 1
+        rise = jnp.minimum(step / max(warmup, 1), 1.0)
+        return peak * rise * jnp.where(step > last, drop, 1.0)
 
     return schedule
 

@@ -12,32 +12,18 @@ A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float3
 A workdir of a run is read as such a folder, with its newest checkpoint.
 """
 
-import contextlib
-import errno
 import json
-import logging
 import os
-import re
-import shutil
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
 
 from amlr_jax.errors import InputError, preview
 from amlr_jax.models import depth
 from amlr_jax.models.from_torch.assign import leaves, nested, written
-from amlr_jax.training import workdir
+from amlr_jax.training import array_store, workdir
 
 MODEL = "model.json"
 VARIABLES = "variables"
-COLLECTIONS = ("params", "batch_stats")
-PATIENCE = 50  # tenths of a second for threads to end
 
 
 class Pretrained(NamedTuple):
@@ -75,59 +61,17 @@ def save(folder: Path, variables: dict, model: dict) -> None:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
-        _check_space(temporary, variables)
-        with _quiet(), ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(temporary / VARIABLES, variables)
+        array_store.save(temporary / VARIABLES, variables)
         workdir.write_json(temporary / MODEL, model)
         temporary.replace(folder)
     except (OSError, ValueError) as error:  # tensorstore's are ValueErrors
-        _remove(temporary)
+        array_store.remove(temporary)
         for parent in made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
         raise InputError(
-            f"output '{folder}' cannot be written: {_why(error)}"
+            f"output '{folder}' cannot be written: {array_store.reason(error)}"
         ) from error
-
-
-def _remove(folder: Path) -> None:
-    """Threads of the array store may go on writing for a while after one has failed."""
-    for _ in range(PATIENCE):
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.1)
-        if not folder.exists():
-            return
-
-
-def _check_space(folder: Path, variables: dict) -> None:
-    """Known before writing, because threads of the array store fail noisily."""
-    needed = sum(leaf.nbytes for _, leaf in leaves(variables))
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        why = f"{os.strerror(errno.ENOSPC)}, {needed >> 20} MiB are needed"
-        raise OSError(errno.ENOSPC, f"{why} and {free >> 20} free")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what orbax and its threads print; errors reach the caller as well."""
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-        logger.setLevel(level)
-
-
-def _why(error: Exception) -> str:
-    """The operating system's reason, which tensorstore puts into its own text."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code:
-        return os.strerror(int(code[1]))
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 def load(folder: Path) -> Pretrained:
@@ -147,7 +91,7 @@ def load(folder: Path) -> Pretrained:
             "workdir of a run"
         )
     try:
-        variables = _restore(path)
+        variables = array_store.restore(path)
     except (OSError, ValueError, KeyError) as error:
         line = str(error).splitlines()[0]
         raise InputError(f"weights '{path}' cannot be read: {line[:120]}") from error
@@ -207,21 +151,6 @@ def _of_run(folder: Path) -> tuple[dict, Path]:
     options.pop("decoder_init", None)  # of no more use
     model = {"source": "run", "name": name, "options": options, "complete": True}
     return model | {"step": int(step.name)}, step / "state"
-
-
-def _restore(path: Path) -> dict:
-    """Params and batch statistics as NumPy arrays; nothing else is read."""
-    with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(path).item_metadata
-        if metadata is None:
-            raise ValueError("it is no checkpoint of orbax")
-        found = metadata.tree
-        wanted = {name: found[name] for name in COLLECTIONS if found.get(name)}
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(np.ndarray), wanted)
-        arguments = ocp.args.PyTreeRestore(
-            wanted, restore_args=as_numpy, partial_restore=True
-        )
-        return checkpointer.restore(path, args=arguments)
 
 
 def merge(variables: dict, pretrained: Pretrained) -> tuple[dict, Merged]:

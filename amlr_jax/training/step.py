@@ -27,7 +27,9 @@ def train_step(
     key = jax.random.fold_in(state.key, state.step)
 
     def weighted(params):
-        losses, batch_stats = objective(params, state.batch_stats, batch, key)
+        losses, batch_stats = objective(
+            params, state.batch_stats, batch, key, state.loss_weights
+        )
         loss_weights, rebalance_state = rebalancer.update(
             state.loss_weights,
             state.rebalance_state,

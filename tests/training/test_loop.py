@@ -151,8 +151,8 @@ def test_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("data.name", "kiti", "data.name must be one of kitti, nyu, street"),
-        ("data.split", "eigne", "data.split must be one of folder, eigen"),
+        ("data.name", "kiti", "data.name must be one of kitti, nyu, custom, street"),
+        ("data.split", "eigne", "data.split must be one of .*eigen, .*got .eigne."),
         ("data.crop", (64, 999), "must fit in the image"),
         ("data.kb_crop", True, "kb_crop=False"),
         ("model.name", "swin_v3", "must be one of swin_v2_nano"),

@@ -1,14 +1,17 @@
 """Self-supervised runs: which views they read, and the whole road on a few frames."""
 
 import json
+from functools import partial
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from amlr_jax.errors import InputError
-from amlr_jax.training import fitting, loop, view_batches
+from amlr_jax.models import depth
+from amlr_jax.models.pose import PoseNetwork
+from amlr_jax.training import fitting, loop, pretrained, self_supervised, view_batches
 from amlr_jax.training.pretrained import Pretrained
 from configs import kitti_selfsup
 from tests import tiny_kitti
@@ -105,32 +108,49 @@ def test_a_run_from_views_to_its_results(config, tmp_path):
     assert np.isfinite(evaluation["metrics"]["abs_rel"])
 
 
-def test_the_pose_encoder_starts_from_the_images_encoder():
-    """Two equal images give what one image gave, in all that follows too."""
+@pytest.fixture(scope="module")
+def both() -> dict:
+    """Shapes of the variables of both networks."""
+    network = depth.network("monodepth2", max_depth=100.0)
+    initial = partial(self_supervised.initial_variables, network, PoseNetwork())
+    return jax.eval_shape(initial, jax.random.key(0))
+
+
+def weights(both: dict, *parts: str) -> Pretrained:
+    """Random weights of these parts."""
     rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(7, 7, 3, 64)).astype(np.float32)
-    norm = {"mean": np.ones(64, np.float32)}
     found = {
-        "params": {"encoder": {"conv1": {"kernel": kernel}, "bn1": {"scale": norm}}},
-        "batch_stats": {"encoder": {"bn1": norm}},
+        name: {part: tree[part] for part in parts if part in tree}
+        for name, tree in both.items()
     }
-    made = fitting.with_pose_encoder(Pretrained(None, found, {})).variables
-    pose = made["params"]["pose"]["encoder"]
-    image = jnp.asarray(rng.uniform(size=(1, 9, 9, 3)), jnp.float32)
-
-    def conv(x, kernel):
-        return jax.lax.conv(x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1),
-                            (1, 1), "VALID")  # fmt: skip
-
-    two = conv(jnp.concatenate([image, image], -1), pose["conv1"]["kernel"])
-    np.testing.assert_allclose(two, conv(image, kernel), rtol=1e-4, atol=1e-4)
-    assert pose["bn1"] == found["params"]["encoder"]["bn1"]
-    assert made["batch_stats"]["pose"]["encoder"]["bn1"] is norm
-    assert "pose" not in found["params"]
+    made = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), found)
+    return Pretrained(Path("weights"), made, {"name": "monodepth2"})
 
 
-def test_weights_with_a_pose_network_keep_it():
-    kernel = np.zeros((7, 7, 3, 64), np.float32)
-    params = {"encoder": {"conv1": {"kernel": kernel}}, "pose": {"encoder": 1}}
-    given = Pretrained(None, {"params": params}, {})
+def test_the_pose_encoder_starts_from_the_images_encoder(both):
+    """Two equal images give what one image gave; all else is the encoder's."""
+    given = weights(both, "encoder")
+    merged, report = pretrained.merge(both, fitting.with_pose_encoder(given))
+    assert report.initial.keys() == {"decoder", "pose"}
+    assert report.initial["pose"] == 8  # four convolutions with a bias
+    source, pose = (given.variables[n]["encoder"] for n in ("params", "batch_stats"))
+    got = merged["params"]["pose"]["encoder"]
+    kernel = got["conv1"]["kernel"]
+    assert kernel.shape == (7, 7, 6, 64)
+    both_halves = kernel[:, :, :3] + kernel[:, :, 3:]
+    np.testing.assert_allclose(both_halves, source["conv1"]["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(kernel[:, :, :3], kernel[:, :, 3:])
+    last = "layer4_block1"
+    np.testing.assert_array_equal(
+        got[last]["conv2"]["kernel"], source[last]["conv2"]["kernel"]
+    )
+    means = merged["batch_stats"]["pose"]["encoder"]["bn1"]["mean"]
+    np.testing.assert_array_equal(means, pose["bn1"]["mean"])
+    assert "pose" not in given.variables["params"]
+
+
+def test_weights_with_a_pose_network_keep_it(both):
+    given = weights(both, "encoder", "pose")
     assert fitting.with_pose_encoder(given) is given
+    alone = weights(both, "decoder")
+    assert fitting.with_pose_encoder(alone) is alone
