@@ -26,9 +26,14 @@ watcher = Console(stderr=True, highlight=False)
 
 
 def show(*things) -> None:
-    """Prints results; above a running bar where both are on one wide terminal."""
+    """Prints results; above a running bar where both are on one wide terminal.
+
+    Lines of text are left whole, so that a path in a log file stays one word.
+    """
     one = console.is_terminal and watcher.is_terminal and watcher.width >= TABLE_WIDTH
-    (watcher if one else console).print(*things)
+    for thing in things:
+        chosen = watcher if one else console
+        chosen.print(thing, soft_wrap=isinstance(thing, str))
 
 
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal to redraw
