@@ -23,6 +23,7 @@ PATIENCE = 50  # tenths of a second for threads to end
 
 def save(folder: Path, variables: dict) -> None:
     """Writes nested dicts of arrays; OSError or ValueError, see `reason`."""
+    folder = folder.absolute()  # orbax takes no other
     _check_space(folder.parent, variables)
     with _quiet(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder, variables)
@@ -30,6 +31,7 @@ def save(folder: Path, variables: dict) -> None:
 
 def restore(path: Path) -> dict:
     """Params and batch statistics as NumPy arrays; nothing else is read."""
+    path = path.absolute()
     with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(path).item_metadata
         if metadata is None:

@@ -67,6 +67,14 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert sorted(p.name for p in target.iterdir()) == ["model.json", "variables"]
 
 
+def test_paths_may_be_relative(tmp_path, monkeypatch):
+    """As the README's are; orbax by itself takes absolute ones alone."""
+    monkeypatch.chdir(tmp_path)
+    variables = {"params": {"encoder": {"a": np.ones(3, np.float32)}}}
+    pretrained.save(Path("weights"), variables, NANO)
+    assert_equal(pretrained.load(Path("weights")).variables, variables)
+
+
 def test_an_empty_folder_may_be_filled(tmp_path, encoder):
     (tmp_path / "weights").mkdir()
     pretrained.save(tmp_path / "weights", encoder, NANO)
