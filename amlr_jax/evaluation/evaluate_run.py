@@ -30,7 +30,7 @@ def run(config, folder: Path, checkpoint: Path | None = None) -> Evaluation:
     config.data.split = presets.split_of(config)
     network, variables = _network(config, folder, checkpoint)
     protocol = presets.protocol(config, network)
-    _require_writable(folder)
+    workdir.make_writable(folder)
     data = sources.load(config.data, bar=bar)
     protocol = of_data(protocol, data)
     mesh = parallel.make_mesh()
@@ -98,16 +98,3 @@ def _require_run(config, folder: Path) -> None:
             f"{preview(changes, limit=6)}); repeat its config, or give "
             f"--checkpoint={folder} and another --workdir"
         )
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"workdir '{folder}' cannot be written: {error.strerror}; choose another "
-            "with --workdir=DIR"
-        ) from error

@@ -12,7 +12,7 @@ import numpy as np
 
 from amlr_jax import __version__
 from amlr_jax.errors import InputError
-from amlr_jax.models.decoders.disparity import DisparityDecoder
+from amlr_jax.evaluation import presets
 from amlr_jax.models.depth_network import DepthNetwork
 
 ANY = "batch"  # in a shape: any number of images
@@ -127,7 +127,7 @@ def describe(
     export: Export, file: Path, *, max_depth: float, check: Check | None
 ) -> dict:
     """What a user of the file must know, for its JSON."""
-    relative = isinstance(export.network.decoder, DisparityDecoder)
+    relative = not presets.has_scale(export.network)
     versions = {name: metadata.version(name) for name in ("jax", "jaxlib")}
     return {
         "file": file.name,

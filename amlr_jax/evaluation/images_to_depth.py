@@ -21,13 +21,13 @@ from amlr_jax.evaluation import (
     predict_film,
     predict_options,
     prediction_record,
+    presets,
     video,
 )
 from amlr_jax.evaluation.depth_stream import group
 from amlr_jax.evaluation.inputs import Source
 from amlr_jax.evaluation.predict import predictor
 from amlr_jax.evaluation.predict_options import DEFAULTS, Options
-from amlr_jax.models.decoders.disparity import DisparityDecoder
 from amlr_jax.training import pretrained
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -128,7 +128,7 @@ def _style(network, max_depth: float, options: Options) -> outputs.Style:
             raise InputError(f"--save: {error} Leave out png16 and kitti") from error
         scale = 0
     # Trained on video alone, or so we take it: nothing in the weights tells.
-    relative = isinstance(network.decoder, DisparityDecoder)
+    relative = not presets.has_scale(network)
     far = options.max_depth or max_depth
     return outputs.Style(far, scale, "" if relative else "m", options.ply_stride)
 

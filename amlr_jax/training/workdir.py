@@ -23,22 +23,26 @@ def claim(folder: Path, config: dict) -> Iterator[None]:
     """
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        _remove_empty(made)
-        raise InputError(
-            f"workdir '{folder}' cannot be written: {error.strerror}; "
-            "choose another with --workdir=DIR"
-        ) from error
-    try:
+        make_writable(folder)
         check_same_run(folder, config)
         yield
     except InputError:
         _remove_empty(made)
         raise
+
+
+def make_writable(folder: Path) -> None:
+    """Makes the folder; InputError if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"workdir '{folder}' cannot be written: {error.strerror}; "
+            "choose another with --workdir=DIR"
+        ) from error
 
 
 def _remove_empty(folders: list[Path]) -> None:

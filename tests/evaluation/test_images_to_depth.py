@@ -12,7 +12,7 @@ from PIL import Image
 
 from amlr_jax import parallel
 from amlr_jax.errors import InputError
-from amlr_jax.evaluation import colors, images_to_depth, video
+from amlr_jax.evaluation import colors, images_to_depth, presets, video
 from amlr_jax.evaluation import predict as predict_module
 from amlr_jax.evaluation.images_to_depth import Options
 from amlr_jax.models import depth
@@ -322,7 +322,7 @@ def test_an_image_without_its_camera(toy, tmp_path):
 
 def test_a_relative_network_says_so(toy, tmp_path, capsys, monkeypatch):
     path = _image(tmp_path / "in/a.png")
-    monkeypatch.setattr(images_to_depth, "DisparityDecoder", type(None))
+    monkeypatch.setattr(presets, "DisparityDecoder", type(None))
     images_to_depth.run(toy, path, tmp_path / "out")
     shown = _shown(capsys)
     assert "true up to one factor" in shown and "depth = code / 256" in shown

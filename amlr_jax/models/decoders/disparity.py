@@ -40,6 +40,9 @@ def resize_disparity(disparity_BHW: jax.Array, size: tuple[int, int]) -> jax.Arr
 class DisparityDecoder(nn.Module):
     """Base of decoders whose method `disparities` gives maps at several scales.
 
+    `disparities(features)` is the subclass's: sigmoid disparities in (0, 1), fine to
+    coarse, each (B, h, w), float32.
+
     Attributes:
       min_depth, max_depth: of `depth_from_disparity`.
     """
@@ -65,10 +68,6 @@ class DisparityDecoder(nn.Module):
         """
         del train
         return self.depth(resize_disparity(self.disparities(features)[0], size))
-
-    def disparities(self, features: Sequence[jax.Array]) -> list[jax.Array]:
-        """Sigmoid disparities in (0, 1), fine to coarse, each (B, h, w), float32."""
-        raise NotImplementedError
 
     def depth(self, disparity: jax.Array) -> jax.Array:
         """`depth_from_disparity` with the bounds of this decoder."""
