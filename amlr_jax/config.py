@@ -33,12 +33,32 @@ def base() -> ConfigDict:
         {
             "every_steps": 500,
             "keep": 3,  # the latest so many
+            "best": 0,  # and the best so many, saved at each evaluation
+            "best_by": "abs_rel",  # metric of the test frames
+            "every_hours": 0.0,  # and one each so many hours, for good; 0: none
         }
     )
-    config.log = ConfigDict({"every_steps": 1})  # lines of metrics.jsonl
-    # Devices of one replica over which parameters may be sharded.
-    config.parallel = ConfigDict({"fsdp": 1})
+    config.log = ConfigDict(
+        {
+            "every_steps": 1,  # lines of metrics.jsonl
+            "profile": (),  # first and last step of a trace for TensorBoard and Perfetto
+        }
+    )
+    config.parallel = _parallel()
+    # Steps in a row that may be skipped, their losses or gradient being not finite.
+    config.max_skipped = 10
     return config
+
+
+def _parallel() -> ConfigDict:
+    return ConfigDict(
+        {
+            "fsdp": 1,  # devices over which parameters and their moments are sharded
+            "fsdp_min_size": 65536,  # numbers of an array below which it stays whole
+            "heartbeat": 30,  # seconds without a sign of a process until all end
+            "patience": 900,  # seconds without a finished step until a process ends
+        }
+    )
 
 
 def _data() -> ConfigDict:
@@ -171,6 +191,8 @@ def _optimizer() -> ConfigDict:
             "weight_decay": 0.05,
             "layer_decay": 0.85,
             "clip_norm": 0.0,  # global gradient norm; 0: no clipping
+            # A batch in so many parts, one after the other, to save memory
+            "accumulate": 1,
         }
     )
 
@@ -213,6 +235,8 @@ def check(config: ConfigDict) -> None:
     """Raises InputError for values that no part could use."""
     positive(config, "steps", "batch_size", "checkpoint.every_steps", "checkpoint.keep")
     positive(config, "log.every_steps", "eval.batch_size", "rebalance.every_k_steps")
+    positive(config, "optimizer.accumulate", "max_skipped", "parallel.fsdp_min_size")
+    positive(config, "parallel.heartbeat", "parallel.patience")
     if config.objective not in OBJECTIVES:
         raise InputError(
             f"objective must be one of {', '.join(OBJECTIVES)}; got "

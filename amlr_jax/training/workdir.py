@@ -12,7 +12,7 @@ CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 # What may differ when a run goes on: it does not touch what is learnt.
 FREE = ("checkpoint", "log", "eval", "steps", "data.root", "data.cache")
-FREE += ("data.threads", "data.workers", "parallel")
+FREE += ("data.threads", "data.workers", "parallel", "max_skipped")
 
 
 @contextmanager
