@@ -1,5 +1,6 @@
 """What every command shares: one clear line and exit status 1 for a user's mistake."""
 
+import ast
 import difflib
 import importlib.util
 import re
@@ -12,6 +13,11 @@ from ml_collections import ConfigDict
 
 from amlr_jax.errors import InputError
 
+BOOLEANS = ("true", "false")
+# Exit status of a run that was stopped from outside, has saved, and wants to go on:
+# EX_TEMPFAIL of sysexits.h. The scripts in launch/ start such a run again.
+REQUEUE = 75
+
 
 def fail(message: str) -> None:
     """Ends the command: the message on one line of stderr, status 1."""
@@ -22,9 +28,9 @@ def fail(message: str) -> None:
 def report_input_errors(main: Callable) -> Callable:
     """`main` whose InputErrors end it with their message and no traceback."""
 
-    def guarded(argv: list[str]) -> None:
+    def guarded(argv: list[str]) -> int | None:
         try:
-            main(argv)
+            return main(argv)
         except InputError as error:
             fail(error)
 
@@ -48,17 +54,39 @@ def check_config_keys(argv: list[str]) -> None:
     files = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
     if not files:
         return
-    config = _load(files[-1])
+    config = load_config(files[-1])
     known = list(_keys(config))
     for argument in argv:
         match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
-        if match and match[1] not in known:
-            near = difflib.get_close_matches(match[1], known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(f"unknown config key '{match[1]}'{hint}")
+        if match:
+            _check_key(match[1], known)
 
 
-def _load(file_and_variant: str) -> ConfigDict:
+def _check_key(key: str, known: list[str]) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"unknown config key '{key}'{hint}")
+
+
+def override(config: ConfigDict, key: str, value) -> None:
+    """Sets a dotted key in place, a text being read as the command line's would be."""
+    _check_key(key, list(_keys(config)))
+    *path, name = key.split(".")
+    for part in path:
+        config = config[part]
+    if isinstance(value, str) and config.get_type(name) is not str:
+        try:
+            value = ast.literal_eval(value.capitalize() if value in BOOLEANS else value)
+        except (ValueError, SyntaxError) as error:
+            raise InputError(f"{key} cannot be '{value}'") from error
+    try:
+        config[name] = value
+    except TypeError as error:
+        raise InputError(f"{key}: {error}") from error
+
+
+def load_config(file_and_variant: str) -> ConfigDict:
     """The config without its overrides, which config_flags would take from argv."""
     file, *variant = file_and_variant.split(":", 1)
     if not Path(file).is_file():

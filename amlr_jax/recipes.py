@@ -46,7 +46,7 @@ def supervised(
 
     def silog(config: ConfigDict) -> None:
         large(config)
-        _only_silog(config)
+        only_silog(config)
 
     def lee_kim(config: ConfigDict) -> None:
         large(config)
@@ -55,7 +55,7 @@ def supervised(
 
     def mim_depth(config: ConfigDict) -> None:
         large(config)
-        _only_silog(config)
+        only_silog(config)
         config.data.crop = mim_crop
         config.model.decoder_channels = (32, 32, 32)
         config.model.decoder_activation = "relu"
@@ -91,7 +91,8 @@ def _count_epochs(config: ConfigDict, frames: int, epochs: int) -> None:
     config.checkpoint.every_steps = steps
 
 
-def _only_silog(config: ConfigDict) -> None:
+def only_silog(config: ConfigDict) -> None:
+    """Without the gradient loss, and so with nothing to weigh."""
     del config.losses["gradient"]
     config.rebalance.rule = "fixed"
     config.rebalance.every_k_steps = 1
@@ -157,14 +158,44 @@ def photometric(config: ConfigDict, kind: str) -> None:
     config.rebalance.shares = ConfigDict({"photometric": 1.0, "smoothness": 2e-4})
 
 
-def rebalanced(config: ConfigDict) -> None:
-    """AMLR's rule on the parts of SSIM_a.
+def rebalanced(config: ConfigDict, *, every: int = 100) -> None:
+    """AMLR's rule on the parts of SSIM_a, with a timestep of `every` steps.
 
-    A timestep is 100 steps: the first two have equal weights (Eq. 8), which for the
-    smoothness is 200 times its own. They must end while the learning rate warms up.
+    The first two timesteps have equal weights (Eq. 8), which for the smoothness is 200
+    times its own. They must end while the learning rate warms up.
     """
     config.rebalance.rule = "log_amlr"
-    config.rebalance.every_k_steps = 100
+    config.rebalance.every_k_steps = every
+
+
+def video_variants(*, rebalanced_every: int = 100) -> dict[str, Recipe]:
+    """What Cao, Luo & Li compare, as changes of `better_ssim`, by variant."""
+
+    def ssim_a(config: ConfigDict) -> None:
+        """The recipe itself."""
+
+    def ssc(config: ConfigDict) -> None:
+        config.model.name = "five_level"
+        config.model.upsampling = "subpixel_head"
+
+    def ssim_m(config: ConfigDict) -> None:
+        photometric(config, "ssim_m")
+        config.selfsup.gamma = 2.0
+
+    def baseline(config: ConfigDict) -> None:
+        photometric(config, "ssim_m")
+
+    def monodepth2(config: ConfigDict) -> None:
+        photometric(config, "monodepth2")
+        config.model.name = "monodepth2"
+        config.data.camera = "monodepth2"
+        config.optimizer.warmup = 0
+
+    def amlr(config: ConfigDict) -> None:
+        rebalanced(config, every=rebalanced_every)
+
+    recipes = (ssim_a, ssc, ssim_m, baseline, monodepth2, amlr)
+    return {recipe.__name__: recipe for recipe in recipes}
 
 
 def video_for_two_cores(config: ConfigDict) -> None:

@@ -43,38 +43,17 @@ def get_config(variant: str = "ssim_a"):
     return config
 
 
-def _ssim_a(config) -> None:
-    """The recipe itself."""
-
-
-def _ssc(config) -> None:
-    config.model.upsampling = "subpixel_head"
-
-
-def _ssim_m(config) -> None:
-    recipes.photometric(config, "ssim_m")
-    config.selfsup.gamma = 2.0
-
-
-def _baseline(config) -> None:
-    recipes.photometric(config, "ssim_m")
+_PAPER = recipes.video_variants()
 
 
 def _monodepth2(config) -> None:
-    recipes.photometric(config, "monodepth2")
-    config.model.name = "monodepth2"
-    config.data.camera = "monodepth2"
-    config.optimizer.warmup = 0
+    _PAPER["monodepth2"](config)
     config.batch_size = 12
     recipes.count_views(config, VIEWS)
 
 
 VARIANTS = {
-    "ssim_a": _ssim_a,
-    "ssc": _ssc,
-    "ssim_m": _ssim_m,
-    "baseline": _baseline,
+    **_PAPER,
     "monodepth2": _monodepth2,
-    "amlr": recipes.rebalanced,
     "tiny": recipes.video_for_two_cores,
 }

@@ -15,9 +15,9 @@ from amlr_jax.training import build
 from configs import custom, demo, demo_selfsup, kitti, kitti_selfsup, nyu
 from tests.conftest import REPOSITORY
 
-CONFIGS = {"demo": demo.get_config, "demo_selfsup": demo_selfsup.get_config} | {
+CONFIGS = {
     f"{module.__name__.split('.')[-1]}:{variant}": partial(module.get_config, variant)
-    for module in (custom, kitti, kitti_selfsup, nyu)
+    for module in (custom, demo, demo_selfsup, kitti, kitti_selfsup, nyu)
     for variant in module.VARIANTS
 }
 ALONE = ("silog", "mim_depth")  # variants without the gradient loss

@@ -79,6 +79,8 @@ ROOMS = {
     "amlr_jax.main": Room(COMMANDS, COMMAND),
     "amlr_jax.evaluate": Room(COMMANDS, COMMAND),
     "amlr_jax.report": Room(COMMANDS, {"absl"}),
+    # scipy comes with jax.
+    "amlr_jax.ablation": Room(COMMANDS, COMMAND | {"scipy"}),
     "amlr_jax.predict": Room(COMMANDS, COMMAND | IMAGES),
     "amlr_jax.convert": Room(COMMANDS, COMMAND),
     "amlr_jax.export": Room(COMMANDS, COMMAND),

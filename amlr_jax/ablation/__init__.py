@@ -1,0 +1,1 @@
+"""Studies: tables of configs times seeds, with mean and spread; see `study`."""

@@ -1,0 +1,81 @@
+"""What a study is: rows of a table, the runs that they need, and what was published.
+
+A file in configs/ablations/ has `get_study(variant)`; its variants are in `STUDIES`.
+"""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from amlr_jax import commands
+from amlr_jax.errors import InputError
+
+ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log")
+SEVEN = (*ERRORS, "d1", "d2", "d3")
+
+
+class Run(NamedTuple):
+    """One config, to be trained with each seed."""
+
+    name: str  # of its folder
+    config: str  # FILE[:variant]
+    overrides: Mapping[str, object] = {}  # dotted key -> value
+
+
+class Row(NamedTuple):
+    """One line of a study's table."""
+
+    label: Sequence[str]  # cells below the study's `factors`
+    run: Run
+    published: Mapping[str, float] = {}
+    head: int | None = None  # a side output, fine to coarse; None: the network's depth
+
+
+class Study(NamedTuple):
+    """A table. The rows are compared with the first one."""
+
+    title: str
+    factors: Sequence[str]  # headings of what differs between the rows
+    rows: Sequence[Row]
+    metrics: Sequence[str] = SEVEN
+    note: str = ""  # what a reader must know
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all rows, each once."""
+        return list({row.run.name: row.run for row in self.rows}.values())
+
+
+def published(*values: float, names: Sequence[str] = SEVEN) -> dict[str, float]:
+    """A printed row by the names of its metrics."""
+    return dict(zip(names, values, strict=True))
+
+
+def load(file_and_variant: str) -> Study:
+    """The study of FILE[:variant]; InputError if there is none."""
+    file, *variant = file_and_variant.split(":", 1)
+    if not Path(file).is_file():
+        raise InputError(f"no study file '{file}'; see configs/ablations/")
+    spec = importlib.util.spec_from_file_location("study_file", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_study"):
+        raise InputError(f"'{file}' has no `get_study`: it is no study")
+    try:
+        return module.get_study(*variant)
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from error
+
+
+def config_of(run: Run, *, seed: int, more: Mapping[str, str]) -> ConfigDict:
+    """The config of one run, as `amlr_jax.main` would make it of its flags."""
+    config = commands.load_config(run.config)
+    for key, value in {**run.overrides, "seed": seed, **more}.items():
+        try:
+            commands.override(config, key, value)
+        except InputError as error:
+            raise InputError(f"run '{run.name}': {error}") from error
+    return config

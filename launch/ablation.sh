@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The runs of a study with each seed, and its table; what is done is skipped.
+#   ./launch/ablation.sh --study=configs/ablations/amlr.py:street --output=runs/ablation
+# --gpus=0,1 trains one run on each at a time. Uses the Python that has amlr_jax, and
+# makes .venv where none has.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/environment.sh
+
+python=${PYTHON:-python}
+if ! "$python" -c 'import amlr_jax, clu, jax' 2>/dev/null; then
+  install train
+  python=.venv/bin/python
+fi
+exec "$python" -m amlr_jax.ablation "$@"
