@@ -84,6 +84,7 @@ ROOMS = {
     "amlr_jax.predict": Room(COMMANDS, COMMAND | IMAGES),
     "amlr_jax.convert": Room(COMMANDS, COMMAND),
     "amlr_jax.export": Room(COMMANDS, COMMAND),
+    "amlr_jax.odometry": Room(COMMANDS, COMMAND),
 }
 
 

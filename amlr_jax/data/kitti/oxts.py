@@ -1,0 +1,123 @@
+"""Where a camera of a raw drive was: the inertial unit's positions through calibration.
+
+    world_from_imu = [Rz(yaw) Ry(pitch) Rx(roll) | x, y, z]
+    x = s r lon,  y = s r ln tan(pi/4 + lat/2),  z = alt,  s = cos(lat of frame 0)
+    cam_from_imu   = shift(P_rect) R_rect_00 cam_from_velo velo_from_imu
+
+Angles in radians, r = 6378137 m: the Mercator projection of KITTI's development kit
+(Geiger et al., "Vision meets Robotics", IJRR 2013). All in float64: the northing is
+six million metres, and a step of the car one.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from amlr_jax.data import calibration, images
+from amlr_jax.data.kitti import files
+from amlr_jax.errors import InputError, preview
+
+IMU_TO_VELO = "calib_imu_to_velo.txt"
+EARTH = 6378137.0  # metres
+VALUES = 30  # of a record: latitude, longitude, altitude, roll, pitch, yaw, ...
+
+
+def camera_poses(
+    root: Path, drive: str, frames: Sequence[int], *, camera: str = files.LEFT
+) -> np.ndarray:
+    """first_from_i of a rectified camera at `frames`, float64 [N, 4, 4] in metres.
+
+    The first pose is the identity. Raises InputError for a record or a calibration
+    that is missing or damaged.
+    """
+    if not len(frames):
+        raise ValueError("`frames` must name at least one frame.")
+    records = np.stack([read_record(root, drive, frame) for frame in frames])
+    imu_from_cam = np.linalg.inv(camera_from_imu(root, drive, camera=camera))
+    world_from_cam = world_from_imu(records) @ imu_from_cam
+    poses = np.linalg.inv(world_from_cam[0]) @ world_from_cam
+    poses[:, 3] = (0, 0, 0, 1)
+    return poses
+
+
+def read_record(root: Path, drive: str, frame: int) -> np.ndarray:
+    """The record of a frame, float64 [30]."""
+    path = record_path(root, drive, frame)
+    words = images.read(path, what="oxts record").split()
+    try:
+        record = np.array([float(word) for word in words])
+    except ValueError:
+        record = np.empty(0)
+    if len(record) != VALUES or not np.isfinite(record).all():
+        raise InputError(f"oxts record '{path}' must hold {VALUES} finite numbers")
+    if abs(record[0]) >= 90:
+        raise InputError(
+            f"oxts record '{path}': the latitude must be between -90 and 90 degrees, "
+            f"got {record[0]:g}"
+        )
+    return record
+
+
+def record_path(root: Path, drive: str, frame: int) -> Path:
+    """The file of a frame's record."""
+    return files.drive_folder(root, drive) / "oxts" / "data" / f"{frame:010d}.txt"
+
+
+def require_records(root: Path, drive: str, frames: Sequence[int]) -> None:
+    """Raises InputError naming the frames without a record."""
+    lost = [f for f in frames if not record_path(root, drive, f).is_file()]
+    if lost:
+        folder = record_path(root, drive, lost[0]).parent
+        raise InputError(
+            f"{len(lost)} of {len(frames)} frames of {drive} have no oxts record in "
+            f"'{folder}': {preview(f'{f:010d}.txt' for f in lost)}"
+        )
+
+
+def world_from_imu(records: np.ndarray) -> np.ndarray:
+    """Poses [N, 4, 4] of records [N, 30]; x is east and y north, in metres."""
+    latitude, longitude = np.radians(records[:, 0]), np.radians(records[:, 1])
+    scale = np.cos(latitude[0]) * EARTH
+    poses = np.tile(np.eye(4), (len(records), 1, 1))
+    poses[:, :3, :3] = _rotations(*records[:, 3:6].T)
+    poses[:, 0, 3] = scale * longitude
+    poses[:, 1, 3] = scale * np.log(np.tan(np.pi / 4 + latitude / 2))
+    poses[:, 2, 3] = records[:, 2]
+    poses[:, :3, 3] -= poses[0, :3, 3].copy()  # small numbers keep their digits
+    return poses
+
+
+def _rotations(roll: np.ndarray, pitch: np.ndarray, yaw: np.ndarray) -> np.ndarray:
+    """Rz(yaw) Ry(pitch) Rx(roll), [N, 3, 3]."""
+    zero, one = np.zeros_like(roll), np.ones_like(roll)
+
+    def stacked(*rows):
+        return np.stack([np.stack(row, -1) for row in rows], -2)
+
+    (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
+    x = stacked((one, zero, zero), (zero, cr, -sr), (zero, sr, cr))
+    y = stacked((cp, zero, sp), (zero, one, zero), (-sp, zero, cp))
+    z = stacked((cy, -sy, zero), (sy, cy, zero), (zero, zero, one))
+    return z @ y @ x
+
+
+def camera_from_imu(root: Path, drive: str, *, camera: str = files.LEFT) -> np.ndarray:
+    """The rectified camera's frame from the inertial unit's, [4, 4]."""
+    date = files.date_folder(root, drive)
+    cameras = date / calibration.CAM_TO_CAM
+    projection = calibration.read_projection(cameras, f"P_rect_{camera[-2:]}")
+    rectify, shift = np.eye(4), np.eye(4)
+    rows = calibration.read_rows(cameras, {"R_rect_00": 9})
+    rectify[:3, :3] = rows["R_rect_00"].reshape(3, 3)
+    shift[:3, 3] = calibration.camera_from_first(projection)
+    scanner = _rigid(date / calibration.VELO_TO_CAM)
+    return shift @ rectify @ scanner @ _rigid(date / IMU_TO_VELO)
+
+
+def _rigid(path: Path) -> np.ndarray:
+    """The pose [4, 4] of a calibration file with R and T."""
+    rows = calibration.read_rows(path, {"R": 9, "T": 3})
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rows["R"].reshape(3, 3), rows["T"]
+    return pose
