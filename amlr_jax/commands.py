@@ -14,9 +14,6 @@ from ml_collections import ConfigDict
 from amlr_jax.errors import InputError
 
 BOOLEANS = ("true", "false")
-# Exit status of a run that was stopped from outside, has saved, and wants to go on:
-# EX_TEMPFAIL of sysexits.h. The scripts in launch/ start such a run again.
-REQUEUE = 75
 
 
 def fail(message: str) -> None:

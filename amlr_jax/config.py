@@ -41,7 +41,7 @@ def base() -> ConfigDict:
     config.log = ConfigDict(
         {
             "every_steps": 1,  # lines of metrics.jsonl
-            "profile": (),  # first and last step of a trace for TensorBoard and Perfetto
+            "profile": (),  # first and last step of a trace, for Perfetto
         }
     )
     config.parallel = _parallel()

@@ -36,6 +36,11 @@ def show(*things) -> None:
         chosen.print(thing, soft_wrap=isinstance(thing, str))
 
 
+def mute() -> None:
+    """Shows nothing from now on, as in all processes of a run but the first."""
+    console.quiet = watcher.quiet = True
+
+
 PLAIN_SECONDS = 30.0  # between lines where there is no terminal to redraw
 
 

@@ -1,4 +1,8 @@
-"""The one exception that a command turns into a line of text and exit status 1."""
+"""How a command ends: a line of text and status 1, or a status that asks for more."""
+
+# Exit status that asks for the same command again (EX_TEMPFAIL): a run was told to stop
+# or lost another of its processes. Launch scripts requeue on it.
+REQUEUE = 75
 
 
 class InputError(ValueError):

@@ -1,12 +1,14 @@
 """Measures a depth network on the test frames of a config.
 
     python -m amlr_jax.evaluate --config=FILE[:variant] --workdir=DIR \
-        [--protocol=NAME] [--test_mode=MODE] [--checkpoint=DIR] [--config.KEY=VALUE]
+        [--protocol=NAME] [--test_mode=MODE] [--checkpoint=DIR] [--resolutions] \
+        [--config.KEY=VALUE]
 
 DIR of --workdir is a run's; with --checkpoint, a run's workdir or what
 `amlr_jax.convert` wrote, it is only where the results go: evaluation.json,
 per_image.csv, frames.png. --protocol and --test_mode stand for --config.eval.protocol
-and --config.eval.test_mode.
+and --config.eval.test_mode. --resolutions measures each side output of a
+self-supervised network, as Table 4 of "Better SSIM", into resolutions.json.
 """
 
 import sys
@@ -26,6 +28,9 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _PROTOCOL = flags.DEFINE_string("protocol", None, "Which frames, pixels and depths.")
 _TEST_MODE = flags.DEFINE_string("test_mode", None, "Mirrored, in windows, or both.")
+_RESOLUTIONS = flags.DEFINE_bool(
+    "resolutions", False, "Also each side output of a self-supervised network."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +47,7 @@ def main(argv: list[str]) -> None:
     paths = (
         flag.value and Path(flag.value).expanduser() for flag in (_WORKDIR, _CHECKPOINT)
     )
-    evaluate_run.run(config, *paths)
+    evaluate_run.run(config, *paths, resolutions=_RESOLUTIONS.value)
 
 
 if __name__ == "__main__":

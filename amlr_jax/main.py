@@ -2,7 +2,8 @@
 
     python -m amlr_jax.main --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE]
 
-The same command again goes on from the newest checkpoint in DIR.
+The same command again goes on from the newest checkpoint in DIR. `launch/` starts it in
+several processes, on one machine or on many.
 """
 
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from amlr_jax import distributed
 from amlr_jax.commands import parse, report_input_errors
+from amlr_jax.config import check
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
@@ -20,13 +23,17 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if mis
 
 
 def main(argv: list[str]) -> None:
-    """Checks the config and hands over to the loop."""
+    """Checks the config, meets the other processes and hands over to the loop."""
     del argv
     logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
-    # Imported here: a mistyped flag is reported before the seconds that jax takes.
-    from amlr_jax.training import loop
+    config = _CONFIG.value
+    check(config)
+    distributed.start(heartbeat=config.parallel.heartbeat)
+    with distributed.ending_together():
+        # Imported here: a mistyped flag is reported before the seconds that jax takes.
+        from amlr_jax.training import loop
 
-    loop.train(_CONFIG.value, Path(_WORKDIR.value).expanduser())
+        loop.train(config, Path(_WORKDIR.value).expanduser())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ image NAME, as --save says:
 
     png16          NAME_depth.png, 16-bit; predictions.json says codes a metre
     npy, npz       NAME_depth.npy, or .npz with `depth`; float32 metres
+    disparity      NAME_disparity.npy, of self-supervised networks: float32 s in (0, 1),
+                   1 / depth = 1 / far + (1 / near - 1 / far) s; near and far are
+                   disparity_depths in predictions.json. It is not in pixels
     color          NAME_color.png, bright is near, with a scale in metres
     side_by_side   NAME_side_by_side.png, the image left of it
     ply            NAME_points.ply; x right, y down, z forward; needs a camera
@@ -33,7 +36,7 @@ _CHECKPOINT = flags.DEFINE_string(
 _INPUT = flags.DEFINE_string("input", None, "Image, folder, pattern or video.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.")
 _SAVE = flags.DEFINE_string(
-    "save", None, "png16,npy,npz,color,side_by_side,ply,kitti; or some of them."
+    "save", None, "png16,npy,npz,disparity,color,side_by_side,ply,kitti; some of them."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images of one size at once.")
 _TILE = flags.DEFINE_bool("tile", None, "In 16 overlapping squares, as MIM-Depth.")

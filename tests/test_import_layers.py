@@ -27,7 +27,7 @@ class Room(NamedTuple):
 
 
 GROUND = {"losses", "rebalance", "geometry", "metrics"}
-HELPERS = {"errors", "console", "parallel"}
+HELPERS = {"errors", "console", "parallel", "distributed"}
 MIDDLE = GROUND | HELPERS
 UPPER = MIDDLE | {"models", "data", "training", "evaluation"}
 LOOPS = UPPER | {"config"}
@@ -38,7 +38,7 @@ IMAGES = {"PIL", "cv2"}
 DATA = ARRAYS | IMAGES | {"absl", "array_record", "clu", "grain", "tensorflow_datasets"}
 # What turns arrays into parameters: no logging, no data set, no config.
 STEP = ARRAYS | {"einops", "flax", "optax"}
-LOOP = STEP | {"clu", "matplotlib", "orbax", "rich", "tensorboardX"}
+LOOP = STEP | {"clu", "matplotlib", "orbax", "rich", "tensorboardX", "tensorstore"}
 EVALUATION = LOOP | IMAGES
 COMMAND = LOOP | {"absl", "ml_collections"}
 
@@ -55,6 +55,8 @@ ROOMS = {
     "amlr_jax.recipes": Room(set(), {"ml_collections"}),
     "amlr_jax.console": Room({"errors"}, {"rich"}),
     "amlr_jax.parallel": Room({"errors"}, ARRAYS),
+    "amlr_jax.cluster": Room({"errors"}, set()),
+    "amlr_jax.distributed": Room({"errors", "cluster"}, {"jax"}),
     "amlr_jax.models": Room(MIDDLE - {"rebalance"}, ARRAYS | {"einops", "flax"}),
     # Reads files of the reference systems, of which only these know the formats.
     "amlr_jax.models.from_torch": Room(MIDDLE, ARRAYS | {"torch", "safetensors"}),

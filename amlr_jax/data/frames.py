@@ -40,6 +40,7 @@ class Layout(NamedTuple):
     depth_cap: float = 0.0  # metres; what is beyond is no measurement; 0: no cap
     depth_key: str = ""  # the array of an npz, the channel of an EXR; "": the only one
     notes: tuple[str, ...] = ()  # what was left out or decided, for the user to read
+    test_only: bool = False  # training frames were not asked for
 
 
 class View(NamedTuple):

@@ -19,6 +19,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from amlr_jax.data import worker
 from amlr_jax.data.augment import (
     Augmentation,
     augment,
@@ -94,10 +95,11 @@ def training_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless training batches from batch number `start` on.
 
-    `batch_size` is this process's share; `process` is (index, count): together the
-    processes see each batch of the run once. `image` is uint8 [B, h, w, 3], `depth`
-    float32 [B, h, w] metres, `intrinsics` float32 [B, 4] in pixels of the image,
-    `index` int32 [B]. Close the iterator when done.
+    `batch_size` is this process's share; `process` is (index, count): the processes'
+    shares one behind the other are the batch of a single process. `image` is uint8
+    [B, h, w, 3], `depth` float32 [B, h, w] metres, `intrinsics` float32 [B, 4] in
+    pixels of the image, `index` int32 [B] the places in `data.train`. Close the
+    iterator when done.
     """
     check(setting)
     options = {"depth_scale": data.depth_scale, "kb_crop": kb_crop}
@@ -149,8 +151,8 @@ def endless(
         .seed(seed)
         .shuffle()
         .repeat(EPOCHS)
-        .map_with_index(Draw(change, seed=seed, examples=len(source)))[index::count]
-        .batch(batch_size)[start:]
+        .map_with_index(Draw(change, seed=seed, examples=len(source)))
+        .batch(batch_size)[index::count][start:]
     )
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)
     batches = dataset.to_iter_dataset(options)
@@ -158,7 +160,10 @@ def endless(
         # grain 0.2.17 and 0.2.18 read a flag of theirs that only app.run() parses.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers),
+            worker_init_fn=worker.prepare,
+        )
     return _Batches(iter(batches))
 
 

@@ -12,7 +12,7 @@ from amlr_jax.data.storage import storage
 from amlr_jax.errors import InputError, preview
 
 
-def _street(config, bar: Callable) -> Layout:
+def _street(config, bar: Callable, **options) -> Layout:
     """The embedded street: rendered on first use, then read as what it is, KITTI."""
     total, seen = config.street.drives * config.street.frames, 0
     with bar("Rendering the street", total) as shown:
@@ -28,17 +28,17 @@ def _street(config, bar: Callable) -> Layout:
         except (OSError, ValueError) as error:
             raise InputError(f"data.root for the street: {error}") from error
         progress(total, total)  # all at once if it was there
-    layout = kitti.read_layout(Path(config.root), split=config.split)
+    layout = kitti.read_layout(Path(config.root), split=config.split, **options)
     return layout._replace(name="street")
 
 
 def _published(read: Callable) -> Callable:
     """The reader of a layout that has splits by name and lists."""
 
-    def layout(config, bar: Callable) -> Layout:
+    def layout(config, bar: Callable, **options) -> Layout:
         del bar
         lists = {"train_list": config.list, "test_list": config.test_list}
-        return read(Path(config.root), split=config.split, **lists)
+        return read(Path(config.root), split=config.split, **lists, **options)
 
     return layout
 
@@ -64,6 +64,8 @@ LAYOUTS: dict[str, Callable] = {
     "street": _street,
 }
 NYU_TFDS = "nyu_tfds"
+DRIVES = ("kitti", "street")  # data sets with frames in the order of time
+NO_TEST = "none"  # data.split of video of which nothing is measured
 # Keys that only some data sets have a use for.
 _USES = {
     "list": ("kitti", "nyu", "custom"),
@@ -77,12 +79,20 @@ _USES = {
 }
 
 
-def load(config, *, bar: Callable) -> Prepared | TfdsPrepared:
-    """The prepared data that `config.data` names; InputError for what is wrong."""
+def tested(config, *, bar: Callable) -> Layout:
+    """The test frames of one of `DRIVES`; nothing else need have depth."""
+    return LAYOUTS[config.name](config, bar, test_only=True)
+
+
+def load(config, *, bar: Callable, test_only: bool = False) -> Prepared | TfdsPrepared:
+    """The prepared data that `config.data` names; InputError for what is wrong.
+
+    With `test_only` the frames of `tested` alone.
+    """
     check_keys(config)
     if config.name == NYU_TFDS:
         return TfdsPrepared(Path(config.root).expanduser())
-    layout = LAYOUTS[config.name](config, bar)
+    layout = tested(config, bar=bar) if test_only else LAYOUTS[config.name](config, bar)
     for note in layout.notes:
         show(note)
     cache = Path(config.cache) if config.cache else default_cache()

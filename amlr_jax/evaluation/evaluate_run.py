@@ -8,30 +8,37 @@ import jax
 
 from amlr_jax import parallel
 from amlr_jax.config import check
-from amlr_jax.console import bar, show
-from amlr_jax.data import loader, sources
+from amlr_jax.console import show
+from amlr_jax.data import loader
 from amlr_jax.errors import InputError, preview
-from amlr_jax.evaluation import frame_report, presets, tables
+from amlr_jax.evaluation import frame_report, presets, side_outputs, tables
 from amlr_jax.evaluation.measure_frames import RESULT, as_json, measure_frames, of_data
 from amlr_jax.evaluation.predict import frame_predictor
 from amlr_jax.evaluation.protocol import Evaluation
-from amlr_jax.training import pretrained, workdir
+from amlr_jax.training import pretrained, view_batches, workdir
 
 
-def run(config, folder: Path, checkpoint: Path | None = None) -> Evaluation:
+def run(
+    config, folder: Path, checkpoint: Path | None = None, *, resolutions: bool = False
+) -> Evaluation:
     """Measures the weights in `checkpoint`, or the run in `folder`, on the test frames.
 
-    Leaves evaluation.json, per_image.csv and frames.png in `folder`. The network is
-    that of the weights; of a run in `folder` it must be the config's. InputError for
-    what a user can mend.
+    Leaves evaluation.json, per_image.csv and frames.png in `folder`; with `resolutions`
+    also resolutions.json, the figures of each side output. The network is that of the
+    weights; of a run in `folder` it must be the config's. InputError for what a user
+    can mend.
     """
     check(config)
     config = config.copy_and_resolve_references()
     config.data.split = presets.split_of(config)
     network, variables = _network(config, folder, checkpoint)
+    if resolutions:
+        side_outputs.heads(network)
     protocol = presets.protocol(config, network)
     workdir.make_writable(folder)
-    data = sources.load(config.data, bar=bar)
+    data = view_batches.measured(config)
+    if not len(data.test):
+        raise InputError(f"data.split={data.split} has no test frame to measure")
     protocol = of_data(protocol, data)
     mesh = parallel.make_mesh()
     # Once, and not with every frame.
@@ -53,7 +60,15 @@ def run(config, folder: Path, checkpoint: Path | None = None) -> Evaluation:
     )
     title = f"Weights of {source}"
     show(tables.metric_table(result, protocol=protocol, title=title))
-    names = RESULT, frame_report.PER_IMAGE, frame_report.FRAMES
+    names = [RESULT, frame_report.PER_IMAGE, frame_report.FRAMES]
+    if resolutions:
+        rows = side_outputs.measure(
+            network, variables, data, protocol, finest=result, config=config, mesh=mesh
+        )
+        values = side_outputs.rows_json(rows, protocol, weights=str(source))
+        workdir.write_json(folder / side_outputs.RESULT, values | _step(source))
+        show(side_outputs.table(rows, protocol=protocol, title=title))
+        names.append(side_outputs.RESULT)
     show(
         f"Results in {folder}: {', '.join(n for n in names if (folder / n).is_file())}"
     )
@@ -61,8 +76,8 @@ def run(config, folder: Path, checkpoint: Path | None = None) -> Evaluation:
 
 
 def _step(source: Path) -> dict:
-    """The step of a run's newest checkpoint; nothing for converted weights."""
-    step = pretrained.newest_step(source)
+    """The step of a run's newest good checkpoint; nothing for converted weights."""
+    step = pretrained.newest_good(source)
     return {} if step is None else {"step": int(step.name)}
 
 

@@ -28,6 +28,7 @@ from amlr_jax.evaluation.depth_stream import group
 from amlr_jax.evaluation.inputs import Source
 from amlr_jax.evaluation.predict import predictor
 from amlr_jax.evaluation.predict_options import DEFAULTS, Options
+from amlr_jax.models.decoders.disparity import DisparityDecoder
 from amlr_jax.training import pretrained
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -130,7 +131,25 @@ def _style(network, max_depth: float, options: Options) -> outputs.Style:
     # Trained on video alone, or so we take it: nothing in the weights tells.
     relative = not presets.has_scale(network)
     far = options.max_depth or max_depth
-    return outputs.Style(far, scale, "" if relative else "m", options.ply_stride)
+    return outputs.Style(
+        far,
+        scale,
+        unit="" if relative else "m",
+        stride=options.ply_stride,
+        disparity_depths=_disparity_depths(network, options),
+    )
+
+
+def _disparity_depths(network, options: Options) -> tuple[float, float] | None:
+    decoder = getattr(network, "decoder", None)
+    if isinstance(decoder, DisparityDecoder):
+        return decoder.min_depth, decoder.max_depth
+    if "disparity" in options.save:
+        raise InputError(
+            "--save=disparity is for networks that predict disparity (model.name "
+            "monodepth2 or five_level); this one predicts metres: use npy"
+        )
+    return None
 
 
 def _record(checkpoint: Path, variables, target: Path, style, options: Options):
@@ -141,6 +160,8 @@ def _record(checkpoint: Path, variables, target: Path, style, options: Options):
         "unit": style.unit or "relative",
         "png16_codes_per_unit": style.scale,
     }
+    if style.disparity_depths:
+        head["disparity_depths"] = style.disparity_depths
     return prediction_record.Record(
         target, head, limit=options.limit, overwrite=options.overwrite
     )

@@ -15,11 +15,14 @@ RESULT = "evaluation.json"
 def of_data(protocol: Protocol, data) -> Protocol:
     """The protocol with the data's name, split and constant; checks the first frame.
 
-    Raises InputError if a crop is not defined on it.
+    Raises InputError if a crop is not defined on it. Without a test frame there is
+    nothing to check.
     """
     made = protocol._replace(
         dataset=data.name, split=data.split, median_depth=data.median_depth
     )
+    if not len(data.test):
+        return made
     frame = loader.test_frame(data, 0, kb_crop=made.crops_frames)
     shape = frame["depth"].shape
     try:

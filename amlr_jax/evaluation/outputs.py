@@ -11,6 +11,7 @@ import numpy as np
 from amlr_jax.errors import InputError
 from amlr_jax.evaluation import colors, kitti_server, point_cloud
 from amlr_jax.evaluation.cameras import Camera
+from amlr_jax.models.decoders.disparity import disparity_from_depth
 
 CODE_LIMIT = 2**16 - 1
 # Kind -> what is appended to the name of the image.
@@ -18,6 +19,7 @@ ENDINGS = {
     "png16": "_depth.png",
     "npy": "_depth.npy",
     "npz": "_depth.npz",
+    "disparity": "_disparity.npy",
     "color": "_color.png",
     "side_by_side": "_side_by_side.png",
     "ply": "_points.ply",
@@ -38,6 +40,8 @@ class Style(NamedTuple):
     scale: int  # codes a metre of 16-bit PNGs
     unit: str = "m"  # "": true up to one factor
     stride: int = 1  # pixels from point to point
+    # Smallest and largest depth of the network's disparity; None: it has none
+    disparity_depths: tuple[float, float] | None = None
 
 
 class Result(NamedTuple):
@@ -68,6 +72,17 @@ def codes(depth: np.ndarray, *, scale: int) -> np.ndarray:
     return np.clip(np.rint(depth * scale), 1, CODE_LIMIT).astype(np.uint16)
 
 
+def disparity(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """The sigmoid disparity s in (0, 1) of which a network made this depth, float32.
+
+        1 / depth = 1 / far + (1 / near - 1 / far) s
+
+    It is monodepth2's: inverse depth up to scale, no shift of pixels.
+    """
+    made = disparity_from_depth(depth.astype(np.float64), min_depth=near, max_depth=far)
+    return made.astype(np.float32)
+
+
 def picture(kind: str, result: Result, style: Style) -> np.ndarray:
     """The picture "color", or "side_by_side" with the image left of it; uint8 RGB."""
     near = result.near or colors.nearest(result.depth, far=style.far)
@@ -93,7 +108,9 @@ def encoded(kind: str, result: Result, style: Style) -> bytes:
         unit = "metres" if style.unit else "true up to one factor"
         return point_cloud.as_ply(vertices, unit=unit)
     buffer = io.BytesIO()
-    if kind == "npy":
+    if kind == "disparity":
+        np.save(buffer, disparity(result.depth, *style.disparity_depths))
+    elif kind == "npy":
         np.save(buffer, metres)
     else:
         np.savez_compressed(buffer, depth=metres)

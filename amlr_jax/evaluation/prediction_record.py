@@ -4,6 +4,8 @@
     settings      what all results share; another value makes other results
     unit          "m", or "relative": true up to one factor
     png16_codes_per_unit               depth = code / this
+    disparity_depths                   near, far of networks that predict disparity s:
+                                       1 / depth = 1 / far + (1 / near - 1 / far) s
     failed        what could not be predicted, a line each
     images        for each image or video: file, of (size in bytes and time of change of
                   the file), kinds, height, width, min, median, max depth, outputs

@@ -13,6 +13,14 @@ from amlr_jax.evaluation.protocol import Protocol
 BOTH = "shifted_flip"
 
 
+class SideRow(NamedTuple):
+    """One row of Table 4 of "Better SSIM": a side output."""
+
+    resolution: str
+    bilinear: bool  # False: sub-pixel convolution
+    metrics: dict[str, float]
+
+
 class Row(NamedTuple):
     """One row of a published table."""
 
@@ -82,6 +90,35 @@ ROWS = {
              0.098, 0.344, 0.042, 0.915, 0.988, 0.997),
     ),
 }  # fmt: skip
+
+_SIDES = (
+    ("1/2", True, 0.115, 0.823, 4.828, 0.193, 0.873, 0.958, 0.982),
+    ("1/2", False, 0.115, 0.770, 4.813, 0.188, 0.863, 0.957, 0.983),
+    ("1/4", True, 0.115, 0.818, 4.833, 0.192, 0.870, 0.958, 0.982),
+    ("1/4", False, 0.115, 0.770, 4.812, 0.188, 0.863, 0.957, 0.983),
+    ("1/8", True, 0.119, 0.833, 4.925, 0.195, 0.862, 0.956, 0.982),
+    ("1/8", False, 0.115, 0.771, 4.820, 0.188, 0.863, 0.957, 0.983),
+    ("1/16", True, 0.130, 0.943, 5.203, 0.203, 0.844, 0.952, 0.981),
+    ("1/16", False, 0.116, 0.780, 4.844, 0.189, 0.862, 0.957, 0.983),
+)
+RESOLUTIONS = tuple(
+    SideRow(*row[:2], dict(zip(_SEVEN, row[2:], strict=True))) for row in _SIDES
+)
+
+
+def resolutions_beside(protocol: Protocol) -> tuple[tuple[SideRow, ...], str]:
+    """The rows of Table 4, if frames, protocol and test mode are theirs, and why not.
+
+    The second value is a line for people if there is no row.
+    """
+    if protocol.name != "kitti_eigen_697":
+        return (), f"no published resolution of {protocol.name} is known here"
+    differs = _differences(protocol)
+    if protocol.test_mode != "none":
+        differs.append(f"test mode {protocol.test_mode}")
+    if differs:
+        return (), f"no published row beside it; differs in {', '.join(differs)}"
+    return RESOLUTIONS, ""
 
 
 def rows_beside(protocol: Protocol) -> tuple[tuple[Row, ...], str]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.models import checks
+from amlr_jax.models.decoders.disparity import resize_disparity
 
 
 class DepthNetwork(nn.Module):
@@ -46,6 +47,37 @@ class DepthNetwork(nn.Module):
           Depth in metres in (0, max_depth), (B, H, W), float32. From a network trained
           on video alone it is true up to one unknown factor.
         """
+        features = self._features(image_BHWC, train=train)
+        batch, *full, _ = image_BHWC.shape
+        size = self.seen_size(*full)
+        if self.decoder_resizes:
+            return self.decoder(features, size=tuple(full), train=train)
+        depth_BHW = self.decoder(features, size=size, train=train)
+        if size != tuple(full):
+            shape = (batch, *full)
+            depth_BHW = jax.image.resize(depth_BHW, shape, "linear", antialias=True)
+        return depth_BHW
+
+    def disparities(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Sigmoid disparities of every head, fine to coarse, each at its own size.
+
+        Of decoders that have them (`decoders.disparity.DisparityDecoder`); arguments
+        as for `__call__`. (B, h, w) each, float32 in (0, 1).
+        """
+        return self.decoder.disparities(self._features(image_BHWC, train=train))
+
+    def side_depths(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
+        """The depth of each of `disparities`, (B, H, W), as `__call__` makes it.
+
+        A disparity goes to the image's size bilinearly, in one step from its own size,
+        and is then inverted. The first depth is that of `__call__`.
+        """
+        size = image_BHWC.shape[1:3]
+        maps = self.disparities(image_BHWC, train=train)
+        return [self.decoder.depth(resize_disparity(one, size)) for one in maps]
+
+    def _features(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
+        """What the encoder makes of the image at the size that it sees."""
         _check_image(image_BHWC)
         batch, *full, channels = image_BHWC.shape
         size = self.seen_size(*full)
@@ -54,14 +86,7 @@ class DepthNetwork(nn.Module):
             image_BHWC = jax.image.resize(
                 image_BHWC, shape, self.resize, antialias=True
             )
-        features = self.encoder(image_BHWC, train=train)
-        if self.decoder_resizes:
-            return self.decoder(features, size=tuple(full), train=train)
-        depth_BHW = self.decoder(features, size=size, train=train)
-        if size != tuple(full):
-            shape = (batch, *full)
-            depth_BHW = jax.image.resize(depth_BHW, shape, "linear", antialias=True)
-        return depth_BHW
+        return self.encoder(image_BHWC, train=train)
 
     @nn.nowrap
     def seen_size(self, height: int, width: int) -> tuple[int, int]:

@@ -24,7 +24,8 @@ PATIENCE = 50  # tenths of a second for threads to end
 def save(folder: Path, variables: dict) -> None:
     """Writes nested dicts of arrays; OSError or ValueError, see `reason`."""
     folder = folder.absolute()  # orbax takes no other
-    _check_space(folder.parent, variables)
+    needed = sum(leaf.nbytes for _, leaf in leaves(variables))
+    check_space(folder.parent, needed)
     with _quiet(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder, variables)
 
@@ -54,13 +55,43 @@ def remove(folder: Path) -> None:
             return
 
 
-def _check_space(folder: Path, variables: dict) -> None:
-    """Known before writing, because threads of the array store fail noisily."""
-    needed = sum(leaf.nbytes for _, leaf in leaves(variables))
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        why = f"{os.strerror(errno.ENOSPC)}, {needed >> 20} MiB are needed"
-        raise OSError(errno.ENOSPC, f"{why} and {free >> 20} free")
+def check_space(folder: Path, needed: int) -> None:
+    """OSError if fewer bytes are free in the file system of `folder`.
+
+    Known before writing, because threads of the array store fail noisily.
+    """
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC) + space(folder, needed))
+
+
+def space(folder: Path, needed: int) -> str:
+    """How much is needed and free there, to go after a reason."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return ""
+    return f", {-(-needed >> 20)} MiB are needed and {free >> 20} free"
+
+
+class Hush(logging.Filter):
+    """While it is on, orbax and its threads log nothing: errors reach the caller."""
+
+    def on(self) -> None:
+        logging.getLogger("absl").addFilter(self)
+        self._hook = sys.unraisablehook
+        sys.unraisablehook = self._unraisable
+
+    def off(self) -> None:
+        logging.getLogger("absl").removeFilter(self)
+        sys.unraisablehook = self._hook
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+    def _unraisable(self, found) -> None:
+        """A thread that fails may speak to an event loop that is closed by then."""
+        if str(found.exc_value) != "Event loop is closed":
+            self._hook(found)
 
 
 @contextlib.contextmanager

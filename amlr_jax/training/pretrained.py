@@ -9,18 +9,20 @@ A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float3
     complete  whether it is a whole depth network or an encoder alone
     parts     the top level names in the variables: encoder, decoder, pose
 
-A workdir of a run is read as such a folder, with its newest checkpoint.
+A workdir of a run is read as such a folder, with its newest good checkpoint.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from amlr_jax.console import show
 from amlr_jax.errors import InputError, preview
 from amlr_jax.models import depth
 from amlr_jax.models.from_torch.assign import leaves, nested, written
-from amlr_jax.training import array_store, workdir
+from amlr_jax.training import array_store, steps, verification, workdir
 
 MODEL = "model.json"
 VARIABLES = "variables"
@@ -75,14 +77,14 @@ def save(folder: Path, variables: dict, model: dict) -> None:
 
 
 def load(folder: Path) -> Pretrained:
-    """Reads a folder of weights, or the newest checkpoint of a workdir.
+    """Reads a folder of weights, or the newest good checkpoint of a workdir.
 
     Raises InputError if it is neither, or is damaged.
     """
     if (folder / MODEL).is_file():
         model = _json(folder / MODEL, "source", "name", "options", "parts")
         path = folder / VARIABLES
-    elif (folder / workdir.CONFIG).is_file():
+    elif steps.steps(folder / workdir.CHECKPOINTS) or _is_run(folder):
         model, path = _of_run(folder)
     else:
         what = "does not exist" if not folder.exists() else f"has no {MODEL}"
@@ -134,23 +136,54 @@ def _json(path: Path, *keys: str) -> dict:
 
 
 def newest_step(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a workdir; orbax names others otherwise."""
-    found = (folder / workdir.CHECKPOINTS).glob("[0-9]*")
-    return max((p for p in found if p.name.isdigit()), default=None)
+    """The newest whole checkpoint in a workdir, good or not."""
+    found = steps.steps(folder / workdir.CHECKPOINTS)
+    return found[-1] if found else None
+
+
+def newest_good(folder: Path) -> Path | None:
+    """The newest good checkpoint in a workdir; says which are passed over, and why.
+
+    InputError if there are checkpoints and none is good. Nothing is changed on disk.
+    """
+    checkpoints = folder / workdir.CHECKPOINTS
+    path, bad = verification.newest_good(checkpoints)
+    if path is None and bad:
+        reasons = "; ".join(f"{name}: {why}" for name, why in bad.items())
+        raise InputError(f"no checkpoint of workdir '{folder}' is good ({reasons})")
+    for name, why in bad.items():
+        _say(f"Checkpoint '{checkpoints / name}' is bad: {why}; reading '{path.name}'")
+    return path
+
+
+@functools.cache
+def _say(line: str) -> None:
+    """Once, however often a command looks for the newest checkpoint."""
+    show(line)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / workdir.CONFIG).is_file()
 
 
 def _of_run(folder: Path) -> tuple[dict, Path]:
-    """The model of a workdir's config, and its newest checkpoint."""
-    step = newest_step(folder)
+    """The model of a workdir's config, and its newest good checkpoint."""
+    step = newest_good(folder)
     if step is None:
         raise InputError(f"workdir '{folder}' has no checkpoint yet")
-    options = _json(folder / workdir.CONFIG, "model")["model"]
+    if _is_run(folder):
+        options = _json(folder / workdir.CONFIG, "model")["model"]
+    else:  # its checkpoints alone were copied
+        options = (steps.record(step).get("config") or {}).get("model")
+    if not options:
+        raise InputError(f"workdir '{folder}' has no {workdir.CONFIG}; copy it too")
+    options = dict(options)
     name = options.pop("name")
     for key in [key for key, value in options.items() if value is None]:
         del options[key]
     options.pop("decoder_init", None)  # of no more use
     model = {"source": "run", "name": name, "options": options, "complete": True}
-    return model | {"step": int(step.name)}, step / "state"
+    return model | {"step": steps.step_of(step)}, step / "state"
 
 
 def merge(variables: dict, pretrained: Pretrained) -> tuple[dict, Merged]:

@@ -142,18 +142,12 @@ def _check(network, pose, *, offsets, stereo: bool, scales: int) -> None:
 
 def _disparities(network: DepthNetwork, variables: dict, batch: dict):
     """Disparities fine to coarse, [B, h, w] each, and the new batch statistics."""
-
-    def forward(module: DepthNetwork, image: jax.Array) -> list[jax.Array]:
-        full = image.shape[1:3]
-        size = module.seen_size(*full)
-        if size != full:
-            shape = (len(image), *size, 3)
-            image = jax.image.resize(image, shape, module.resize, antialias=True)
-        return module.decoder.disparities(module.encoder(image, train=True))
-
-    image = as_float(batch["network_image"])
     found, new = network.apply(
-        variables, image, method=forward, mutable=["batch_stats"]
+        variables,
+        as_float(batch["network_image"]),
+        train=True,
+        method="disparities",
+        mutable=["batch_stats"],
     )
     return found, {**variables["batch_stats"], **new["batch_stats"]}
 

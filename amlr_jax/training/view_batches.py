@@ -1,23 +1,36 @@
-"""What self-supervised training reads: views of the drives that a config names."""
+"""What self-supervised training reads, and the frames with depth that test it."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from amlr_jax.console import bar, show
 from amlr_jax.data import sources
-from amlr_jax.data.frames import Frame, Sequences, View
-from amlr_jax.data.kitti.sequences import read_sequences
-from amlr_jax.data.prepared import default_cache
+from amlr_jax.data.prepared import Prepared, default_cache
 from amlr_jax.data.views import PreparedViews, prepare_views
 from amlr_jax.data.views.augment import ViewAugmentation
+from amlr_jax.data.views.choose import read_views
 from amlr_jax.data.views.loader import training_views
 from amlr_jax.errors import InputError
 
 SELF_SUPERVISED = "self_supervised"
-NAMES = ("kitti", "street")  # data sets with drives
+
+
+class Unmeasured(NamedTuple):
+    """Stands for a `Prepared` set where there is no depth: no frame at all."""
+
+    name: str
+    split: str = sources.NO_TEST
+    train: tuple = ()
+    test: tuple = ()
+    skipped: tuple = ()
+    folder: Path = Path()
+    depth_scale: float = 1.0
+    median_depth: float = float("nan")
+    valid_share: float = 0.0
 
 
 def with_depth(config):
@@ -31,30 +44,40 @@ def with_depth(config):
     return data
 
 
+def measured(config) -> Prepared | Unmeasured:
+    """The frames with depth of a config; in self-supervision those of the test alone.
+
+    What video trains on needs no depth. With data.split=none nothing does, and nothing
+    is measured. InputError for what a user can mend.
+    """
+    if config.objective != SELF_SUPERVISED:
+        return sources.load(config.data, bar=bar)
+    _check_name(config.data)
+    if config.data.split == sources.NO_TEST:
+        show("data.split=none: there is no test frame, nothing is measured")
+        return Unmeasured(config.data.name)
+    try:
+        return sources.load(with_depth(config), bar=bar, test_only=True)
+    except InputError as error:
+        raise InputError(
+            f"{error}; to train without a test: --config.data.split={sources.NO_TEST}"
+        ) from error
+
+
 def load(config) -> PreparedViews | None:
     """The views to train on, without the frames of the test; None if supervised.
 
-    KITTI's drives of the Eigen test are left out anyway (`read_sequences`). Where
-    data.split=folder tests on the last frames of each drive, no view has one of them
-    for its target or a source. InputError for what a user can mend.
+    Where data.split=folder tests on the last frames of each drive, no view has one of
+    them for its target or a source. InputError for what a user can mend.
     """
     if config.objective != SELF_SUPERVISED:
         return None
     whole, config = config, config.data
-    if config.name not in NAMES:
-        raise InputError(
-            f"self-supervision needs data.name {' or '.join(NAMES)}, drives with "
-            f"neighbouring frames; got '{config.name}'"
-        )
-    layout = sources.LAYOUTS[config.name](with_depth(whole), bar)
-    found = read_sequences(
-        Path(config.root),
-        train_list=config.list,
-        offsets=tuple(config.offsets),
-        sides=config.sides,
-        min_speed=config.min_speed,
-    )
-    found = without(found._replace(name=config.name), layout.test)
+    _check_name(config)
+    test = ()
+    if config.split != sources.NO_TEST:
+        test = sources.tested(with_depth(whole), bar=bar).test
+    found = read_views(config, test)
     for note in found.notes:
         show(note)
     cache = Path(config.cache) if config.cache else default_cache()
@@ -68,26 +91,12 @@ def load(config) -> PreparedViews | None:
     )
 
 
-def without(views: Sequences, test: tuple[Frame, ...]) -> Sequences:
-    """The views that show no moment of a test frame, seen by either camera."""
-    tested = {_moment(frame.image) for frame in test}
-    kept = tuple(v for v in views.train if not tested & _moments(v))
-    left = len(views.train) - len(kept)
-    if not kept:
-        raise InputError(f"all {left} training views show frames of the test")
-    if not left:
-        return views
-    note = f"{left} views left out that show frames of the test"
-    return views._replace(train=kept, notes=(*views.notes, note))
-
-
-def _moments(view: View) -> set[tuple[Path, str]]:
-    return {_moment(path) for path in (view.image, *view.sources)}
-
-
-def _moment(path: Path) -> tuple[Path, str]:
-    """The drive and the number of <drive>/image_0x/data/<number>.png."""
-    return path.parents[2], path.stem
+def _check_name(data) -> None:
+    if data.name not in sources.DRIVES:
+        raise InputError(
+            f"self-supervision needs data.name {' or '.join(sources.DRIVES)}, drives "
+            f"with neighbouring frames; got '{data.name}'"
+        )
 
 
 def batches(

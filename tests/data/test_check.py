@@ -178,6 +178,46 @@ def test_one_run_finds_all_faults(root, tmp_path):
     assert cv2.imread(str(tmp_path / "out" / "check.png")).shape[1] == 3 * 480
 
 
+def views_of(root, **changes):
+    """What the check finds on video; drive 0002 is one of the Eigen test."""
+    right = "P_rect_03: 100 0 96 -49.5 0 110 32 0.2 0 0 1 0.003\n"
+    calibration(root).write_text(tiny_kitti.CALIBRATION + right)
+    config = tiny_kitti.config(root, cache=root.parent / "cache")
+    more = {"sides": "l", "split": "folder"} | changes
+    with config.unlocked():
+        config.data.update(more)
+    return check(config.data, max_depth=80.0, video=True, progress=silent)
+
+
+def test_views_are_listed_and_training_frames_need_no_depth(root):
+    found = views_of(root)
+    assert matching(found, "counts", "10 views to train on (sources -1, +1)", "0001")
+    assert matching(found, "counts", "4 test frames")
+    assert matching(found, "leak", "2 views left out that show frames of the test")
+    shutil.rmtree(depth(root).parents[3])
+    found = views_of(root)
+    assert matching(found, "counts", "12 views", "0001_sync 12")
+    assert matching(found, "counts", "2 test frames")
+    assert matching(found, "intrinsics", "cameras of the views: 1", "fx 100, fy 110")
+    (lost,) = matching(found, "files", "no image of the other camera (no stereo)")
+    assert lost.level == NOTE and len(lost.names) == 12
+    assert not bad(found)
+    (lost,) = matching(views_of(root, stereo=True), "files", "camera (data.stereo)")
+    assert lost.level == FAULT
+
+
+def test_views_without_a_test_or_that_cannot_be(root):
+    found = views_of(root, split="none", camera="monodepth2")
+    assert matching(found, "counts", "no test frame, nothing to measure")
+    assert matching(found, "counts", "12 views")
+    assert matching(found, "intrinsics", "monodepth2's (data.camera)")
+    assert not bad(found)
+    (fault,) = bad(views_of(root, split="none", min_speed=1.0))
+    assert fault.level == FAULT and "training would stop: oxts" in fault.text
+    with pytest.raises(InputError, match="self-supervision needs data.name kitti or"):
+        views_of(root, name="custom")
+
+
 def test_skip_bad_makes_damaged_training_frames_a_warning(root):
     cut(image(root, 1))
     cut(image(root, 13))

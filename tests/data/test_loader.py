@@ -8,6 +8,7 @@ import pytest
 
 from amlr_jax.data import kitti, loader
 from amlr_jax.data.augment import Augmentation, augment, cropped_example
+from amlr_jax.data.cutdepth import CutDepth
 from amlr_jax.data.prepared import prepare
 from amlr_jax.errors import InputError
 from tests import tiny_kitti
@@ -140,13 +141,33 @@ def test_seeds_differ(data):
     )
 
 
-def test_processes_share_each_batch(data):
-    """Two processes have the even and the odd places of one process's batch."""
-    whole = take(data, 5, batch_size=4)
-    parts = [take(data, 5, batch_size=2, process=(p, 2)) for p in range(2)]
-    for batch, *shares in zip(whole, *parts, strict=True):
-        for p, share in enumerate(shares):
-            assert_same([share], [{k: v[p::2] for k, v in batch.items()}])
+@pytest.mark.parametrize(("count", "options"), [(2, {}), (4, {}), (2, {"workers": 1})])
+def test_processes_share_each_batch(data, count, options):
+    """One behind the other, the shares are one process's batch; after a restart too."""
+    options |= {"batch_size": 4 // count, "start": 3}
+    whole = take(data, 8, batch_size=4)[3:]
+    parts = [take(data, 5, process=(p, count), **options) for p in range(count)]
+    joined = [
+        {name: np.concatenate([s[name] for s in shares]) for name in shares[0]}
+        for shares in zip(*parts, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+def test_index_names_the_frame(data):
+    """Unaugmented, the image of a batch is that of `data.train` at its index."""
+    plain = Augmentation((32, 64), flip=0.0, brightness_contrast=0.0, gamma=0.0)
+    plain = plain._replace(hue_saturation=0.0, cut_depth=CutDepth(0.0))
+    options = {"batch_size": 4, "seed": 3, "kb_crop": False}
+    with closing(loader.training_batches(data, plain, **options)) as batches:
+        batch = next(batches)
+    for index, image in zip(batch["index"], batch["image"], strict=True):
+        example = data.train[int(index)]
+        assert example["index"] == index
+        windows = np.lib.stride_tricks.sliding_window_view(
+            example["image"], image.shape
+        )
+        assert (windows == image).all((-1, -2, -3)).any()
 
 
 def test_evaluation_batches_are_every_test_frame_in_order(data):

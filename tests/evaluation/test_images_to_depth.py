@@ -4,6 +4,7 @@ import json
 import zipfile
 from itertools import islice
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from amlr_jax.evaluation import colors, images_to_depth, presets, video
 from amlr_jax.evaluation import predict as predict_module
 from amlr_jax.evaluation.images_to_depth import Options
 from amlr_jax.models import depth
+from amlr_jax.models.decoders.disparity import DisparityDecoder, depth_from_disparity
 from amlr_jax.training import pretrained
 from tests.training.toy import Toy
 
@@ -392,3 +394,34 @@ def test_a_full_disk_ends_it_and_what_was_done_is_kept(toy, tmp_path, monkeypatc
         )
     record = json.loads((tmp_path / "out/predictions.json").read_text())
     assert [row["file"][0] for row in record["images"]] == [*"abcdefg"]
+
+
+class Disparity(nn.Module):
+    """Stands for a network that predicts disparity."""
+
+    decoder: object = None
+
+    def __call__(self, image, *, train: bool):
+        return depth_from_disparity(image.mean(-1))
+
+
+def test_disparity_is_saved_where_there_is_one(tmp_path, monkeypatch):
+    network = Disparity(decoder=DisparityDecoder())
+    monkeypatch.setattr(pretrained, "load_network", lambda _: (network, {}, 100))
+    image = _image(tmp_path / "in" / "a.png")
+    options = Options(save=("disparity", "npy"))
+    images_to_depth.run(tmp_path / "w", image, tmp_path / "out", options)
+    saved = np.load(tmp_path / "out" / "a_disparity.npy")
+    want = np.asarray(Image.open(image), np.float64).mean(-1) / 255
+    np.testing.assert_allclose(saved, want, atol=1e-6)
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    near, far = record["disparity_depths"]
+    made = 1 / (1 / far + (1 / near - 1 / far) * saved)
+    np.testing.assert_allclose(made, np.load(tmp_path / "out" / "a_depth.npy"), 1e-5)
+
+
+def test_disparity_of_a_network_in_metres(toy, tmp_path):
+    image = _image(tmp_path / "in" / "a.png")
+    with pytest.raises(InputError, match="--save=disparity is for networks that"):
+        images_to_depth.run(toy, image, tmp_path / "out", Options(save=("disparity",)))
+    assert not (tmp_path / "out").exists()

@@ -1,18 +1,21 @@
 """Depth files: codes that read back as metres, arrays, pictures; whole or absent."""
 
 import errno
+import io
 import os
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from amlr_jax.evaluation import colors, outputs
+from amlr_jax.models.decoders.disparity import depth_from_disparity
 
 DEPTH = np.random.default_rng(0).uniform(1, 79, (5, 7)).astype(np.float32)
 IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 RESULT = outputs.Result(DEPTH, IMAGE, camera=(5.0, 5.0, 3.0, 2.0))
-STYLE = outputs.Style(far=80.0, scale=256)
+STYLE = outputs.Style(far=80.0, scale=256, disparity_depths=(0.1, 100.0))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,17 @@ def test_every_kind_reads_back(tmp_path):
     left = (colors.LEAST_WIDTH - 14) // 2
     np.testing.assert_array_equal(both[:5, left : left + 7], IMAGE)
     np.testing.assert_array_equal(both[:5, left + 7 : left + 14], shown)
+
+
+def test_disparity_is_what_the_depth_was_made_of():
+    """Of a decoder's depth, from 0.1 m to 100 m, to a millionth."""
+    s = np.random.default_rng(2).uniform(0, 1, (6, 8)).astype(np.float32) ** 4
+    depth = np.asarray(depth_from_disparity(jnp.asarray(s)))
+    data = outputs.encoded("disparity", RESULT._replace(depth=depth), STYLE)
+    back = np.load(io.BytesIO(data))
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, s, atol=1e-6)
+    assert outputs.file_of("disparity", "a/b") == "a/b_disparity.npy"
 
 
 def test_the_servers_scale_is_its_own():

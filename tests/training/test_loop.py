@@ -38,6 +38,7 @@ def test_a_run_leaves_its_results(tiny_config, tmp_path):
     assert [row["step"] for row in written] == [1, 2, 3, 4, 5, 6]
     assert written[0].keys() == {
         "step", "total", "losses", "weights", "learning_rate", "grad_norm",
+        "skipped", "skipped_in_a_row",
     }  # fmt: skip
     assert written[0]["losses"].keys() == {"silog", "gradient"}
     evaluation = json.loads((folder / "evaluation.json").read_text())
@@ -142,10 +143,39 @@ def test_evaluates_on_the_way(tiny_config, tmp_path, capsys):
     assert "Test frames after step 3" in capsys.readouterr().out
 
 
-def test_loss_that_is_not_finite_stops_the_run(tiny_config, tmp_path):
+def test_steps_that_are_not_finite_are_told_and_end_the_run(
+    tiny_config, tmp_path, capsys
+):
+    """The first step is taken, at a learning rate of 1e30; the others cannot be."""
     tiny_config.optimizer.peak = tiny_config.optimizer.start = 1e30
-    with pytest.raises(InputError, match="not finite at step"):
+    tiny_config.max_skipped = 3
+    with pytest.raises(InputError, match="step 4: .*silog.* not finite on .*/image_02"):
         loop.train(tiny_config, tmp_path)
+    said = capsys.readouterr().out
+    assert "Step 2 skipped: " in said
+    assert "Step 3 skipped: " in said
+    last = rows(tmp_path)[-1]
+    assert last["skipped"] == last["skipped_in_a_row"] == 2
+    assert len(last["samples"]) == 2
+
+
+def test_too_many_parts_of_a_batch_are_refused(tiny_config, tmp_path):
+    tiny_config.optimizer.accumulate = 4
+    with pytest.raises(InputError, match="optimizer.accumulate = 4.*got 2"):
+        loop.train(tiny_config, tmp_path / "run")
+
+
+def test_best_checkpoint_stays(tiny_config, tmp_path):
+    """Measured at 2, 4 and 6: the best and the latest are there."""
+    tiny_config.eval.every_steps = 2
+    tiny_config.checkpoint.keep = tiny_config.checkpoint.best = 1
+    loop.train(tiny_config, tmp_path)
+    folders = sorted((tmp_path / "checkpoints").iterdir())
+    records = [json.loads((f / "data" / "metadata").read_text()) for f in folders]
+    assert [f.name for f in folders][-1] == "00000006"
+    assert len(folders) <= 2
+    assert all((f / "metrics.json").is_file() for f in folders)
+    assert {r["config"]["batch_size"] for r in records} == {2}
 
 
 @pytest.mark.parametrize(

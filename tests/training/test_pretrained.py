@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import re
 import resource
 import shutil
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_a_limit_of_the_disk_leaves_nothing(tmp_path, encoder):
 def test_a_full_disk_is_known_before(tmp_path, encoder, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=3 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(InputError, match="No space .*, 19 MiB are needed and 3 free"):
+    with pytest.raises(InputError, match="No space .*, 20 MiB are needed and 3 free"):
         pretrained.save(tmp_path / "new" / "weights", encoder, NANO)
     assert not list(tmp_path.iterdir())
 
@@ -347,3 +349,45 @@ def test_a_run_without_a_checkpoint(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="has no checkpoint yet"):
         pretrained.load(tmp_path)
+
+
+@pytest.fixture
+def run_of_two(initial, tmp_path):
+    """A workdir with checkpoints of steps 9 and 10, and its config."""
+    config, _, state = initial
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, config=config.to_dict())
+    checkpoints.save(state, step=9)
+    checkpoints.save(state, step=10)
+    checkpoints.close()
+    workdir.write_json(tmp_path / "config.json", config.to_dict())
+    return tmp_path, config, state
+
+
+def largest(path: Path) -> Path:
+    files = (p for p in path.rglob("*") if p.is_file())
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+def test_a_damaged_checkpoint_is_passed_over(run_of_two, capsys):
+    folder, _, state = run_of_two
+    os.truncate(largest(folder / "checkpoints" / "00000010"), 1000)
+    for _ in range(2):
+        assert pretrained.load(folder).model["step"] == 9
+        assert pretrained.newest_good(folder).name == "00000009"
+    assert_equal(pretrained.load_network(folder)[1]["params"], state.params)
+    out = capsys.readouterr().out
+    assert out.count("is bad") == 1
+    assert re.search(r"10' is bad: state/.* has 1000 bytes of .* '00000009'", out)
+    assert pretrained.newest_step(folder).name == "00000010"  # nothing was moved
+    largest(folder / "checkpoints" / "00000009").unlink()
+    with pytest.raises(InputError, match=r"is good \(00000010: .*; 00000009: .*miss"):
+        pretrained.load(folder)
+
+
+def test_the_config_travels_with_the_checkpoints(run_of_two):
+    folder, config, _ = run_of_two
+    with_config = pretrained.load(folder)
+    (folder / "config.json").unlink()
+    assert pretrained.load(folder).model == with_config.model
+    path = folder / "checkpoints" / "00000010" / "data" / "metadata"
+    assert json.loads(path.read_text())["config"]["model"]["name"] == config.model.name

@@ -2,7 +2,7 @@
 
 import json
 
-from amlr_jax.training.record import METRICS, Record, as_row, not_finite
+from amlr_jax.training.record import METRICS, SPEED, Record, as_row, not_finite
 
 
 def row(step, total=1.0):
@@ -50,3 +50,37 @@ def test_tensorboard_holds_every_number(tmp_path):
     data = events.read_bytes()
     for tag in (b"total", b"losses/silog", b"weights/gradient", b"learning_rate"):
         assert tag in data
+
+
+def test_speed_has_a_file_of_its_own(tmp_path):
+    """Appended to by every start: what was measured after the checkpoint was so."""
+    for after in (0, 4):
+        record = Record(tmp_path, after=after)
+        record.write(row(after + 1))
+        record.speed(after + 1, {"steps_per_second": 2.0})
+        record.speed(after + 9, {"steps_per_second": 4.0, "mfu": 0.5})
+        record.close()
+    lines = [json.loads(line) for line in (tmp_path / SPEED).open()]
+    assert [line["step"] for line in lines] == [1, 9, 5, 13]
+    assert lines[1].keys() == {"step", "time", "steps_per_second", "mfu"}
+    assert steps(tmp_path) == [1, 5]
+    events = b"".join(p.read_bytes() for p in (tmp_path / "tensorboard").iterdir())
+    assert b"run/steps_per_second" in events
+
+
+def test_line_of_speed_that_a_kill_cut_short(tmp_path):
+    (tmp_path / SPEED).write_text('{"step": 3}\n{"step": 4, "ti')
+    record = Record(tmp_path, after=3)
+    record.speed(5, {})
+    record.close()
+    lines = [json.loads(line)["step"] for line in (tmp_path / SPEED).open()]
+    assert lines == [3, 5]
+
+
+def test_silent_record_leaves_no_file(tmp_path):
+    record = Record(tmp_path, after=0, writes=False)
+    record.write(row(1))
+    record.speed(1, {"steps_per_second": 2.0})
+    record.scalars(1, {"abs_rel": 0.1}, prefix="eval/")
+    record.close()
+    assert not list(tmp_path.iterdir())

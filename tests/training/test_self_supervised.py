@@ -234,7 +234,7 @@ def lanczos(image, size):
         ]
         for picture in image.numpy()
     ]
-    return torch.tensor(np.array(out))
+    return torch.tensor(np.array(out)).to(image)
 
 
 def in_torch(
@@ -243,7 +243,8 @@ def in_torch(
     """The losses by name, from Eq. 4-11 and monodepth2's paper, scale by scale."""
 
     def image(name):
-        return torch.tensor(batch[name]).float().movedim(-1, -3) / 255
+        codes = torch.tensor(batch[name]).to(torch.get_default_dtype())
+        return codes.movedim(-1, -3) / 255
 
     target, frames = image("image"), image("sources")
     sources, poses = [], []
@@ -262,7 +263,7 @@ def in_torch(
         small = torch.sigmoid(params["decoder"][f"d{scale}"] - 3)
         full = functional.interpolate(small[:, None], (HEIGHT, WIDTH), mode="bilinear")
         depth = 1 / (0.01 + (10 - 0.01) * full[:, 0])
-        camera = torch.tensor(batch["intrinsics"])
+        camera = torch.tensor(batch["intrinsics"]).to(target)
         warped = [
             synthesis(s, depth, p, camera) for s, p in zip(sources, poses, strict=True)
         ]

@@ -1,6 +1,7 @@
 """Self-supervised runs: which views they read, and the whole road on a few frames."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import jax
 import numpy as np
 import pytest
 
+from amlr_jax.data import splits
 from amlr_jax.errors import InputError
+from amlr_jax.evaluation import measure_frames, presets
 from amlr_jax.models import depth
 from amlr_jax.models.pose import PoseNetwork
 from amlr_jax.training import fitting, loop, pretrained, self_supervised, view_batches
@@ -52,6 +55,59 @@ def test_no_view_shows_a_frame_of_the_test(config):
 def test_a_supervised_run_has_no_views(tiny_config):
     assert view_batches.load(tiny_config) is None
     assert view_batches.with_depth(tiny_config).to_dict() == tiny_config.data.to_dict()
+
+
+@pytest.fixture
+def raw_alone(config, monkeypatch):
+    """The raw drives with two scans, no annotated depth; 0002 is all of the test."""
+    root = Path(config.data.root)
+    shutil.rmtree(root / "data_depth_annotated")
+    date, drive = root / "raw_data" / tiny_kitti.DATE, tiny_kitti.drive("0002")
+    scans = date / drive / "velodyne_points" / "data"
+    scans.mkdir(parents=True)
+    points = np.float32([[8, 0, 0, 0], [10, 1, 0, 0], [20, -2, 0.5, 0]])
+    for number in (0, 4):
+        points.tofile(scans / f"{number:010d}.bin")
+    turn = "R: 0 -1 0 0 0 -1 1 0 0\nT: 0 0 0\n"
+    (date / "calib_velo_to_cam.txt").write_text(turn)
+    with (date / "calib_cam_to_cam.txt").open("a") as file:
+        file.write("R_rect_00: 1 0 0 0 1 0 0 0 1\n")
+    wanted = {drive: [0, 4]}
+    monkeypatch.setattr(splits, "eigen_test", lambda with_depth=True: wanted)
+    config.data.split = "eigen_697"
+    return config
+
+
+def test_only_the_frames_of_the_test_need_depth(raw_alone):
+    """Not one annotated depth map, and scans of the test frames alone."""
+    data = view_batches.measured(raw_alone)
+    assert (len(data.train), len(data.test)) == (0, 2)
+    assert data.test[0]["depth"].max() == 20  # the scan's forward axis
+    assert data.median_depth == 10  # of the test frames, there being no others
+    views = view_batches.load(raw_alone)
+    drives = {views.train[i]["key"][:26] for i in range(len(views.train))}
+    assert drives == {tiny_kitti.drive("0001")}
+
+
+def test_a_lost_scan_is_named_with_the_way_out(raw_alone):
+    place = Path(raw_alone.data.root) / "raw_data" / tiny_kitti.DATE
+    next(place.glob("*/velodyne_points/data/*4.bin")).unlink()
+    with pytest.raises(InputError, match="scans of 1 of 2 .*--config.data.split=none"):
+        view_batches.measured(raw_alone)
+
+
+def test_nothing_need_have_depth(raw_alone, capsys):
+    raw_alone.data.split = "none"
+    data = view_batches.measured(raw_alone)
+    assert (data.name, data.split, len(data.test)) == ("kitti", "none", 0)
+    assert capsys.readouterr().out.count("nothing is measured") == 1
+    assert len(view_batches.load(raw_alone).train) == 4
+    protocol = presets.protocol(raw_alone, depth.network("monodepth2", max_depth=100.0))
+    assert measure_frames.of_data(protocol, data).split == "none"
+
+
+def test_a_supervised_run_has_its_training_frames(tiny_config):
+    assert len(view_batches.measured(tiny_config).train) == 10
 
 
 def test_a_list_names_views_and_not_frames_with_depth(config):

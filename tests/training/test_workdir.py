@@ -69,3 +69,59 @@ def test_damaged_config(tmp_path):
     (tmp_path / workdir.CONFIG).write_text('{"seed": 0')
     with pytest.raises(InputError, match="is not JSON"):
         claim(tmp_path, CONFIG)
+
+
+# ------------------------------------------------------------- several processes
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """Plays process 1; what process 0 says is in the dict."""
+    said = {"config": json.dumps(CONFIG), "workdir": "a mark"}
+    monkeypatch.setattr(workdir.distributed, "is_first", lambda: False)
+    monkeypatch.setattr(workdir.distributed, "from_first", lambda name, _: said[name])
+    monkeypatch.setattr(workdir, "SEEN", 0.3)
+    return said
+
+
+def test_a_second_process_leaves_the_folder_alone(second, tmp_path):
+    (tmp_path / workdir.CHECKPOINTS).mkdir()  # the first may be ahead
+    (tmp_path / workdir.MARK).write_text("a mark")
+    with workdir.claim(tmp_path, CONFIG):
+        pass
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == [workdir.MARK, workdir.CHECKPOINTS]
+
+
+@pytest.mark.parametrize("mark", [None, "of another start"])
+def test_a_folder_that_the_hosts_do_not_share(second, tmp_path, mark):
+    if mark:
+        (tmp_path / workdir.MARK).write_text(mark)
+    folder = tmp_path if mark else tmp_path / "missing"
+    with (
+        pytest.raises(InputError, match="does not see.*folder that all hosts share"),
+        workdir.claim(folder, CONFIG),
+    ):
+        pass
+    assert folder.exists() == bool(mark)
+
+
+def test_a_second_process_with_another_config(second, tmp_path):
+    other = CONFIG | {"seed": 1, "data": {"root": "elsewhere", "crop": (1, 3)}}
+    message = r"data.crop is \[1, 3\], there \[1, 2\], seed is 1, there 0"
+    with pytest.raises(InputError, match=message), workdir.claim(tmp_path, other):
+        pass
+
+
+def test_the_first_leaves_no_mark(tmp_path, monkeypatch):
+    seen = []
+
+    def meet(name, **_):
+        seen.append((name, (tmp_path / workdir.MARK).exists()))
+
+    monkeypatch.setattr(workdir.distributed, "is_alone", lambda: False)
+    monkeypatch.setattr(workdir.distributed, "meet", meet)
+    with workdir.claim(tmp_path, CONFIG):
+        pass
+    assert seen == [("workdir seen", True), ("workdir claimed", False)]
+    assert not (tmp_path / workdir.MARK).exists()

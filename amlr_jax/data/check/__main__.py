@@ -4,9 +4,10 @@
         [--output=DIR]
 
 Goes through every frame that the config would train and test on, and on past every
-fault. The exit status is 1 if there is one; warnings are guesses and do not count.
-DIR gets check.json with every name and check.png with twelve frames and their depth;
-without it nothing is written. The data set is left as it is.
+fault. Of self-supervision it lists the views and goes through the test frames. The
+exit status is 1 if there is one; warnings are guesses and do not count. DIR gets
+check.json with every name and check.png with twelve frames and their depth; without it
+nothing is written. The data set is left as it is.
 """
 
 import sys
@@ -35,7 +36,12 @@ def main(argv: list[str]) -> None:
 
     config = _CONFIG.value
     output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
-    found = check(config.data, max_depth=config.model.max_depth, output=output)
+    found = check(
+        config.data,
+        max_depth=config.model.max_depth,
+        video=config.objective == "self_supervised",
+        output=output,
+    )
     if any(finding.level == FAULT for finding in found):
         sys.exit(1)
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from amlr_jax.data.check.facts import Facts
 from amlr_jax.data.frames import Layout
+from amlr_jax.data.sources import NO_TEST
 from amlr_jax.errors import preview
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
@@ -47,6 +48,13 @@ class Examined(NamedTuple):
     facts: tuple[Facts, ...]  # of the training frames, then of the test frames
     data: object  # config.data
     max_depth: float  # metres, of the network
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that there should be: video to train on needs no depth."""
+        if self.layout.test_only:
+            return () if self.layout.split == NO_TEST else ("test",)
+        return "train", "test"
 
     def part(self, name: str) -> list[Facts]:
         """The facts of "train" or "test"."""

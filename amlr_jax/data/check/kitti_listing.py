@@ -19,15 +19,16 @@ from amlr_jax.errors import InputError
 _DEPTH_FOLDER = "data_depth_annotated"
 
 
-def layout(data, findings: list[Finding]) -> Layout:
+def layout(data, findings: list[Finding], *, test_only: bool = False) -> Layout:
     """The frames that `config.data` asks for; adds what calibrations lack."""
     root = Path(data.root)
-    files.check_root(root)
+    files.check_root(root, depth=not test_only)
     build = _Builder(root)
     train, test, split = _chosen(data, build, findings)
     findings += build.findings()
     in_metres = any(frame.projection is not None for frame in test)
-    return Layout("kitti", split, kitti.DEPTH_SCALE, train, test, in_metres)
+    made = Layout("kitti", split, kitti.DEPTH_SCALE, train, test, in_metres)
+    return made._replace(train=(), test_only=True) if test_only else made
 
 
 class _Builder:

@@ -35,25 +35,27 @@ class Listed(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def read(data, *, bar: Callable) -> Listed:
+def read(data, *, bar: Callable, test_only: bool = False) -> Listed:
     """The frames that `config.data` names, files that are missing included.
 
-    Raises InputError for a mistake in the config, and where no frame can be named.
+    With `test_only` those of the test, of `sources.DRIVES`. Raises InputError for a
+    mistake in the config, and where no frame can be named.
     """
     _check_choice(data)
     try:
-        layout = sources.LAYOUTS[data.name](data, bar)
+        options = {"test_only": True} if test_only else {}
+        layout = sources.LAYOUTS[data.name](data, bar, **options)
     except InputError as error:
-        return _lenient(data, error)
+        return _lenient(data, error, options)
     notes = (Finding("layout", NOTE, note) for note in layout.notes)
     return Listed(layout, tuple(notes))
 
 
-def _lenient(data, error: InputError) -> Listed:
+def _lenient(data, error: InputError, options: dict) -> Listed:
     if data.name not in LENIENT:
         raise error
     findings = [Finding("layout", FAULT, f"training would stop: {error}")]
-    layout = LENIENT[data.name](data, findings)
+    layout = LENIENT[data.name](data, findings, **options)
     # A list without a frame that can be used, a root without any: no data to check.
     asked = {data.list: layout.train, data.test_list: layout.test}
     if not all(frames for path, frames in asked.items() if path):

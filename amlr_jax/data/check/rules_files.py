@@ -18,19 +18,21 @@ _READING = {
 
 def counts(examined: Examined) -> list[Finding]:
     """Frames with both files, against the published numbers where there are any."""
-    found = {part: _whole(examined.part(part)) for part in _PARTS}
-    text = f"{found['train']} training and {found['test']} test frames"
+    found = {part: _whole(examined.part(part)) for part in examined.parts}
+    names = {"train": "training"}
+    text = " and ".join(f"{n} {names.get(part, part)}" for part, n in found.items())
+    text = f"{text} frames" if text else "no test frame, nothing to measure"
     groups = sum(_whole(facts) > 0 for facts in examined.groups().values())
     text += f" in {groups} drives or scenes" if groups > 1 else ""
     findings = [Finding("counts", NOTE, text)]
-    for part in _PARTS:
+    for part in examined.parts:
         if not examined.part(part):
             findings.append(Finding("counts", FAULT, f"no {part} frame at all"))
     wanted, level = _published(examined.layout.name, examined.layout.split)
     short = tuple(
         f"{part} {found[part]} of {wanted[part]}"
         for part in wanted
-        if found[part] != wanted[part]
+        if part in found and found[part] != wanted[part]
     )
     if short:
         drives = tuple(_short_drives(examined))

@@ -21,6 +21,7 @@ from amlr_jax.data.check import (
     rules_scale,
     rules_sizes,
     sheet,
+    views,
 )
 from amlr_jax.data.check.facts import (
     DAMAGED,
@@ -57,9 +58,16 @@ class Work(NamedTuple):
 
 
 def check(
-    data, *, max_depth: float, output: Path | None = None, progress: Callable = bar
+    data,
+    *,
+    max_depth: float,
+    video: bool = False,
+    output: Path | None = None,
+    progress: Callable = bar,
 ) -> list[Finding]:
     """Checks what `config.data` names and shows it; the findings, faults first.
+
+    With `video` the training frames are views, without depth (self-supervision).
 
     With `output` also writes check.json and check.png there, which must be outside of
     the data set. `max_depth` in metres is the network's. Raises InputError for a
@@ -67,12 +75,13 @@ def check(
     """
     if len(data.crop) != 2:
         raise InputError(f"data.crop must be (height, width), got {tuple(data.crop)}")
-    chosen = _chosen(data, progress)
+    chosen = _video(data, progress) if video else _chosen(data, progress)
     prepare_output(output, data)
     with progress(f"Checking {data.name}", len(chosen.jobs)) as shown:
         facts = tuple(_read_all(chosen, shown.advance))
     examined = Examined(chosen.layout, facts, data, max_depth)
-    findings = [*chosen.findings, *(f for rule in RULES for f in rule(examined))]
+    rules = RULES if chosen.jobs else RULES[:1]  # without a test there is but video
+    findings = [*chosen.findings, *(f for rule in rules for f in rule(examined))]
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     histogram = rules_depth.histogram(examined)
     report.print_report(findings[::-1], histogram)
@@ -112,6 +121,23 @@ def _chosen(data, progress: Callable) -> Work:
     jobs = [("train", frame) for frame in found.layout.train]
     jobs += [("test", frame) for frame in found.layout.test]
     return Work(found.layout, found.findings, jobs)
+
+
+def _video(data, progress: Callable) -> Work:
+    """Views to train on, and the test frames to read, if there are any."""
+    if data.name not in sources.DRIVES:
+        raise InputError(
+            f"self-supervision needs data.name {' or '.join(sources.DRIVES)}, got "
+            f"'{data.name}'"
+        )
+    if data.split == sources.NO_TEST:
+        layout = Layout(data.name, data.split, 1.0, (), (), test_only=True)
+        return Work(layout, tuple(views.views(data, ())), [])
+    tested = data.copy_and_resolve_references()
+    tested.list = ""  # names views
+    found = listing.read(tested, bar=progress, test_only=True)
+    findings = (*found.findings, *views.views(data, found.layout.test))
+    return Work(found.layout, findings, [("test", f) for f in found.layout.test])
 
 
 def _tfds(data) -> Work:
@@ -159,6 +185,8 @@ def _write(output: Path, chosen: Work, examined: Examined, findings, histogram) 
     report.write_json(
         output / "check.json", findings, histogram, data=examined.data.to_dict()
     )
+    if not examined.facts:
+        return
     every = [fact.measured for fact in examined.facts if fact.measured]
     near, far = (quantile(every, q) for q in (0.01, 0.99))
     if not near < far:  # no depth, or one depth

@@ -19,7 +19,12 @@ SPLITS = ("eigen", LIDAR_SPLIT, "benchmark", "folder")
 
 
 def read_layout(
-    root: Path, *, split: str, train_list: str = "", test_list: str = ""
+    root: Path,
+    *,
+    split: str,
+    train_list: str = "",
+    test_list: str = "",
+    test_only: bool = False,
 ) -> Layout:
     """The frames of `split` under `root`, or those of one or two lists.
 
@@ -28,42 +33,58 @@ def read_layout(
     frames, with depth from their lidar scans (`depth_files.velodyne`); `benchmark` is
     data_depth_annotated/train and val; `folder` is any partial copy: every frame that
     has depth, the last fifth of each drive held out. Lists: `lists.choose`.
-    Raises InputError naming what is missing.
+    With `test_only` no training frame is read, nor need its depth be there; then
+    `eigen_697` needs no annotated depth. Raises InputError naming what is missing.
     """
     if split not in SPLITS:
         raise InputError(
             f"data.split must be one of {', '.join(SPLITS)}; got '{split}'"
         )
-    files.check_root(root)
-    usual = partial(_usual, root, split)
     scans = split == LIDAR_SPLIT
+    files.check_root(root, depth=not (scans and test_only))
+    usual = partial(_usual, root, split, test_only)
     notes: list[str] = []
     if train_list or test_list:
-        train = listed.frames(root, train_list, notes)
+        train = () if test_only else listed.frames(root, train_list, notes)
         test = listed.frames(root, test_list, notes, scans=scans)
-        chosen = lists.choose(split, usual=usual, train=train, test=test)
+        if test_only:
+            chosen = lists.Chosen((), test or usual()[1], f"{split}-list", ())
+        else:
+            chosen = lists.choose(split, usual=usual, train=train, test=test)
     else:
         chosen = lists.Chosen(*usual(), split, ())
     train, test, name, more = chosen
     in_metres = any(frame.projection is not None for frame in test)
     return Layout(
-        "kitti", name, DEPTH_SCALE, train, test, in_metres, notes=(*notes, *more)
+        "kitti",
+        name,
+        DEPTH_SCALE,
+        train,
+        test,
+        in_metres,
+        notes=(*notes, *more),
+        test_only=test_only,
     )
 
 
-def _usual(root: Path, split: str) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+def _usual(
+    root: Path, split: str, test_only: bool
+) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
     read: Callable = {
         "folder": _folder_split,
         "benchmark": _benchmark_split,
         "eigen": _eigen_split,
         LIDAR_SPLIT: _eigen_697_split,
     }[split]
-    train, test = read(root)
+    train, test = read(root, test_only)
+    if test_only:
+        train = ()
     _require_images(train + test)
     return train, test
 
 
-def _folder_split(root: Path):
+def _folder_split(root: Path, test_only: bool):
+    del test_only  # which frames are the last fifth, all of them say
     depth = files.depth_files(root)
     if not any(depth.values()):
         raise InputError(
@@ -76,9 +97,9 @@ def _folder_split(root: Path):
     )
 
 
-def _benchmark_split(root: Path):
-    both = []
-    for part in ("train", "val"):
+def _benchmark_split(root: Path, test_only: bool):
+    both: list[tuple[Frame, ...]] = [()] * test_only
+    for part in ("val",) if test_only else ("train", "val"):
         depth = files.depth_files(root, parts=(part,))
         if not any(depth.values()):
             raise InputError(
@@ -92,16 +113,18 @@ def _benchmark_split(root: Path):
     return tuple(both)
 
 
-def _eigen_split(root: Path):
+def _eigen_split(root: Path, test_only: bool):
     depth = files.depth_files(root)
-    parts = splits.kitti_split("eigen")
+    trained, wanted = splits.kitti_split("eigen")
+    parts = ({} if test_only else trained, wanted)
     return tuple(_wanted(root, depth, drives, "eigen") for drives in parts)
 
 
-def _eigen_697_split(root: Path):
-    depth = files.depth_files(root)
+def _eigen_697_split(root: Path, test_only: bool):
     trained, wanted = splits.kitti_split(LIDAR_SPLIT)
-    train = _wanted(root, depth, trained, LIDAR_SPLIT)
+    train: tuple[Frame, ...] = ()
+    if not test_only:
+        train = _wanted(root, files.depth_files(root), trained, LIDAR_SPLIT)
     named = [(drive, n) for drive in sorted(wanted) for n in wanted[drive]]
     lost = [f"{d}/{n}" for d, n in named if not files.scan_path(root, d, n).is_file()]
     if lost:

@@ -2,16 +2,16 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import tensorflow_datasets as tfds
 from absl import logging
 
+from amlr_jax.data.locking import only_one
 from amlr_jax.data.prepared.shards import damaged
 from amlr_jax.data.storage import AS_THE_FILES, Storage
 from amlr_jax.errors import InputError
@@ -65,7 +65,8 @@ def prepared_builder(
     """
     builder = _opened(kind, config, cache)
     if not builder.is_prepared():
-        with _only_one(cache, config.name):
+        path, doing = cache / f"{config.name}.lock", f"prepare {config.name}"
+        with only_one(path, doing=doing, key="data.cache"):
             builder = _opened(kind, config, cache)
             if not builder.is_prepared():
                 _fill(builder, cache, lambda: bar(title, total))
@@ -80,20 +81,6 @@ def _opened(kind: type[Builder], config: SetConfig, cache: Path) -> Builder:
     # Of what was prepared before; a damaged JSON has no exception of its own in tfds.
     except Exception as error:
         raise damaged(cache / kind.name / config.name, str(error)) from error
-
-
-@contextlib.contextmanager
-def _only_one(cache: Path, name: str) -> Iterator[None]:
-    """Holds the lock of one prepared set; the system frees it if we are killed."""
-    path = cache / f"{name}.lock"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    except OSError as error:
-        raise _cannot_prepare(cache, error) from error
-    with path.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _fill(builder: SetBuilder, cache: Path, bar: Callable) -> None:

@@ -77,7 +77,7 @@ class DepthFrames(SetBuilder):
                 self._skipped.append(frame.key)
                 yield None
                 continue
-            if training:
+            if training or layout.test_only:
                 self._counts += np.bincount(codes.ravel(), minlength=CODES)
             yield self.info.features.serialize_example(stored(example, storage))
 

@@ -25,6 +25,8 @@ class Prepared:
     `train` and `test` are sequences of dicts of numpy arrays: `image` uint8
     [H, W, 3], `depth` uint16 codes, or float32 metres where the layout's files are not
     all PNGs, [H, W, 1]; `intrinsics` [4], `key`, `index`.
+    The median depth and the valid share are those of the training frames, and of the
+    test frames where the layout has no others (`Layout.test_only`).
     Reading a damaged record raises InputError. `skipped` names the training frames
     that were left out because their files are damaged.
     """
@@ -57,7 +59,8 @@ def prepare(
     damaged file, a full disk, and a prepared set that has been damaged since.
     """
     for name, frames in (("training", layout.train), ("test", layout.test)):
-        if not frames:
+        asked = name == "test" or not layout.test_only
+        if asked and not frames:
             raise InputError(
                 f"data.split={layout.split} leaves no {name} frame; "
                 "a drive or scene needs at least two frames to hold one out"

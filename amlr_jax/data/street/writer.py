@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 
+from amlr_jax.data.locking import only_one
 from amlr_jax.data.street import rig
 from amlr_jax.data.street.frames import oxts, render
 
@@ -26,7 +27,8 @@ def generate(root, *, drives=6, frames=20, seed=0, progress=None, workers=None):
     """Writes the street under `root`, in the layout of KITTI's raw and depth data.
 
     The files appear at `root` all at once, when the last is done. A root that
-    already holds the same street is left alone.
+    already holds the same street is left alone. Of several processes one renders and
+    the others wait.
 
     Args:
       root: folder to write; it may exist if it is empty.
@@ -46,8 +48,15 @@ def generate(root, *, drives=6, frames=20, seed=0, progress=None, workers=None):
     manifest = _manifest(drives=drives, frames=frames, seed=seed)
     if _already_there(root, manifest):
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling, so that the move is one rename within a file system.
+    lock = root.with_name(f".{root.name}.lock")
+    with only_one(lock, doing="render the street", key="data.root"):
+        if not _already_there(root, manifest):
+            _write(root, manifest, progress, workers)
+    return root
+
+
+def _write(root, manifest, progress, workers):
+    """Renders beside `root`, so that the move is one rename within a file system."""
     work = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
         _fill(work, manifest, progress or (lambda done, total: None), workers)
@@ -56,10 +65,8 @@ def generate(root, *, drives=6, frames=20, seed=0, progress=None, workers=None):
         os.replace(work, root)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
-        if _already_there(root, manifest):  # someone else was faster
-            return root
-        raise
-    return root
+        if not _already_there(root, manifest):  # another host was faster
+            raise
 
 
 def _manifest(**arguments):

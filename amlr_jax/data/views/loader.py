@@ -32,9 +32,9 @@ def training_views(
     `batch_size` is this process's share; `process` is (index, count). `image` and
     `network_image` are uint8 [B, H, W, 3], `sources` and `network_sources` uint8
     [B, S, H, W, 3] with the sources at `data.offsets`, `intrinsics` float32 [B, 4] in
-    pixels of the image, `index` int32 [B]; with stereo also `partner` uint8
-    [B, H, W, 3] and `partner_from_target` float32 [B, 3] in metres. Close the iterator
-    when done.
+    pixels of the image, `index` int32 [B] the places in `data.train`; with stereo also
+    `partner` uint8 [B, H, W, 3] and `partner_from_target` float32 [B, 3] in metres.
+    Close the iterator when done.
     """
     check(setting)
     _check(data)

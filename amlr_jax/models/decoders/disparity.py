@@ -29,6 +29,18 @@ def depth_from_disparity(
     return 1 / (low + (high - low) * disparity)
 
 
+def disparity_from_depth(
+    depth: jax.Array, *, min_depth: float = 0.1, max_depth: float = 100.0
+) -> jax.Array:
+    """The inverse of `depth_from_disparity`, (1/depth - 1/max) / (1/min - 1/max).
+
+    >>> disparity_from_depth(0.1), disparity_from_depth(100.0)
+    (1.0, 0.0)
+    """
+    low, high = 1 / max_depth, 1 / min_depth
+    return (1 / depth - low) / (high - low)
+
+
 def resize_disparity(disparity_BHW: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Bilinear, with half-pixel centres and no antialiasing, as torch and OpenCV do."""
     shape = (disparity_BHW.shape[0], *size)

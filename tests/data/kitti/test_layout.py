@@ -150,6 +150,31 @@ def test_all_scans_of_the_697_are_wanted(kitti_root, monkeypatch):
         kitti.read_layout(kitti_root, split="eigen_697")
 
 
+def test_the_test_alone(kitti_root, monkeypatch):
+    """Training frames may lack their depth, and what is tested stays the same."""
+    one, two = (tiny_kitti.drive(number) for number in tiny_kitti.DRIVES)
+    monkeypatch.setattr(splits, "eigen_train", lambda: {one: [1, 3]})
+    monkeypatch.setattr(splits, "eigen_test", lambda with_depth=True: {two: [0, 4]})
+    shutil.rmtree(tiny_kitti.depth_path(kitti_root, "0001", 0).parents[3])
+    with pytest.raises(InputError, match="missing ground truth of 2 of 2"):
+        kitti.read_layout(kitti_root, split="eigen")
+    layout = kitti.read_layout(kitti_root, split="eigen", test_only=True)
+    assert layout.train == () and layout.test_only
+    assert [frame.key[-1] for frame in layout.test] == ["0", "4"]
+    usual = kitti.read_layout(kitti_root, split="folder")
+    alone = kitti.read_layout(kitti_root, split="folder", test_only=True)
+    assert (alone.test, alone.train) == (usual.test, ())
+
+
+def test_a_list_of_the_test_alone(kitti_root, tmp_path):
+    (tmp_path / "test.txt").write_text(f"{tiny_kitti.drive('0001')} 2 l")
+    layout = kitti.read_layout(
+        kitti_root, split="folder", test_list=str(tmp_path / "test.txt"), test_only=True
+    )
+    assert [frame.key[-1] for frame in layout.test] == ["2"]
+    assert (layout.train, layout.split) == ((), "folder-list")
+
+
 def test_eigen_reads_what_it_names(kitti_root, monkeypatch):
     """The published split on two drives: the frames it lists, and no others."""
     one, two = (tiny_kitti.drive(number) for number in tiny_kitti.DRIVES)

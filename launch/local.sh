@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# All GPUs of this machine in one process: the simplest way, and the one to start with.
+#
+#   launch/local.sh --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE]...
+#     --dry_run  prints the command and runs nothing
+#
+# The same again goes on from the newest checkpoint. Paths are those of this repository.
+# CUDA_VISIBLE_DEVICES=0,1 chooses GPUs; PYTHON=... the interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/options.sh
+
+dry_run=
+for option in "$@"; do
+  case $option in
+    --dry_run) dry_run=1 ;;
+    *) main_option "$option" ;;
+  esac
+done
+check_main_options
+python=$(python_here)
+
+# What an allocation has set is for its own processes: here there is one.
+command=(env -u JAX_COORDINATOR_ADDRESS -u JAX_NUM_PROCESSES -u JAX_PROCESS_ID -u SLURM_PROCID
+  "$python" -m amlr_jax.main "${main_options[@]}")
+if [ -n "$dry_run" ]; then
+  print_command "${command[@]}"
+  exit
+fi
+exec "${command[@]}"

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Several machines under SLURM: one process a GPU, and again when the time is over.
+#
+#   sbatch [--nodes=N ...] launch/slurm.sh --config=FILE[:variant] --workdir=DIR
+#     [--config.KEY=VALUE]...
+#     --dry_run  without sbatch: prints what the job would run
+#
+# From the repository; options of sbatch before the script go before those below. One
+# process a machine: --ntasks-per-node=1 with more --cpus-per-task. Ask for GPUs by node
+# and not by task. DIR must be on a file system that all machines share; each process
+# has its DIR/logs/process_K.log.
+#
+# Two minutes before the time is over the processes get SIGTERM, save and end with
+# status 75; the job then queues itself again and goes on. scancel ends it for good.
+#SBATCH --job-name=amlr_jax
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=amlr_jax_%j.log
+set -euo pipefail
+# SLURM runs a copy of this script, which lies elsewhere.
+cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/..}"
+if [ ! -f launch/options.sh ]; then
+  echo "error: '$PWD' is not the repository; call sbatch from there" >&2
+  exit 2
+fi
+source launch/options.sh
+
+dry_run=
+for option in "$@"; do
+  case $option in
+    --dry_run) dry_run=1 ;;
+    *) main_option "$option" ;;
+  esac
+done
+check_main_options
+python=$(python_here)
+
+# jax.distributed reads SLURM_*. --kill-on-bad-exit: no process outlives another.
+command=(srun --kill-on-bad-exit=1 --mpi=none --open-mode=append
+  "--output=$workdir/logs/process_%t.log" "$python" -m amlr_jax.main "${main_options[@]}")
+if [ -n "$dry_run" ]; then
+  mapfile -t asked < <(sed -n 's/^#SBATCH //p' launch/slurm.sh)
+  print_command sbatch "${asked[@]}" launch/slurm.sh "${main_options[@]}"
+  print_command "${command[@]}"
+  exit
+fi
+[ -n "${SLURM_JOB_ID:-}" ] || bad_option "start it with sbatch, or see what it would run with --dry_run"
+mkdir -p "$workdir/logs"
+
+# This shell gets SIGTERM from scancel and from a pre-emption, after which SLURM itself
+# queues the job again; when the time is over the processes get it alone.
+cancelled=
+trap 'cancelled=1' TERM
+status=0
+"${command[@]}" &
+srun_process=$!
+while :; do
+  status=0
+  wait "$srun_process" || status=$?
+  kill -0 "$srun_process" 2>/dev/null || break # a trap ends `wait`, and not srun
+done
+if [ "$status" -eq 75 ] && [ -z "$cancelled" ]; then
+  echo "saved; queueing job $SLURM_JOB_ID again"
+  exec scontrol requeue "$SLURM_JOB_ID"
+fi
+[ "$status" -eq 0 ] || echo "error: status $status; see $workdir/logs/process_*.log" >&2
+exit "$status"

@@ -1,0 +1,73 @@
+"""Reading processes outlive the run's signals, but not the run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from amlr_jax.data import worker
+from tests.conftest import REPOSITORY
+
+# The parent starts a child, prints its number and waits; the child waits for ever.
+CHILD = """
+import time
+from pathlib import Path
+from amlr_jax.data import worker
+worker.prepare()
+print("ready", flush=True)
+time.sleep(1000)
+"""
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def lives(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def family():
+    """A run and the number of its reading process."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    child = int(run.stdout.readline())
+    yield run, child
+    run.kill()
+    run.communicate()
+    if lives(child):
+        os.kill(child, signal.SIGKILL)
+
+
+def test_signals_are_left_to_the_run(family):
+    _, child = family
+    for one in worker.LEFT_TO_THE_RUN:
+        os.kill(child, one)
+    time.sleep(0.2)
+    assert lives(child)
+
+
+def test_ends_when_the_run_is_killed(family):
+    run, child = family
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 30
+    while lives(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not lives(child)
