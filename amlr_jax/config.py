@@ -66,7 +66,8 @@ def _data() -> ConfigDict:
         {
             "name": "kitti",  # kitti, nyu, nyu_tfds, custom, street
             "root": "data/kitti",
-            # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder
+            # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder; none:
+            # no test, in self-supervision alone
             "split": "eigen",
             # Files that name the training and the test frames, in BTS's, GLPDepth's or
             # monodepth2's format; without test_list the test frames are the split's.

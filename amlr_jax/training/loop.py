@@ -1,5 +1,6 @@
 """A run from config to results: data, state, steps, checkpoints, evaluation."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,38 +86,46 @@ def _advance(
         return _steps(run, state, found, tools)
 
 
-def _steps(run: Run, state: TrainState, found, tools: _Tools) -> TrainState:
-    config, start = run.config, int(state.step)
-    step_function, meter, waiting = None, None, None
-    for step in range(start + 1, config.steps + 1):
-        if step_function is None:
-            batch = parallel.put_local(next(found), run.mesh)
-            with tools.watchdog.paused():
-                step_function, meter = _compiled(run, state, batch)
-        else:
-            with meter.waiting():
-                batch = parallel.put_local(next(found), run.mesh)
+def _steps(run: Run, state: TrainState, found: Iterator, tools: _Tools) -> TrainState:
+    config, waiting = run.config, None
+    batch = parallel.put_local(next(found), run.mesh)
+    with tools.watchdog.paused():
+        step_function, meter = _compiled(run, state, batch)
+    for step in range(int(state.step) + 1, config.steps + 1):
         tools.profile.before(step)
         state, measured = step_function(state, batch)
         tools.profile.after(step, measured)
-        # The device works on this step while the last one's figures are written.
+        # The device works on this step while the last one's figures are written and
+        # the next batch is fetched.
         _write(run, tools, waiting, meter)
         waiting = (step, measured)
-        stops = tools.interrupt.requested(step)
-        if stops or _due(step, config.checkpoint.every_steps, config.steps):
+        stops, is_last = tools.interrupt.requested(step), step == config.steps
+        if stops or is_last or _due(step, config.checkpoint.every_steps):
             _write(run, tools, waiting, meter)
             waiting = None
-            with meter.paused(), tools.watchdog.paused():
-                tools.checkpoints.save(state, step=step)
-        if stops:
-            tools.checkpoints.wait()
-            tools.interrupt.stop(step)
-        if _due(step, config.eval.every_steps, None) and step < config.steps:
+            _save(state, tools, meter, step=step, stops=stops)
+        if _due(step, config.eval.every_steps) and not is_last:
             with meter.paused(), tools.watchdog.paused():
                 result = results.evaluate(run, state, tools.written)
                 _keep_if_best(run, tools.checkpoints, state, result)
+        if not is_last:
+            with meter.waiting():
+                batch = parallel.put_local(next(found), run.mesh)
         meter.step()
+    tools.written.speed(config.steps, meter.values())
     return state
+
+
+def _save(
+    state: TrainState, tools: _Tools, meter: Meter, *, step: int, stops: bool
+) -> None:
+    """Starts saving; of a run that is asked to stop waits for it, and ends it."""
+    with meter.paused(), tools.watchdog.paused():
+        tools.checkpoints.save(state, step=step)
+        if stops:
+            tools.written.speed(step, meter.values())
+            tools.checkpoints.wait()
+            tools.interrupt.stop(step)
 
 
 def _compiled(run: Run, state: TrainState, batch: dict) -> tuple[Any, Meter]:
@@ -135,8 +144,8 @@ def _compiled(run: Run, state: TrainState, batch: dict) -> tuple[Any, Meter]:
     return compiled, meter
 
 
-def _due(step: int, every: int, last: int | None) -> bool:
-    return step == last or (every > 0 and step % every == 0)
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _keep_if_best(run: Run, checkpoints: Checkpoints, state, result) -> None:
@@ -152,14 +161,14 @@ def _write(run: Run, tools: _Tools, waiting, meter: Meter) -> None:
     step, measured = waiting
     row = record.as_row(step, measured)
     tools.watchdog.beat()
-    if row["skipped_in_a_row"]:
-        _tell_skipped(run, row)
-        meter.skip()
     if step % run.config.log.every_steps == 0 or row["skipped_in_a_row"]:
         tools.written.write(row)
+    if row["skipped_in_a_row"]:
+        meter.skip()
+        _tell_skipped(run, row)
     if meter.due():
         tools.written.speed(step, meter.values())
-    tools.report.advance(note=f"total {row['total']:.4f}  {meter.note()}")
+    tools.report.advance(note=f"total {row['total']:.4f} {meter.note()}")
 
 
 def _tell_skipped(run: Run, row: dict) -> None:
@@ -170,9 +179,8 @@ def _tell_skipped(run: Run, row: dict) -> None:
     row_of, most = row["skipped_in_a_row"], run.config.max_skipped
     if row_of >= most:
         raise InputError(
-            f"step {row['step']}: {said}. It is the last of {row_of} in a row "
-            "(max_skipped) that were skipped; the newest checkpoint is from before "
-            "them or has not moved since. Lower optimizer.peak, set "
-            "optimizer.clip_norm, or look at these samples"
+            f"step {row['step']}: {said}. It is the last of {row_of} skipped in a row "
+            "(max_skipped); the parameters are those of before them. Lower "
+            "optimizer.peak, set optimizer.clip_norm, or look at these samples"
         )
     show(f"Step {row['step']} skipped: {said} ({row['skipped']} so far)")

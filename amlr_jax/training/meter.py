@@ -96,12 +96,11 @@ class Meter:
         return {**self._speeds(), **self._memory(), "skipped_steps": self._skipped}
 
     def note(self) -> str:
-        """Speed and waiting in a few words, for the bar; empty if not known yet."""
+        """Waiting and use in a few words, for a bar with speed; empty if not known."""
         speeds = self._speeds()
         if not speeds:
             return ""
-        note = f"{speeds['steps_per_second']:.3g} steps/s"
-        note += f", data {speeds['data_wait']:.0%}"
+        note = f"data {speeds['data_wait']:.0%}"
         return note + (f", MFU {speeds['mfu']:.0%}" if "mfu" in speeds else "")
 
     def _speeds(self) -> dict[str, float]:

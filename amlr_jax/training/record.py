@@ -53,13 +53,13 @@ class Record:
         self.scalars(step, values, prefix="run/")
 
     def scalars(self, step: int, values: dict, *, prefix: str = "") -> None:
-        """Numbers, and dicts of numbers, to TensorBoard; no lists."""
+        """Numbers that are finite, and dicts of them, to TensorBoard; no lists."""
         if not self._writes:
             return
         for name, value in values.items():
             if isinstance(value, dict):
                 self.scalars(step, value, prefix=f"{prefix}{name}/")
-            elif not isinstance(value, list):
+            elif not isinstance(value, list) and math.isfinite(value):
                 self._board.add_scalar(prefix + name, value, step)
 
     def close(self) -> None:

@@ -153,6 +153,7 @@ def introduce(run: Run, state: TrainState) -> None:
         keep.save_facts(
             run.folder,
             data,
+            trained_on=len(run.seen.train),
             network=config.model.name,
             parameters=count,
             devices=devices,

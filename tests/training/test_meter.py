@@ -56,7 +56,7 @@ def test_speeds_without_the_first_round_which_compiles():
     assert values["images_per_second"] == 16.0
     assert values["data_wait"] == 0.25
     assert values["mfu"] == pytest.approx(2e14 / 494.7e12)
-    assert measured.note() == "2 steps/s, data 25%, MFU 40%"
+    assert measured.note() == "data 25%, MFU 40%"
 
 
 def test_the_window_forgets():

@@ -44,6 +44,7 @@ def save_facts(
     folder: Path,
     data: Any,
     *,
+    trained_on: int,
     network: str,
     parameters: int,
     devices: str,
@@ -52,9 +53,11 @@ def save_facts(
 ) -> None:
     """Writes run.json.
 
-    `data` is a `Prepared` set; `published` the rows that may stand beside figures of
+    `data` is a `Prepared` set and `trained_on` the number of frames or views that the
+    network learns from; `published` the rows that may stand beside figures of
     `protocol`: (method, source, test mode, metrics).
     """
+    median = data.median_depth
     facts = {
         "network": network,
         "parameters": int(parameters),
@@ -63,10 +66,10 @@ def save_facts(
         "data": {
             "name": data.name,
             "split": data.split,
-            "train": len(data.train),
+            "train": trained_on,
             "test": len(data.test),
             "valid_share": data.valid_share,
-            "median_depth": data.median_depth,
+            "median_depth": median if np.isfinite(median) else None,
         },
         "published": {"protocol": protocol, "rows": [list(r) for r in published]},
     }
