@@ -67,7 +67,11 @@ def run_all(jobs: Sequence[Job], *, gpus: Sequence[str], report: Bar) -> list[Jo
     with _ended_with_us() as running:
         while waiting or running:
             while waiting and free:
-                running.append(_started(waiting.pop(0), free.pop(0)))
+                job = waiting.pop(0)
+                if not job.next_command():  # done by another machine meanwhile
+                    report.advance()
+                    continue
+                running.append(_started(job, free.pop(0)))
                 report.advance(0, note=_note(running))
             time.sleep(TENTH)
             for one in [r for r in running if r.process.poll() is not None]:

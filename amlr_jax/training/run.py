@@ -41,6 +41,7 @@ class Run(NamedTuple):
     made: build.Pieces
     weights: Pretrained | None  # to start from, unless there is a checkpoint
     mesh: Mesh
+    shapes: TrainState  # of the state
     sharding: TrainState  # how each array of the state lies on the mesh
     protocol: Protocol
     predict: Callable
@@ -78,6 +79,7 @@ def prepare(config, folder: Path) -> Run:
         made,
         weights,
         mesh,
+        shapes,
         parallel.state_sharding(mesh, shapes, min_size=least),
         protocol,
         frame_predictor(made.network, mesh, protocol, at_once=config.eval.at_once),
@@ -132,7 +134,7 @@ def _batches(config, data, *, start: int, batch_size: int, workers: int) -> Iter
 
 def restored_or_new(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int]:
     """The newest good checkpoint's state, or the first, and the batches consumed."""
-    found = checkpoints.restore_newest(jax.eval_shape(run.initial), run.sharding)
+    found = checkpoints.restore_newest(run.shapes, run.sharding)
     if found is None:
         state = jax.jit(run.initial, out_shardings=run.sharding)()
         lies = {"params": run.sharding.params, "batch_stats": run.sharding.batch_stats}

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from amlr_jax.errors import REQUEUE
+from amlr_jax.errors import REQUEUE, InputError
 from amlr_jax.training import loop
 from tests import tiny_kitti
 from tests.conftest import REPOSITORY
@@ -125,14 +125,13 @@ def test_newest_checkpoint_damaged(root, cache, whole, tmp_path):
 
 def test_config_file_lost_and_another_config(root, cache, tmp_path):
     """The checkpoints know the config that made them."""
-    folder = tmp_path / "run"
-    assert run(root, cache, folder, "--config.steps=5").returncode == 0
-    (folder / "config.json").unlink()
-    other = run(root, cache, folder, "--config.optimizer.peak=0.5")
-    assert other.returncode == 1
-    assert "holds another run (optimizer.peak was" in other.stderr
-    assert "now 0.5" in other.stderr
-    assert run(root, cache, folder, "--config.steps=6").returncode == 0
+    config = tiny_kitti.config(root, cache=cache)
+    config.steps = 2
+    loop.train(config, tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    config.optimizer.peak = 0.5
+    with pytest.raises(InputError, match="another run .optimizer.peak was .*now 0.5"):
+        loop.train(config, tmp_path / "run")
 
 
 def test_a_reading_process_killed(root, cache, whole, tmp_path):
@@ -143,7 +142,7 @@ def test_a_reading_process_killed(root, cache, whole, tmp_path):
     _, err = process.communicate(timeout=120)
     if process.returncode:  # or it had all batches that it needed
         assert process.returncode == 1
-        assert err.strip().splitlines()[-1].startswith("error: ")
+        assert any(line.startswith("error: ") for line in err.splitlines())
         assert "Traceback" not in err
     assert run(root, cache, folder).returncode == 0
     assert_ends_like(whole, folder, root, cache)
@@ -201,7 +200,8 @@ def test_a_process_killed_ends_the_other_and_the_run_goes_on(
     printed = [process.communicate(timeout=300) for process in again]
     assert [process.returncode for process in again] == [0, 0], printed
     assert "Resuming from step" in printed[0][0]
-    assert not printed[1][0].strip()  # the first process speaks for both
+    second = [line for line in printed[1][0].splitlines() if "[Gloo]" not in line]
+    assert not second  # the first process speaks for both
     assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
     for got, want in zip(rows(folder), rows(whole), strict=True):
         assert got["total"] == pytest.approx(want["total"], rel=2e-3)
