@@ -29,8 +29,9 @@ def cells(study: Study, rows: Rows) -> list[tuple[list[str], bool]]:
     """Lines of text, each with whether it is a published one."""
     best = _best(study, rows)
     lines = []
-    for row, found in zip(study.rows, rows, strict=True):
-        lines.append((_measured(study, row.label, found, best), False))
+    for place, (row, found) in enumerate(zip(study.rows, rows, strict=True)):
+        line = _measured(study, row.label, found, best)
+        lines.append((line if place else [*line[:-1], ""], False))
         if row.published:
             shown = [_number(row.published.get(name)) for name in study.metrics]
             lines.append(([*row.label, "paper", *shown, ""], True))

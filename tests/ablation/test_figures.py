@@ -92,6 +92,8 @@ def test_markdown_has_the_papers_rows_and_what_is_missing(output):
     assert text.startswith("# A title\n")
     assert "| loss | weight | seeds | Abs Rel ↓ | δ1 ↑ | Abs Rel - row 1 |" in text
     assert "| one | 1 | paper | 0.050 | 0.900 |  |" in text
+    (first,) = [line for line in text.splitlines() if line.startswith("| one | 1 | 3")]
+    assert first.endswith(" |  |")  # no difference to itself
     assert text.rstrip().endswith("A note.")
     nothing = table.markdown(STUDY, figures.figures(STUDY, output / "no", [0]))
     assert "| two | 2 | 0 | - | - |  |" in nothing
