@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -85,14 +86,21 @@ def override(config: ConfigDict, key: str, value) -> None:
 
 def load_config(file_and_variant: str) -> ConfigDict:
     """The config without its overrides, which config_flags would take from argv."""
+    return made_by_file(file_and_variant, kind="config")
+
+
+def made_by_file(file_and_variant: str, *, kind: str) -> Any:
+    """What `get_<kind>` of FILE[:variant] returns; InputError if there is none."""
     file, *variant = file_and_variant.split(":", 1)
     if not Path(file).is_file():
-        raise InputError(f"no config file '{file}'")
-    spec = importlib.util.spec_from_file_location("config_file", file)
+        raise InputError(f"no {kind} file '{file}'")
+    spec = importlib.util.spec_from_file_location(f"{kind}_file", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not hasattr(module, f"get_{kind}"):
+        raise InputError(f"'{file}' has no `get_{kind}`: it is no {kind}")
     try:
-        return module.get_config(*variant)
+        return getattr(module, f"get_{kind}")(*variant)
     except ValueError as error:
         raise InputError(str(error)) from error
 

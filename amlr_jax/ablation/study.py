@@ -3,9 +3,7 @@
 A file in configs/ablations/ has `get_study(variant)`; its variants are in `STUDIES`.
 """
 
-import importlib.util
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -56,18 +54,7 @@ def published(*values: float, names: Sequence[str] = SEVEN) -> dict[str, float]:
 
 def load(file_and_variant: str) -> Study:
     """The study of FILE[:variant]; InputError if there is none."""
-    file, *variant = file_and_variant.split(":", 1)
-    if not Path(file).is_file():
-        raise InputError(f"no study file '{file}'; see configs/ablations/")
-    spec = importlib.util.spec_from_file_location("study_file", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_study"):
-        raise InputError(f"'{file}' has no `get_study`: it is no study")
-    try:
-        return module.get_study(*variant)
-    except (ValueError, TypeError) as error:
-        raise InputError(str(error)) from error
+    return commands.made_by_file(file_and_variant, kind="study")
 
 
 def config_of(run: Run, *, seed: int, more: Mapping[str, str]) -> ConfigDict:

@@ -149,9 +149,7 @@ def test_steps_that_are_not_finite_are_told_and_end_the_run(
     """The first step is taken, at a learning rate of 1e30; the others cannot be."""
     tiny_config.optimizer.peak = tiny_config.optimizer.start = 1e30
     tiny_config.max_skipped = 3
-    with pytest.raises(
-        InputError, match="step 4: .*silog.* not finite on .*/0000"
-    ):
+    with pytest.raises(InputError, match="step 4: .*silog.* not finite on .*/0000"):
         loop.train(tiny_config, tmp_path)
     said = capsys.readouterr().out
     assert "Step 2 skipped: " in said
