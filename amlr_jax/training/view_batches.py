@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from amlr_jax.console import bar, show
@@ -99,18 +98,8 @@ def _check_name(data) -> None:
         )
 
 
-def batches(
-    config, views: PreparedViews, *, start: int, batch_size: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Endless training batches from batch number `start` on, see `training_views`."""
+def batches(config, views: PreparedViews, **draw) -> Iterator[dict[str, np.ndarray]]:
+    """Endless training batches; `draw` are the options of `training_views`."""
     options = config.data
-    return training_views(
-        views,
-        ViewAugmentation(flip=options.flip, jitter=options.jitter),
-        batch_size=batch_size,
-        seed=config.seed,
-        start=start,
-        process=(jax.process_index(), jax.process_count()),
-        workers=options.workers,
-        threads=options.threads,
-    )
+    setting = ViewAugmentation(flip=options.flip, jitter=options.jitter)
+    return training_views(views, setting, **draw)

@@ -164,6 +164,22 @@ def test_a_run_from_views_to_its_results(config, tmp_path):
     assert np.isfinite(evaluation["metrics"]["abs_rel"])
 
 
+def test_a_run_without_any_depth(config, kitti_root, tmp_path, capsys):
+    """Nothing is measured, and everything else is there."""
+    shutil.rmtree(kitti_root / "data_depth_annotated")
+    config.data.split = "none"
+    config.data.offsets = (1,)
+    config.steps = 1
+    loop.train(config, tmp_path / "run")
+    assert "nothing is measured" in capsys.readouterr().out
+    there = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"metrics.jsonl", "curves.png", "report.html", "checkpoints"} <= there
+    assert not {"evaluation.json", "panel.png"} & there
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["data"]["train"] > 0
+    assert facts["data"]["test"] == 0
+
+
 @pytest.fixture(scope="module")
 def both() -> dict:
     """Shapes of the variables of both networks."""
