@@ -33,29 +33,29 @@ def get_study(variant: str = "table4") -> Study:
     return recipes.pick(VARIANTS, variant, file="configs/ablations/amlr.py")()
 
 
-def _rows(file: str, *, default: str, printed: dict, more: dict) -> list[Row]:
-    """`more` are overrides of the rules that move weights."""
+def _rows(file: str, *, default: str, printed: dict, lee_kim: dict) -> list[Row]:
+    """`lee_kim` are overrides of that rule alone."""
     rows = []
     for name, label in LABELS.items():
         variant = "silog" if name == "silog" else default
         rule = {} if name == "silog" else {"rebalance.rule": name}
-        rule |= {} if name in ("silog", "fixed") else more
+        rule |= lee_kim if name == "lee_kim" else {}
         row = published(*printed[name], names=METRICS) if name in printed else {}
         rows.append(Row((label,), Run(name, f"{file}:{variant}", rule), row))
     return rows
 
 
 def _table4() -> Study:
-    rows = _rows("configs/kitti.py", default="large", printed=PRINTED, more={})
+    rows = _rows("configs/kitti.py", default="large", printed=PRINTED, lee_kim={})
     note = "The paper's last row is set beside the log form, which its run may not be."
     return Study("Loss rebalancing, AMLR's Table 4", ("losses",), rows, METRICS, note)
 
 
 def _street() -> Study:
-    # As on KITTI, and as Lee & Kim have it: a timestep is a quarter of an epoch, which
-    # is 96 frames in batches of 4.
-    quarter = {"rebalance.every_k_steps": 6}
-    rows = _rows("configs/demo.py", default="log_amlr", printed={}, more=quarter)
+    # Lee & Kim's rule moves four times an epoch, here of 96 frames in batches of 4; the
+    # demo's moves at each step.
+    own = {"rebalance.every_k_steps": 6}
+    rows = _rows("configs/demo.py", default="log_amlr", printed={}, lee_kim=own)
     return Study("Loss rebalancing on the street", ("losses",), rows, METRICS)
 
 
