@@ -169,6 +169,9 @@ def _rebalance() -> ConfigDict:
             # brought to a sum of 1, unless `weights` gives them as they are.
             "shares": {"silog": 0.99, "gradient": 0.01},
             "weights": {},
+            # Losses whose weights stay as given here, whatever the rule: those that it
+            # should not balance
+            "held": {},
             "every_k_steps": 1,  # the rule's timestep, in optimizer steps
         }
     )

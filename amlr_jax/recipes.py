@@ -161,9 +161,10 @@ def photometric(config: ConfigDict, kind: str) -> None:
 def rebalanced(config: ConfigDict, *, every: int = 100) -> None:
     """AMLR's rule on the parts of SSIM_a, with a timestep of `every` steps.
 
-    The first two timesteps have equal weights (Eq. 8), which for the smoothness is 200
-    times its own. They must end while the learning rate warms up.
+    Not on the smoothness: a flat depth has none, and the rule, which aims at shares,
+    would raise the weight of what goes to 0.
     """
+    config.rebalance.held = ConfigDict({"smoothness": 1e-3})
     config.rebalance.rule = "log_amlr"
     config.rebalance.every_k_steps = every
 

@@ -33,7 +33,7 @@ def _monodepth2(config) -> None:
     recipes.photometric(config, "monodepth2")
 
 
-# Two timesteps of equal weights end with the warm-up of 50 steps.
+# A timestep of 25 steps: two of them have equal weights (Eq. 8).
 VARIANTS = {
     **recipes.video_variants(rebalanced_every=25),
     "monodepth2": _monodepth2,

@@ -19,7 +19,7 @@ Variants, the row that each aims at, its published Abs Rel, Sq Rel and RMSE:
   baseline   SSIM_m with exponents of 1: Table 1 "Baseline": 0.118, 0.868, 4.856
   monodepth2 monodepth2 in its own recipe: Tables 1 and 5 "Monodepth2": 0.115, 0.903,
              4.863
-  amlr       ssim_a with AMLR's weights for its five losses; no row of the paper
+  amlr       ssim_a, its four weights by AMLR's rule and not by a search; no row of it
   tiny       a small image for two CPU cores, on any part of KITTI with depth:
              --config=configs/kitti_selfsup.py:tiny --config.data.split=folder
 """

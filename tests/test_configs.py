@@ -43,6 +43,14 @@ def losses_of(name: str) -> set[str]:
     return parts | {"smoothness"}
 
 
+def test_rebalanced_components_leave_the_smoothness_alone():
+    config = kitti_selfsup.get_config("amlr")
+    made = build.pieces(config)
+    weights = jax.jit(lambda: build.initial_state(config, made).loss_weights)()
+    assert float(weights["smoothness"]) == pytest.approx(1e-3)
+    assert float(weights["mae"]) == pytest.approx(0.25)
+
+
 def test_selfsup_is_the_papers_run():
     config = kitti_selfsup.get_config()
     made = build.pieces(config)

@@ -16,6 +16,7 @@ from amlr_jax.rebalance.baselines import (
     lee_kim_strength,
 )
 from amlr_jax.rebalance.history import HistoryState, dwa, softadapt
+from amlr_jax.rebalance.hold import hold_loss_weights
 from amlr_jax.rebalance.learned import (
     FAMOState,
     UncertaintyState,
@@ -47,6 +48,7 @@ __all__ = (
     "every_k_steps",
     "famo",
     "fixed",
+    "hold_loss_weights",
     "lee_kim",
     "lee_kim_strength",
     "log_amlr",

@@ -42,7 +42,7 @@ def pieces(config) -> Pieces:
         return Pieces(
             network=network,
             objective=_objective(config, network),
-            rebalancer=_rebalancer(config.rebalance, list(loss_names(config))),
+            rebalancer=_rebalancer(config.rebalance, loss_names(config)),
             optimizer=_optimizer(config.optimizer, schedule, network),
             schedule=schedule,
         )
@@ -78,10 +78,13 @@ def _initial_variables(config, network: nn.Module, key: jax.Array) -> dict:
 
 def _initial_weights(config) -> dict[str, jax.Array]:
     """Equal, but for weights that are known: an objective may choose by them."""
-    names, given = loss_names(config), config.rebalance.weights
-    if config.rebalance.rule == "fixed" and given:
+    options, names = config.rebalance, loss_names(config)
+    if options.rule == "fixed" and options.weights:
+        given = options.weights
         return {name: jnp.float32(given[name]) for name in names}
-    return rebalance.equal_weights(names)
+    held = {name: jnp.float32(weight) for name, weight in options.held.items()}
+    moved = [name for name in names if name not in held]
+    return {**rebalance.equal_weights(moved), **held}
 
 
 def _objective(config, network: nn.Module) -> Callable:
@@ -108,7 +111,20 @@ def _pose(config) -> PoseNetwork | None:
     return PoseNetwork(dtype=depth.DTYPES[config.model.dtype])
 
 
-def _rebalancer(config, names: list[str]) -> optax.GradientTransformationExtraArgs:
+def _rebalancer(config, names) -> optax.GradientTransformationExtraArgs:
+    """The rule of the losses, but for those whose weights are held."""
+    held = dict(config.held)
+    unknown = sorted(set(held) - set(names))
+    if unknown or set(held) == set(names):
+        raise InputError(
+            f"rebalance.held must name some of the losses {', '.join(names)}, got "
+            f"{', '.join(held)}"
+        )
+    rule = _rule(config, [name for name in names if name not in held])
+    return rebalance.hold_loss_weights(held, rule) if held else rule
+
+
+def _rule(config, names: list[str]) -> optax.GradientTransformationExtraArgs:
     if config.rule == "fixed" and config.weights:
         weights = _of_each("weights", config.weights, names)
         shares = dict.fromkeys(names, 1 / len(names))

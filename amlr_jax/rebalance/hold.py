@@ -1,0 +1,70 @@
+"""Some loss weights by a rule, and the others as they are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from amlr_jax.rebalance.loss_dict import LossDict, check_number
+
+
+def hold_loss_weights(
+    weights: Mapping[str, float], inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """`inner` for all losses but those named in `weights`, whose weights are these.
+
+    For a regulariser beside the losses that are to be balanced. A rule that aims at
+    shares would raise the weight of a loss that goes to 0, and the smoothness of a
+    depth map goes to 0 as soon as the map is flat: depth collapses.
+
+    `inner` never sees the held losses; one that is not finite does not stop it.
+
+    Args:
+      weights: name -> weight of each held loss, 0 or larger.
+      inner: the rule of the others, of which there must be at least one.
+
+    Raises:
+      ValueError: a weight is negative or not finite; at trace time, a held name is not
+        among the losses, or all are held.
+
+    >>> from amlr_jax.rebalance import equal_weights, lee_kim
+    >>> rule = hold_loss_weights({"smooth": 1e-3}, lee_kim())
+    >>> weights = {**equal_weights(["a", "b"]), "smooth": 1e-3}
+    >>> losses = {"a": 1.0, "b": 4.0, "smooth": 0.5}
+    >>> weights, _ = rule.update(weights, rule.init(weights), losses=losses)
+    >>> {name: round(float(weight), 4) for name, weight in weights.items()}
+    {'a': 1.25, 'b': 0.3125, 'smooth': 0.001}
+    """
+    for name, weight in weights.items():
+        check_number(f"weights['{name}']", weight, "at least 0", lambda x: x >= 0)
+    held = {name: jnp.float32(weight) for name, weight in weights.items()}
+    inner = optax.with_extra_args_support(inner)
+
+    def init(loss_weights: LossDict) -> Any:
+        return inner.init(_others(loss_weights, held))
+
+    def update(loss_weights: LossDict, state: Any, params=None, *, losses, **extra):
+        moved, state = inner.update(
+            _others(loss_weights, held),
+            state,
+            params,
+            losses=_others(losses, held),
+            **extra,
+        )
+        return {**moved, **held}, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _others(found: LossDict, held: dict[str, jax.Array]) -> LossDict:
+    lost = sorted(held.keys() - found.keys())
+    if lost:
+        raise ValueError(
+            f"`weights` holds {', '.join(lost)}, got losses {', '.join(sorted(found))}."
+        )
+    others = {name: value for name, value in found.items() if name not in held}
+    if not others:
+        raise ValueError("`weights` holds all losses; use `fixed`.")
+    return others
