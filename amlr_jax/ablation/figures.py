@@ -15,9 +15,9 @@ from scipy import stats
 from amlr_jax.ablation.study import Row, Study
 from amlr_jax.errors import InputError
 from amlr_jax.evaluation.measure_frames import RESULT
+from amlr_jax.evaluation.side_outputs import RESULT as HEADS
 
 CONFIDENCE = 0.95
-HEADS = "resolutions.json"
 
 
 class Figures(NamedTuple):
@@ -56,7 +56,8 @@ def folder_of(output: Path, name: str, seed: int) -> Path:
 def _metrics(path: Path, row: Row) -> dict[str, float]:
     try:
         found = json.loads(path.read_text())
-        return found["metrics"] if row.head is None else found["heads"][row.head]
+        one = found if row.head is None else found["resolutions"][row.head]
+        return one["metrics"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(f"'{path}' has no metrics ({error}); remove it") from error
 

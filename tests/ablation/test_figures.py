@@ -30,7 +30,8 @@ def write(output, run: str, seed: int, abs_rel: float, d1: float, head=None) -> 
     metrics = {"abs_rel": abs_rel, "d1": d1, "rmse": 1.0}
     name, value = "evaluation.json", {"metrics": metrics}
     if head is not None:
-        name, value = "resolutions.json", {"heads": [metrics] * (head + 1)}
+        heads = [{"metrics": metrics}] * (head + 1)
+        name, value = "resolutions.json", {"resolutions": heads}
     (folder / name).write_text(json.dumps(value))
 
 
