@@ -48,8 +48,9 @@ def evaluate(
 def conclude(run: Run, state: TrainState) -> Evaluation | None:
     """The last evaluation and the pictures, once the last checkpoint is safe."""
     result = evaluate(run, state)
-    if is_first():
-        pictures.curves(run.folder / record.METRICS, run.folder / "curves.png")
+    metrics = run.folder / record.METRICS
+    if is_first() and metrics.is_file():  # not of checkpoints that were put here
+        pictures.curves(metrics, run.folder / "curves.png")
     _draw(run, state)
     at_end.of_run(run.config, variables(run, state), run.folder)
     if is_first():

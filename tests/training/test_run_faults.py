@@ -151,7 +151,7 @@ def test_a_reading_process_killed(root, cache, whole, tmp_path):
 def reader_of(parent: int) -> int:
     """The child process that reads: the one that grain has started by spawn."""
     found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(parent)],
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = [line for line in found.stdout.splitlines() if "spawn_main" in line]
@@ -169,7 +169,7 @@ def test_one_device_then_four_then_one(root, cache, whole, tmp_path):
     assert run(root, cache, folder).returncode == 0
     assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
     for got, want in zip(rows(folder), rows(whole), strict=True):
-        assert got["total"] == pytest.approx(want["total"], rel=2e-3)
+        assert got["total"] == pytest.approx(want["total"], rel=1e-4)
         assert got["learning_rate"] == want["learning_rate"]
 
 
@@ -204,5 +204,5 @@ def test_a_process_killed_ends_the_other_and_the_run_goes_on(
     assert not second  # the first process speaks for both
     assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
     for got, want in zip(rows(folder), rows(whole), strict=True):
-        assert got["total"] == pytest.approx(want["total"], rel=2e-3)
+        assert got["total"] == pytest.approx(want["total"], rel=1e-4)
     assert json.loads((folder / "evaluation.json").read_text())["step"] == STEPS
