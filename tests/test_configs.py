@@ -51,6 +51,19 @@ def test_rebalanced_components_leave_the_smoothness_alone():
     assert float(weights["mae"]) == pytest.approx(0.25)
 
 
+def test_fixed_weights_may_leave_out_what_is_held():
+    config = kitti_selfsup.get_config()
+    del config.rebalance.weights["smoothness"]
+    config.rebalance.held = {"smoothness": 0.5}
+    made = build.pieces(config)
+    start = jax.jit(lambda: build.initial_state(config, made).loss_weights)()
+    moved, _ = made.rebalancer.update(start, made.rebalancer.init(start), losses=start)
+    assert {name: float(w) for name, w in start.items()} == {
+        name: float(w) for name, w in moved.items()
+    }
+    assert float(start["smoothness"]) == 0.5
+
+
 def test_selfsup_is_the_papers_run():
     config = kitti_selfsup.get_config()
     made = build.pieces(config)

@@ -78,13 +78,14 @@ def _initial_variables(config, network: nn.Module, key: jax.Array) -> dict:
 
 def _initial_weights(config) -> dict[str, jax.Array]:
     """Equal, but for weights that are known: an objective may choose by them."""
-    options, names = config.rebalance, loss_names(config)
-    if options.rule == "fixed" and options.weights:
-        given = options.weights
-        return {name: jnp.float32(given[name]) for name in names}
-    held = {name: jnp.float32(weight) for name, weight in options.held.items()}
-    moved = [name for name in names if name not in held]
-    return {**rebalance.equal_weights(moved), **held}
+    options = config.rebalance
+    known = dict(options.held)
+    if options.rule == "fixed":
+        known = {**options.weights, **known}
+    names = loss_names(config)
+    moved = [name for name in names if name not in known]
+    start = rebalance.equal_weights(moved) if moved else {}
+    return start | {n: jnp.float32(known[n]) for n in names if n in known}
 
 
 def _objective(config, network: nn.Module) -> Callable:
