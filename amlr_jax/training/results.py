@@ -18,28 +18,31 @@ from amlr_jax.training.run import Run
 from amlr_jax.training.state import TrainState
 
 
-def variables(run: Run, state: TrainState) -> dict:
+def evaluate(run: Run, state: TrainState, written: record.Record) -> Evaluation | None:
+    """Measures the test frames on the way; None if there are none."""
+    result = _measure(run, _variables(run, state), step=int(state.step))
+    if result is not None:
+        written.scalars(int(state.step), result.metrics, prefix="eval/")
+    return result
+
+
+def _variables(run: Run, state: TrainState) -> dict:
     """What the network needs, whole on every device."""
     found = {"params": state.params, "batch_stats": state.batch_stats}
-    return (
-        found if run.config.parallel.fsdp == 1 else parallel.gathered(found, run.mesh)
-    )
+    if run.config.parallel.fsdp == 1:
+        return found
+    return parallel.gathered(found, run.mesh)
 
 
-def evaluate(
-    run: Run, state: TrainState, written: record.Record | None = None
-) -> Evaluation | None:
-    """Measures the test frames and writes evaluation.json; None if there are none."""
+def _measure(run: Run, variables: dict, *, step: int) -> Evaluation | None:
+    """Shows what the test frames give and writes it to evaluation.json."""
     if not run.data.test:
         return None
-    predict = partial(run.predict, variables(run, state))
+    predict = partial(run.predict, variables)
     result, _ = measure_frames(predict, run.data, run.protocol, config=run.config)
-    step = int(state.step)
     if is_first():
         values = as_json(result, run.protocol, step=step)
         workdir.write_json(run.folder / RESULT, values)
-    if written is not None:
-        written.scalars(step, result.metrics, prefix="eval/")
     title = f"Test frames after step {step}"
     show(tables.metric_table(result, protocol=run.protocol, title=title))
     return result
@@ -47,12 +50,13 @@ def evaluate(
 
 def conclude(run: Run, state: TrainState) -> Evaluation | None:
     """The last evaluation and the pictures, once the last checkpoint is safe."""
-    result = evaluate(run, state)
+    variables, step = _variables(run, state), int(state.step)
+    result = _measure(run, variables, step=step)
     metrics = run.folder / record.METRICS
     if is_first() and metrics.is_file():  # not of checkpoints that were put here
         pictures.curves(metrics, run.folder / "curves.png")
-    _draw(run, state)
-    at_end.of_run(run.config, variables(run, state), run.folder)
+    _draw(run, variables, step=step)
+    at_end.of_run(run.config, variables, run.folder)
     if is_first():
         page.write([run.folder], run.folder / page.REPORT)
     names = RESULT, record.METRICS, "curves.png", "panel.png", page.REPORT
@@ -61,7 +65,7 @@ def conclude(run: Run, state: TrainState) -> Evaluation | None:
     return result
 
 
-def _draw(run: Run, state: TrainState) -> None:
+def _draw(run: Run, variables: dict, *, step: int) -> None:
     """panel.png, and what the report shows; all processes predict, the first writes."""
     count = min(run.config.eval.pictures, len(run.data.test))
     if not count:
@@ -71,11 +75,10 @@ def _draw(run: Run, state: TrainState) -> None:
         loader.test_frame(run.data, int(i), kb_crop=run.protocol.crops_frames)
         for i in chosen
     ]
-    predict = partial(run.predict, variables(run, state))
-    depths = [predict(frame["image"][None])[0] for frame in frames]
+    depths = [run.predict(variables, frame["image"][None])[0] for frame in frames]
     if is_first():
         shown = list(map(partial(_as_measured, run.protocol), frames, depths))
-        limit, step = run.protocol.max_depth, int(state.step)
+        limit = run.protocol.max_depth
         pictures.panel(frames, shown, run.folder / "panel.png", max_depth=limit)
         keep.save_frames(run.folder, frames, depths, protocol=run.protocol, step=step)
 
