@@ -152,9 +152,7 @@ def step_flops(compiled: Any, *, repeats: int = 1) -> float | None:
     """
     try:
         analysis = compiled.cost_analysis()
-    except (NotImplementedError, jax.errors.JaxRuntimeError):
+    except jax.errors.JaxRuntimeError:
         return None
-    if isinstance(analysis, list | tuple):  # jax before 0.5
-        analysis = analysis[0] if analysis else {}
     flops = (analysis or {}).get("flops", 0.0)
     return flops * repeats if flops > 0 else None
