@@ -44,7 +44,8 @@ def _values(row: Row, study: Study, output: Path, seeds) -> dict[int, dict[str, 
         folder = folder_of(output, row.run.name, seed)
         path = folder / (RESULT if row.head is None else HEADS)
         if path.is_file():
-            found[seed] = {name: _metrics(path, row)[name] for name in study.metrics}
+            metrics = _metrics(path, row)
+            found[seed] = {name: metrics[name] for name in study.metrics}
     return found
 
 

@@ -47,8 +47,8 @@ def run(
     predict = partial(predict, variables)
     result, keys = measure_frames(predict, data, protocol, config=config)
     source = checkpoint or folder
-    values = as_json(result, protocol, weights=str(source), **_step(source))
-    workdir.write_json(folder / RESULT, values)
+    weights = {"weights": str(source), **_step(source)}
+    workdir.write_json(folder / RESULT, as_json(result, protocol, **weights))
     frame_report.write_csv(result, keys, folder / frame_report.PER_IMAGE)
     frame_report.write_pictures(
         result,
@@ -65,8 +65,8 @@ def run(
         rows = side_outputs.measure(
             network, variables, data, protocol, finest=result, config=config, mesh=mesh
         )
-        values = side_outputs.rows_json(rows, protocol, weights=str(source))
-        workdir.write_json(folder / side_outputs.RESULT, values | _step(source))
+        values = side_outputs.rows_json(rows, protocol, **weights)
+        workdir.write_json(folder / side_outputs.RESULT, values)
         show(side_outputs.table(rows, protocol=protocol, title=title))
         names.append(side_outputs.RESULT)
     show(

@@ -14,6 +14,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from amlr_jax.console import watcher
+from amlr_jax.distributed import is_first
 from amlr_jax.errors import REQUEUE
 
 CTRL_C = 128 + signal.SIGINT
@@ -82,7 +83,7 @@ class Interrupt:
         name = (self._signal or signal.SIGTERM).name
         ctrl_c = self._signal is signal.SIGINT
         message = f"{name}: saved step {step}; the same command goes on from there"
-        if jax.process_index() == 0:
+        if is_first():
             watcher.print(message, soft_wrap=True)
         raise Interrupted(message, status=CTRL_C if ctrl_c else REQUEUE)
 

@@ -176,10 +176,10 @@ def _tell_skipped(run: Run, row: dict) -> None:
     bad = ", ".join(record.not_finite(row)) or "a batch statistic"
     names = [run.seen.train[i]["key"].decode() for i in row.get("samples", ())]
     said = f"{bad} not finite on {preview(names, limit=8)}"
-    row_of, most = row["skipped_in_a_row"], run.config.max_skipped
-    if row_of >= most:
+    count = row["skipped_in_a_row"]
+    if count >= run.config.max_skipped:
         raise InputError(
-            f"step {row['step']}: {said}. It is the last of {row_of} skipped in a row "
+            f"step {row['step']}: {said}. It is the last of {count} skipped in a row "
             "(max_skipped); the parameters are those of before them. Lower "
             "optimizer.peak, set optimizer.clip_norm, or look at these samples"
         )

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import jax
-
 from amlr_jax.console import show
 from amlr_jax.data import sources, splits
 from amlr_jax.data.kitti import listed
+from amlr_jax.distributed import is_first
 from amlr_jax.errors import InputError
 from amlr_jax.evaluation.odometry import drives, pose_weights
 from amlr_jax.evaluation.odometry.drives import Drive
@@ -45,7 +44,7 @@ def of_run(config, variables: dict, folder: Path) -> bool:
     except InputError as error:
         show(f"No trajectory: {error}")
         return False
-    if jax.process_index() == 0:
+    if is_first():
         values = as_json(made, weights.size, how="7dof", choice=note)
         workdir.write_json(folder / RESULT, values)
         write_picture(made, folder / PICTURE, how="7dof")
