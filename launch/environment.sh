@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: makes .venv with an extra of this project in it.
 # Uses $PYTHON, or the first Python of 3.11 or newer that it finds.
 

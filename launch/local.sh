@@ -10,14 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/options.sh
 
-dry_run=
-for option in "$@"; do
-  case $option in
-    --dry_run) dry_run=1 ;;
-    *) main_option "$option" ;;
-  esac
-done
-check_main_options
+only_main_options "$@"
 python=$(python_here)
 
 # What an allocation has set is for its own processes: here there is one.

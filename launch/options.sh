@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: the options that they share, and the command.
 
 main_options=() workdir=
@@ -27,6 +28,20 @@ whole_number() {
 check_main_options() {
   [[ " ${main_options[*]} " == *" --config="* ]] || bad_option "--config=FILE[:variant] is needed"
   [ -n "$workdir" ] || bad_option "--workdir=DIR is needed"
+}
+
+# only_main_options OPTION...: for a script with --dry_run as its one option.
+only_main_options() {
+  local option
+  # shellcheck disable=SC2034 # the script reads it
+  dry_run=
+  for option in "$@"; do
+    case $option in
+      --dry_run) dry_run=1 ;;
+      *) main_option "$option" ;;
+    esac
+  done
+  check_main_options
 }
 
 # python_here: the interpreter, $PYTHON or that of .venv or the first in PATH.

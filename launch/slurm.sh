@@ -31,14 +31,7 @@ if [ ! -f launch/options.sh ]; then
 fi
 source launch/options.sh
 
-dry_run=
-for option in "$@"; do
-  case $option in
-    --dry_run) dry_run=1 ;;
-    *) main_option "$option" ;;
-  esac
-done
-check_main_options
+only_main_options "$@"
 python=$(python_here)
 
 # jax.distributed reads SLURM_*. --kill-on-bad-exit: no process outlives another.
