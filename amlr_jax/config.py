@@ -7,7 +7,7 @@ that is not here cannot be set, so a mistyped override fails at once.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 OBJECTIVES = ("supervised", "self_supervised")
 
@@ -23,7 +23,7 @@ def base() -> ConfigDict:
     config.data = _data()
     config.model = _model()
     config.objective = "supervised"  # or self_supervised: see selfsup
-    # Supervised: name -> its options; see amlr_jax/training/objectives.py
+    # Supervised: name -> its options; see amlr_jax/train/objectives/supervised.py
     config.losses = ConfigDict({"silog": {"variance_focus": 0.5}, "gradient": {}})
     config.selfsup = _selfsup()
     config.rebalance = _rebalance()
@@ -207,9 +207,9 @@ def _eval() -> ConfigDict:
             "every_steps": 0,  # 0: only at the end
             "batch_size": 1,
             # kitti_eigen, kitti_eigen_bts, kitti_eigen_697, kitti_eigen_benchmark, nyu,
-            # custom (amlr_jax/evaluation/presets.py); empty: the data set's first
+            # custom (amlr_jax/evaluate/presets.py); empty: the data set's first
             "protocol": "",
-            # none, flip, flip_ramps, shifted, shifted_flip: amlr_jax/evaluation/tiling
+            # none, flip, flip_ramps, shifted, shifted_flip: amlr_jax/evaluate/tiling
             "test_mode": "none",
             "windows": 0,  # squares of a shifted test; 0: 16, indoors 2
             "window_form": "reference",  # covering: the last window ends with the image

@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from amlr_jax import distributed
-from amlr_jax.commands import parse, report_input_errors
 from amlr_jax.config import check
+from amlr_jax.runtime import distributed
+from amlr_jax.runtime.command import parse, report_input_errors
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     distributed.start(heartbeat=config.parallel.heartbeat)
     with distributed.ending_together():
         # Imported here: a mistyped flag is reported before the seconds that jax takes.
-        from amlr_jax.training import loop
+        from amlr_jax.train import loop
 
         loop.train(config, Path(_WORKDIR.value).expanduser())
 

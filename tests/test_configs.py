@@ -8,10 +8,10 @@ from functools import partial
 import jax
 import pytest
 
-from amlr_jax import commands
 from amlr_jax.config import base, check
-from amlr_jax.errors import InputError
-from amlr_jax.training import build
+from amlr_jax.runtime import command as commands
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.train import build
 from configs import custom, demo, demo_selfsup, kitti, kitti_selfsup, nyu
 from tests.conftest import REPOSITORY
 

@@ -23,7 +23,7 @@ def readme_command() -> dict[str, str]:
 
 
 def test_the_readme_command_trains(tmp_path):
-    from amlr_jax.training import loop
+    from amlr_jax.train import loop
 
     options = readme_command()
     assert options.pop("config") == "configs/custom.py:tiny"

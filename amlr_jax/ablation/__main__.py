@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from amlr_jax.commands import fail
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.command import fail
+from amlr_jax.runtime.errors import InputError
 
 
 def main(arguments: list[str]) -> int:

@@ -13,9 +13,9 @@ import numpy as np
 from scipy import stats
 
 from amlr_jax.ablation.study import Row, Study
-from amlr_jax.errors import InputError
-from amlr_jax.evaluation.measure_frames import RESULT
-from amlr_jax.evaluation.side_outputs import RESULT as HEADS
+from amlr_jax.evaluate.measure_frames import RESULT
+from amlr_jax.evaluate.side_outputs import RESULT as HEADS
+from amlr_jax.runtime.errors import InputError
 
 CONFIDENCE = 0.95
 

@@ -9,9 +9,9 @@ from amlr_jax.ablation.figures import figures, folder_of
 from amlr_jax.ablation.schedule import Job
 from amlr_jax.ablation.study import Study, config_of, load
 from amlr_jax.config import check
-from amlr_jax.console import bar, show
-from amlr_jax.errors import InputError
-from amlr_jax.training import workdir
+from amlr_jax.runtime import workdir
+from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.errors import InputError
 
 
 def run(options: Namespace, overrides: dict[str, str]) -> int:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from amlr_jax.console import Bar, show
-from amlr_jax.evaluation.measure_frames import RESULT
-from amlr_jax.evaluation.side_outputs import RESULT as HEADS
+from amlr_jax.evaluate.measure_frames import RESULT
+from amlr_jax.evaluate.side_outputs import RESULT as HEADS
+from amlr_jax.runtime.console import Bar, show
 
 LOG = "log.txt"
 TENTH = 0.1  # of a second, between looks at the runs

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from amlr_jax import commands
-from amlr_jax.errors import InputError
+from amlr_jax.runtime import command as commands
+from amlr_jax.runtime.errors import InputError
 
 ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log")
 SEVEN = (*ERRORS, "d1", "d2", "d3")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from amlr_jax.ablation.figures import Figures, is_beyond_spread
 from amlr_jax.ablation.study import Study
-from amlr_jax.evaluation.tables import COLUMNS
+from amlr_jax.evaluate.tables import COLUMNS
 
 matplotlib.use("Agg")  # no screen on a training machine
 from matplotlib import pyplot as plt  # noqa: E402

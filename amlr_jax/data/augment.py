@@ -15,7 +15,7 @@ import numpy as np
 from amlr_jax import metrics
 from amlr_jax.data import cutdepth
 from amlr_jax.data.intrinsics import crop_intrinsics, flip_intrinsics
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 
 class Augmentation(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 
 from amlr_jax.data import images
 from amlr_jax.data.frames import Camera
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 CAM_TO_CAM = "calib_cam_to_cam.txt"
 VELO_TO_CAM = "calib_velo_to_cam.txt"

@@ -24,7 +24,7 @@ from amlr_jax.data.frames import (
     by_group,
     hold_out_last_fifth,
 )
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 IMAGES = (".png", ".jpg", ".jpeg")
 DEPTHS = tuple(ending for ending in depth_files.FORMATS if ending != ".bin")

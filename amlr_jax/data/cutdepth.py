@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 
 class CutDepth(NamedTuple):

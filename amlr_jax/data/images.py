@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 _ORIENTATION = 0x0112  # the EXIF tag of cameras that are held on their side
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from amlr_jax.data import images
 from amlr_jax.data.frames import Frame, by_group, hold_out_last_fifth
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 
 class Pair(NamedTuple):

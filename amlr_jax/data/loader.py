@@ -28,7 +28,7 @@ from amlr_jax.data.augment import (
     metric_example,
 )
 from amlr_jax.data.prepared import Prepared
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 # More than any run; grain's own endless repeat overflows its length.
 EPOCHS = 10**6

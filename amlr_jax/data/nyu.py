@@ -11,7 +11,7 @@ from pathlib import Path
 
 from amlr_jax.data import lists
 from amlr_jax.data.frames import Frame, Layout, by_group, hold_out_last_fifth
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 DEPTH_SCALE = 1000.0
 # Kinect colour camera of the labelled set's toolbox: fx, fy, cx, cy at 480x640.

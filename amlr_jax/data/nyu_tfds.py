@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from amlr_jax.data.nyu import INTRINSICS
 from amlr_jax.data.prepared.depth_frames import CODES, depth_facts
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 NAME = "nyu_depth_v2"
 SPLITS = {"train": "train", "test": "validation"}

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from amlr_jax.console import show
-from amlr_jax.data import custom, kitti, nyu, street
+from amlr_jax import street
+from amlr_jax.data import custom, kitti, nyu
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, default_cache, prepare
 from amlr_jax.data.storage import storage
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.console import show
+from amlr_jax.runtime.errors import InputError, preview
 
 
 def _street(config, bar: Callable, **options) -> Layout:

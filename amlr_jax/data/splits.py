@@ -6,7 +6,7 @@ annotated depth has none for the first and last five) and 697 test frames of 28 
 drives, of which 45 have no annotated depth, so that 652 are evaluated.
 """
 
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 # date -> "drive:N", N = number of frames in the synchronised drive.
 _EIGEN_TRAIN = {

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from amlr_jax.data.intrinsics import resize_intrinsics
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 Size = tuple[int, int]
 

@@ -10,12 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.losses.depth import log_difference
-from amlr_jax.losses.masked import (
-    checked_mask,
-    masked_max,
-    masked_mean,
-    reduced_axes,
-)
+from amlr_jax.losses.masked import checked_mask, masked_max, masked_mean, reduced_axes
 
 LARGEST = 1e30  # metres; 1e8 such errors still have a float32 sum
 BERHU_SHARE = 0.2  # of the largest error, Laina et al. 2016

@@ -7,10 +7,7 @@ A "metric" with the name of another paper's is often not the same number, so eve
 formula is spelled out in `depth_metrics`.
 """
 
-from amlr_jax.metrics.bts import (
-    bts_offline_metrics,
-    paste_into_frame,
-)
+from amlr_jax.metrics.bts import bts_offline_metrics, paste_into_frame
 from amlr_jax.metrics.crops import (
     CROPS,
     EIGEN_CROP,

@@ -9,20 +9,10 @@ total = weighted_total(losses, loss_weights)
 """
 
 from amlr_jax.rebalance.amlr import AMLRState, amlr, log_amlr
-from amlr_jax.rebalance.baselines import (
-    LeeKimState,
-    fixed,
-    lee_kim,
-    lee_kim_strength,
-)
+from amlr_jax.rebalance.baselines import LeeKimState, fixed, lee_kim, lee_kim_strength
 from amlr_jax.rebalance.history import HistoryState, dwa, softadapt
 from amlr_jax.rebalance.hold import hold_loss_weights
-from amlr_jax.rebalance.learned import (
-    FAMOState,
-    UncertaintyState,
-    famo,
-    uncertainty,
-)
+from amlr_jax.rebalance.learned import FAMOState, UncertaintyState, famo, uncertainty
 from amlr_jax.rebalance.loss_dict import LossDict
 from amlr_jax.rebalance.transforms import (
     EveryKStepsState,

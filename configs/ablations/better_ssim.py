@@ -16,7 +16,7 @@ The paper trained each row once, with seed 1234: give --seeds=1234 for its seed.
 
 from amlr_jax import recipes
 from amlr_jax.ablation.study import Row, Run, Study, published
-from amlr_jax.evaluation.published import RESOLUTIONS
+from amlr_jax.evaluate.published import RESOLUTIONS
 
 CONFIG = "configs/kitti_selfsup.py"
 MONODEPTH2 = published(0.115, 0.903, 4.863, 0.193, 0.877, 0.959, 0.981)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from amlr_jax.ablation import figures, table
 from amlr_jax.ablation.study import Row, Run, Study, published
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 METRICS = ("abs_rel", "d1")
 FIRST, SECOND = Run("first", "a.py"), Run("second", "b.py")

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from amlr_jax import commands
 from amlr_jax.ablation import study
 from amlr_jax.config import check
-from amlr_jax.errors import InputError
-from amlr_jax.training import build
+from amlr_jax.runtime import command as commands
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.train import build
 from configs.ablations import amlr, better_ssim
 from tests.conftest import REPOSITORY
 

@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from amlr_jax import parallel, rebalance
+from amlr_jax import rebalance
 from amlr_jax.models import depth
-from amlr_jax.training import objectives, state
-from amlr_jax.training.step import compile_step
+from amlr_jax.runtime import mesh as parallel
+from amlr_jax.train import state
+from amlr_jax.train.objectives import supervised as objectives
+from amlr_jax.train.step import compile_step
 
 NAMES = ("silog", "gradient")
 SHARES = {"silog": 0.99, "gradient": 0.01}

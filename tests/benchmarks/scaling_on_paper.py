@@ -15,8 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.commands import load_config
-from amlr_jax.training import build
+from amlr_jax.runtime.command import load_config
+from amlr_jax.train import build
 
 FLOAT32 = 4  # bytes of a parameter, a moment and a gradient
 # Assumed, not measured: share of the peak that a step reaches, and the peak.

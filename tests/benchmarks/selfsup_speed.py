@@ -48,10 +48,10 @@ def ours(options) -> tuple[Callable[[], float], dict]:
     import jax
     import jax.numpy as jnp
 
-    from amlr_jax import parallel
     from amlr_jax.data.views.index import camera_of
-    from amlr_jax.training import build
-    from amlr_jax.training.step import compile_step
+    from amlr_jax.runtime import mesh as parallel
+    from amlr_jax.train import build
+    from amlr_jax.train.step import compile_step
     from configs import kitti_selfsup
 
     config = kitti_selfsup.get_config("monodepth2")

@@ -18,8 +18,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from amlr_jax.console import bar, show
-from amlr_jax.training import pretrained
+from amlr_jax.models import pretrained
+from amlr_jax.runtime.console import bar, show
 
 MAIN = "amlr_jax.main"
 

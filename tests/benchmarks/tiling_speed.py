@@ -33,10 +33,10 @@ def prepare(name: str, at_once: int) -> dict:
     import jax
     import jax.numpy as jnp
 
-    from amlr_jax import parallel
-    from amlr_jax.evaluation.predict import predictor
-    from amlr_jax.evaluation.tiling import Mode, window_starts
+    from amlr_jax.evaluate.predictor import predictor
+    from amlr_jax.evaluate.tiling import Mode, window_starts
     from amlr_jax.models import depth
+    from amlr_jax.runtime import mesh as parallel
 
     network = depth.network(name, max_depth=80.0)
     init = jax.jit(lambda key, x: network.init(key, x, train=False))

@@ -8,7 +8,7 @@ from PIL import Image
 from amlr_jax import geometry
 from amlr_jax.data import augment as a
 from amlr_jax.data.cutdepth import CutDepth
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 NO_CUT = CutDepth(0.0)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from amlr_jax.data import images
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
 from amlr_jax.data.check.run import check
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 
 FRAMES = 14  # KITTI has no depth for the first and last five: four are never without

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from amlr_jax.data import custom, kitti, nyu, street
+from amlr_jax import street
+from amlr_jax.data import custom, kitti, nyu
 from amlr_jax.data.check import facts, rules_scale, sheet
 from amlr_jax.data.check.findings import FAULT, WARNING
 from amlr_jax.data.check.measures import measure, quantile

@@ -10,7 +10,7 @@ from PIL import Image
 
 from amlr_jax.data import custom
 from amlr_jax.data.prepared import prepare
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests.data.test_prepared import Counter
 
 SIZE = (48, 64)

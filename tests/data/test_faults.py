@@ -17,7 +17,7 @@ from amlr_jax.data import kitti, loader
 from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import prepare, shards
 from amlr_jax.data.storage import Storage
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 from tests.conftest import REPOSITORY
 from tests.data.test_prepared import Counter, damage

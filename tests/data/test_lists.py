@@ -6,7 +6,7 @@ import pytest
 
 from amlr_jax.data import kitti, lists, nyu
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 
 DATE = tiny_kitti.DATE

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from amlr_jax.data import nyu
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 
 def test_real_sample(real_data):

@@ -13,7 +13,7 @@ from amlr_jax.config import base
 from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import metric_example
 from amlr_jax.data.nyu_tfds import TfdsPrepared
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests.data.test_prepared import Counter
 
 SIZE = (480, 640)

@@ -8,7 +8,7 @@ import pytest
 
 from amlr_jax.data import kitti, nyu
 from amlr_jax.data.prepared import prepare
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 
 

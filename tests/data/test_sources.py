@@ -4,7 +4,7 @@ import pytest
 
 from amlr_jax.config import base
 from amlr_jax.data import sources
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 from tests.data import test_custom
 from tests.data.test_prepared import Counter

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from amlr_jax.data import splits
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 
 def test_published_counts():

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from amlr_jax import errors
+from amlr_jax.runtime import errors
 from tests.launch.scripts import LAUNCH, MAIN, executable, run
 
 KUBERNETES = ["--name=a", "--image=i:1", "--hosts=2", "--gpus=8"]

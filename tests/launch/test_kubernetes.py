@@ -2,8 +2,8 @@
 
 import pytest
 
-from amlr_jax import cluster
-from amlr_jax.training import interrupt
+from amlr_jax.runtime import cluster
+from amlr_jax.runtime import signals as interrupt
 from tests.launch.scripts import MAIN, executable, run
 
 yaml = pytest.importorskip("yaml")

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from amlr_jax.commands import parse, report_input_errors
+from amlr_jax.runtime.command import parse, report_input_errors
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/custom.py."

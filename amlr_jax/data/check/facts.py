@@ -15,7 +15,7 @@ from amlr_jax.data import depth_files, images
 from amlr_jax.data.check.measures import Measured, measure
 from amlr_jax.data.frames import Camera, Frame, Layout
 from amlr_jax.data.storage import size_name
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 # A picture of 17x16 grey values gives 256 signs of differences of neighbours.
 _LOOK = (17, 16)

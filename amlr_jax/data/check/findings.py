@@ -5,7 +5,7 @@ from typing import NamedTuple
 from amlr_jax.data.check.facts import Facts
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.sources import NO_TEST
-from amlr_jax.errors import preview
+from amlr_jax.runtime.errors import preview
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
 LEVELS = (FAULT, WARNING, NOTE)  # from the worst on

@@ -14,7 +14,7 @@ from amlr_jax.data.frames import (
     hold_out_last_fifth,
 )
 from amlr_jax.data.kitti import files, listed
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 _DEPTH_FOLDER = "data_depth_annotated"
 

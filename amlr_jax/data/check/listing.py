@@ -12,7 +12,7 @@ from amlr_jax.data.check import kitti_listing, pair_listing
 from amlr_jax.data.check.findings import FAULT, NOTE, Finding
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.storage import storage
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 SPLITS = {
     "kitti": kitti.SPLITS,

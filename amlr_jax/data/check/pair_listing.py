@@ -14,7 +14,7 @@ from amlr_jax.data.frames import (
     by_group,
     hold_out_last_fifth,
 )
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 _NYU_DEPTH, _NYU_IMAGE = "sync_depth_", "rgb_"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from amlr_jax.console import show
 from amlr_jax.data.check.findings import CHECKS, FAULT, NOTE, WARNING, Finding
+from amlr_jax.runtime.console import show
 
 _COLOUR = {FAULT: "red", WARNING: "yellow", NOTE: "green"}
 _BAR = 40  # characters of the longest

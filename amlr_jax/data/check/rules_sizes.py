@@ -10,7 +10,7 @@ from amlr_jax.data.check.facts import SIZE, Facts
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Examined, Finding
 from amlr_jax.data.kitti import files
 from amlr_jax.data.storage import size_name
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 # Degrees across the image; KITTI has 81, NYUv2 63, a telephoto lens 20.
 FIELD_OF_VIEW = (20, 150)

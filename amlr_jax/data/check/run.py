@@ -10,7 +10,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from amlr_jax.console import bar, show
 from amlr_jax.data import images, sources
 from amlr_jax.data.check import (
     listing,
@@ -23,19 +22,14 @@ from amlr_jax.data.check import (
     sheet,
     views,
 )
-from amlr_jax.data.check.facts import (
-    DAMAGED,
-    Facts,
-    Problem,
-    examine,
-    examine_example,
-)
+from amlr_jax.data.check.facts import DAMAGED, Facts, Problem, examine, examine_example
 from amlr_jax.data.check.facts import read_metres as read_frame
 from amlr_jax.data.check.findings import FAULT, LEVELS, WARNING, Examined, Finding
 from amlr_jax.data.check.measures import quantile
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame, Layout
 from amlr_jax.data.nyu_tfds import TfdsPrepared
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.errors import InputError
 
 RULES: tuple[Callable[[Examined], list[Finding]], ...] = (
     rules_files.counts,

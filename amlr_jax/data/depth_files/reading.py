@@ -23,7 +23,7 @@ from amlr_jax.data import images
 from amlr_jax.data.depth_files import exr, velodyne
 from amlr_jax.data.frames import Frame, Layout
 from amlr_jax.data.storage import size_name
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 # Codes of the histogram of a layout in metres that has no cap: up to 256 m.
 CODES_A_METRE = 256.0

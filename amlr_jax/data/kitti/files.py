@@ -16,7 +16,7 @@ import numpy as np
 
 from amlr_jax.data import calibration
 from amlr_jax.data.frames import Camera, Frame
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 LEFT, RIGHT = "image_02", "image_03"
 CAMERA_OF_SIDE = {"l": LEFT, "r": RIGHT}

@@ -11,7 +11,7 @@ from pathlib import Path
 from amlr_jax.data import lists, splits
 from amlr_jax.data.frames import Frame, Layout, hold_out_last_fifth
 from amlr_jax.data.kitti import files, listed
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 DEPTH_SCALE = 256.0  # metres = code / 256 (KITTI depth devkit)
 LIDAR_SPLIT = "eigen_697"

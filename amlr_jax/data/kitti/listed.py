@@ -7,7 +7,7 @@ from typing import NamedTuple
 from amlr_jax.data import lists
 from amlr_jax.data.frames import Frame
 from amlr_jax.data.kitti import files
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 _DRIVE = r"(\d{4}_\d\d_\d\d_drive_\d{4}_sync)"
 # Folders before the drive differ between lists and are not asked for: train and val

@@ -13,7 +13,7 @@ from amlr_jax.data import images, lists
 from amlr_jax.data.frames import Sequences, View
 from amlr_jax.data.kitti.files import numbered
 from amlr_jax.data.kitti.sequences import Pair, pair_of
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 TRAIN = tuple(range(9))
 TEST = (9, 10)

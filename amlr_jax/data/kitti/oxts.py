@@ -16,7 +16,7 @@ import numpy as np
 
 from amlr_jax.data import calibration, images
 from amlr_jax.data.kitti import files
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 IMU_TO_VELO = "calib_imu_to_velo.txt"
 EARTH = 6378137.0  # metres

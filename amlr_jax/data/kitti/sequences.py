@@ -14,7 +14,7 @@ import numpy as np
 from amlr_jax.data import calibration, images, lists, splits
 from amlr_jax.data.frames import Camera, Sequences, View
 from amlr_jax.data.kitti import files, listed
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 SPLIT = "eigen_zhou_like"
 # Forward and leftward speed in metres a second, counted from 0 (KITTI, dataformat.txt).

@@ -11,10 +11,10 @@ from typing import TypeVar
 import tensorflow_datasets as tfds
 from absl import logging
 
-from amlr_jax.data.locking import only_one
 from amlr_jax.data.prepared.shards import damaged
 from amlr_jax.data.storage import AS_THE_FILES, Storage
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.locking import only_one
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from amlr_jax.data.frames import Frame, Layout
 from amlr_jax.data.prepared.builder import SetBuilder, SetConfig
 from amlr_jax.data.prepared.shards import write_split
 from amlr_jax.data.storage import array, image_feature, stored
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 CODES = 2**16  # of a uint16 depth map
 

@@ -10,7 +10,7 @@ from amlr_jax.data.prepared.builder import prepared_builder
 from amlr_jax.data.prepared.depth_frames import DepthFrames, LayoutConfig
 from amlr_jax.data.prepared.shards import Records, damaged
 from amlr_jax.data.storage import AS_THE_FILES, Storage, size_name
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 
 def default_cache() -> Path:

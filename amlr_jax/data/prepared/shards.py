@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 SHARD_BYTES = 512 * 2**20  # about so large is a shard
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from amlr_jax.data.frames import Frame, Sequences, View
 from amlr_jax.data.kitti.sequences import read_sequences
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 
 def read_views(config, tested: Sequence[Frame]) -> Sequences:

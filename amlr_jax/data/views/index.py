@@ -10,7 +10,7 @@ from amlr_jax.data.frames import Camera, View
 from amlr_jax.data.intrinsics import resize_intrinsics
 from amlr_jax.data.prepared.shards import Records
 from amlr_jax.data.storage import size_name
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 CAMERAS = ("file", "monodepth2")
 # fx / W, fy / H, cx / W, cy / H of every KITTI camera in monodepth2.

@@ -13,7 +13,7 @@ from amlr_jax.data.loader import endless
 from amlr_jax.data.storage import size_name
 from amlr_jax.data.views.augment import ViewAugmentation, augment_view, check
 from amlr_jax.data.views.prepare import PreparedViews
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 
 def training_views(

@@ -19,7 +19,7 @@ from amlr_jax.data.prepared.shards import Records, damaged
 from amlr_jax.data.storage import Size, Storage
 from amlr_jax.data.views.images import ImagesConfig, ViewImages
 from amlr_jax.data.views.index import Index, Views, check_views, index_views
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 
 class PreparedViews:

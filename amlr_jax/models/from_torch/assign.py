@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amlr_jax.errors import InputError, preview
 from amlr_jax.models.from_torch.names import Module, Place, place
+from amlr_jax.runtime.errors import InputError, preview
 
 Path = tuple[str, ...]  # ("params", "encoder", "norm", "scale")
 # Buffers that a network computes anew; other buffers belong to another task.

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from amlr_jax.errors import InputError
 from amlr_jax.models.from_torch.files import Weights
 from amlr_jax.models.mix_transformer import PRESETS as MIX_TRANSFORMERS
 from amlr_jax.models.swin_v2_presets import MIM_DEPTH as SWINS
+from amlr_jax.runtime.errors import InputError
 
 LOG_RANGE = 8.0  # of Swin-v2's coordinates; see `models.windows`
 Shapes = dict[str, tuple[int, ...]]  # by our path, "encoder/norm/scale"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from amlr_jax.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview
 
 WRAPPERS = ("state_dict", "model", "module")  # around the tensors, beside the optimizer
 INSTALL = "pip install 'amlr_jax[convert]'"

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amlr_jax.errors import InputError, preview
 from amlr_jax.models.from_torch import describe, glpdepth, monodepth2, swin_v2
 from amlr_jax.models.from_torch.describe import Shapes
 from amlr_jax.models.from_torch.files import Weights
 from amlr_jax.models.from_torch.names import Module, place
+from amlr_jax.runtime.errors import InputError, preview
 
 TABLES = swin_v2.TABLES | glpdepth.TABLES | monodepth2.TABLES
 

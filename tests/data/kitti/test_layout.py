@@ -9,7 +9,7 @@ import pytest
 from amlr_jax.data import kitti, splits
 from amlr_jax.data.depth_files.velodyne import lidar_depth, read_scan
 from amlr_jax.data.prepared import prepare
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 from tests.data.test_prepared import Counter
 

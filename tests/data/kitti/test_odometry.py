@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.data.kitti import odometry
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 CALIBRATION = (
     "P0: 100 0 96 0 0 100 32 0 0 0 1 0\nP1: 100 0 96 -54 0 100 32 0 0 0 1 0\n"

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from amlr_jax.data.kitti import files, oxts
-from amlr_jax.data.street import frames as street_frames
-from amlr_jax.data.street import rig, scene
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.street import frames as street_frames
+from amlr_jax.street import rig, scene
 
 DATE, NUMBER, FRAMES = "2000_01_01", 3, 12
 DRIVE = f"{DATE}_drive_{NUMBER:04d}_sync"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.data.kitti import files, sequences
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 
 DATE, DRIVE = tiny_kitti.DATE, tiny_kitti.drive("0001")

@@ -7,7 +7,7 @@ from PIL import Image
 from amlr_jax import geometry
 from amlr_jax.data.views import augment, jitter
 from amlr_jax.data.views.augment import ViewAugmentation, augment_view, flip_view
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 
 HEIGHT, WIDTH = 24, 80
 IMAGES = ("image", "sources", "partner")

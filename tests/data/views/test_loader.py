@@ -9,7 +9,7 @@ import pytest
 from amlr_jax.data.loader import Draw
 from amlr_jax.data.views import loader, prepare_views
 from amlr_jax.data.views.augment import ViewAugmentation, augment_view, flip_view
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests.data.test_prepared import Counter
 from tests.data.views.test_prepare import SIZE, write_views
 

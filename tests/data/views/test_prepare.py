@@ -12,7 +12,7 @@ from amlr_jax.data import views
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Sequences, View
 from amlr_jax.data.kitti import sequences
 from amlr_jax.data.views.index import camera_of
-from amlr_jax.errors import InputError
+from amlr_jax.runtime.errors import InputError
 from tests.data.test_prepared import Counter, damage
 
 SIZE = (24, 80)  # of the stored images

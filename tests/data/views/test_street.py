@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from amlr_jax import geometry
-from amlr_jax.data import street
+from amlr_jax import geometry, street
 from amlr_jax.data.kitti import sequences
 from amlr_jax.data.views import prepare_views
 from amlr_jax.data.views.augment import flip_view

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from amlr_jax.errors import InputError
 from amlr_jax.models.from_torch.assign import assign
 from amlr_jax.models.from_torch.names import Module
+from amlr_jax.runtime.errors import InputError
 
 TABLE = (
     Module("stem", "encoder/stem", "conv"),

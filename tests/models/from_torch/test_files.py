@@ -11,8 +11,8 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from amlr_jax.errors import InputError
 from amlr_jax.models.from_torch import files
+from amlr_jax.runtime.errors import InputError
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")

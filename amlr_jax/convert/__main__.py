@@ -1,0 +1,46 @@
+"""Converts published PyTorch weights to a folder that training starts from.
+
+    python -m amlr_jax.convert --source=SOURCE --input=FILE --output=DIR
+
+SOURCE is simmim, swinv2, mim_depth, glpdepth, mit, resnet18, or monodepth2, whose input
+is the folder of its .pth files. Then: amlr_jax.main ... --config.init_from=DIR.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from amlr_jax.runtime.command import parse, report_input_errors
+
+_SOURCE = flags.DEFINE_string(
+    "source", None, "Kind of the weights: simmim, swinv2, mim_depth, glpdepth, mit, ..."
+)
+_INPUT = flags.DEFINE_string("input", None, "File with the weights; a folder of them.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; must be new.")
+_MAX_DEPTH = flags.DEFINE_float(
+    "max_depth",
+    None,
+    "Largest depth in metres of a whole network, which no tensor tells; default 80 as "
+    "for KITTI, 10 fits NYUv2.",
+)
+
+
+def main(argv: list[str]) -> None:
+    """Hands the flags over."""
+    del argv
+    logging.set_verbosity(logging.ERROR)  # notes of orbax
+    # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax.convert import conversion
+
+    conversion.convert(
+        _SOURCE.value,
+        Path(_INPUT.value).expanduser(),
+        Path(_OUTPUT.value).expanduser(),
+        max_depth=_MAX_DEPTH.value,
+    )
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["source", "input", "output"])
+    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)

@@ -1,0 +1,129 @@
+"""Files of PyTorch weights to a folder of weights of ours, with a table of what went.
+
+What the command amlr_jax.convert does.
+"""
+
+import re
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from rich.table import Table
+
+from amlr_jax import __version__
+from amlr_jax.models import depth, pose, pretrained
+from amlr_jax.models.from_torch import assign, files, sources
+from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.errors import InputError, preview
+
+
+def convert(
+    source_name: str, path: Path, output: Path, *, max_depth: float | None = None
+) -> None:
+    """Reads, assigns, writes `output` and shows what went where.
+
+    `max_depth` in metres is that of a whole depth network, by default its source's.
+    InputError for what a user can mend, and then nothing is written.
+    """
+    source = sources.find(source_name)
+    pretrained.check_output(output)
+    weights = _read(source, path)
+    found = sources.recognise(source_name, weights)
+    options = found.options | _depth_option(source, max_depth)
+    variables, report = _assign(found, source, options)
+    model = {
+        "source": source_name,
+        "name": found.name,
+        "options": options,
+        "complete": "decoder" in found.parts,
+        "parts": list(found.parts),
+        "sha256": weights.sha256,
+        "version": __version__,
+    }
+    pretrained.save(output, variables, model)
+    _show(variables, report, model, output)
+
+
+def _read(source: sources.Source, path: Path) -> files.Weights:
+    read = files.read
+    if source.stems:
+        stems = {"required": source.stems, "optional": source.optional_stems}
+        read = partial(files.read_folder, **stems)
+    paths = [path] if path.is_file() else path.glob("*.pth")
+    total = sum(-(-p.stat().st_size // files.CHUNK) for p in paths)
+    with bar("Reading", total) as progress:
+        return read(path, advance=progress.advance)
+
+
+def _depth_option(source: sources.Source, max_depth: float | None) -> dict[str, float]:
+    if max_depth is not None and source.max_depth is None:
+        raise InputError("max_depth is for whole depth networks; leave it out here")
+    if max_depth is not None and not max_depth > 0:
+        raise InputError(f"max_depth must be positive, in metres, got {max_depth}")
+    value = source.max_depth if max_depth is None else max_depth
+    return {} if value is None else {"max_depth": value}
+
+
+def _assign(
+    found: sources.Recognised, source: sources.Source, options: dict
+) -> tuple[dict, assign.Report]:
+    shapes = _shapes(found, options)
+    with bar("Converting", len(found.tensors)) as progress:
+        return assign.assign(
+            found.tensors,
+            source.table,
+            shapes,
+            parts=found.parts,
+            may_miss=source.may_miss,
+            advance=progress.advance,
+        )
+
+
+def _shapes(found: sources.Recognised, options: dict) -> dict:
+    """Variables of the depth network, and of the pose network if it is there."""
+    network = depth.network(found.name, **{"max_depth": 1.0, **options})
+    shapes = depth.variable_shapes(network)
+    if "pose" not in found.parts:
+        return shapes
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    initial = partial(pose.PoseNetwork().init, jax.random.key(0), train=False)
+    more = jax.eval_shape(initial, image, image)
+    return {name: {**shapes[name], "pose": more[name]} for name in shapes}
+
+
+def _show(variables: dict, report: assign.Report, model: dict, output: Path) -> None:
+    title = f"{model['source']} to {model['name']}"
+    table = Table("part", "tensors", "parameters", "status", title=title)
+    counts, sizes = _groups(variables)
+    for group, count in counts.items():
+        table.add_row(group, f"{count}", f"{sizes[group]:,}", "converted")
+    for group, count in _missing(report, model["parts"]).items():
+        table.add_row(group, f"{count}", "", "not in the input: stays initial")
+    if report.rebuilt:
+        table.add_row("(buffers)", f"{len(report.rebuilt)}", "", "computed anew")
+    if report.unused:
+        names = preview(report.unused)
+        table.add_row("(no use)", f"{len(report.unused)}", "", f"left out: {names}")
+    total = sum(sizes.values())
+    options = ", ".join(f"{key}={value}" for key, value in model["options"].items())
+    show(table)
+    show(f"{total:,} parameters in {output}; network: {model['name']} {options}")
+    show(f"Start training from them with --config.init_from={output}")
+
+
+def _groups(variables: dict) -> tuple[Counter, Counter]:
+    """Tensors and parameters by the first two names, blocks of a stage together."""
+    counts, sizes = Counter(), Counter()
+    for path, leaf in assign.leaves(variables):
+        group = re.sub(r"_block\d+", "_blocks", "/".join(path[1:3]))
+        counts[group] += 1
+        sizes[group] += leaf.size if path[0] == "params" else 0
+    return counts, sizes
+
+
+def _missing(report: assign.Report, parts: list[str]) -> Counter:
+    """Tensors that were not there: a part as a whole in one line."""
+    paths = (path.split("/") for path in report.missing)
+    return Counter("/".join(p[:2]) if p[0] in parts else p[0] for p in paths)

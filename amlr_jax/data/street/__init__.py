@@ -1,6 +1,0 @@
-"""The street: a small synthetic KITTI, so that everything runs without a download."""
-
-from amlr_jax.data.street.frames import Truth, exact
-from amlr_jax.data.street.writer import generate
-
-__all__ = ["Truth", "exact", "generate"]

@@ -1,0 +1,55 @@
+"""Measures a depth network on the test frames of a config.
+
+    python -m amlr_jax.evaluate --config=FILE[:variant] --workdir=DIR \
+        [--protocol=NAME] [--test_mode=MODE] [--checkpoint=DIR] [--resolutions] \
+        [--config.KEY=VALUE]
+
+DIR of --workdir is a run's; with --checkpoint, a run's workdir or what
+`amlr_jax.convert` wrote, it is only where the results go: evaluation.json,
+per_image.csv, frames.png. --protocol and --test_mode stand for --config.eval.protocol
+and --config.eval.test_mode. --resolutions measures each side output of a
+self-supervised network, as Table 4 of "Better SSIM", into resolutions.json.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from amlr_jax.runtime.command import parse, report_input_errors
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run and of the results.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Other weights: a run's workdir, or a converted checkpoint."
+)
+_PROTOCOL = flags.DEFINE_string("protocol", None, "Which frames, pixels and depths.")
+_TEST_MODE = flags.DEFINE_string("test_mode", None, "Mirrored, in windows, or both.")
+_RESOLUTIONS = flags.DEFINE_bool(
+    "resolutions", False, "Also each side output of a self-supervised network."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Puts the flags into the config and hands over."""
+    del argv
+    logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
+    # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax.evaluate import evaluate_run
+
+    config = _CONFIG.value
+    for key, flag in (("protocol", _PROTOCOL), ("test_mode", _TEST_MODE)):
+        if flag.value is not None:
+            config.eval[key] = flag.value
+    paths = (
+        flag.value and Path(flag.value).expanduser() for flag in (_WORKDIR, _CHECKPOINT)
+    )
+    evaluate_run.run(config, *paths, resolutions=_RESOLUTIONS.value)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)

@@ -1,0 +1,84 @@
+"""Images to depth maps without waiting: reading, computing and writing overlap."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from itertools import islice
+from typing import Any
+
+import jax
+import numpy as np
+
+from amlr_jax.runtime.errors import InputError
+
+
+def in_order(
+    pool: Executor, function: Callable, items: Iterable, *, ahead: int
+) -> Iterator:
+    """`function` of each item, in order, up to `ahead` of them at work in the pool.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     list(in_order(pool, abs, [-1, -2, 3], ahead=1))
+    [1, 2, 3]
+    """
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def chunks(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items; the last may be shorter.
+
+    >>> list(chunks("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    items = iter(items)
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def group(items: Iterable, key: Callable[[Any], Any]) -> list[list]:
+    """Items of one key together, in the order in which the keys first appear.
+
+    >>> group([1, 3, 2, 5], key=lambda n: n % 2)
+    [[1, 3, 5], [2]]
+    """
+    groups: dict = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+def depths(
+    predict: Callable[[np.ndarray], np.ndarray],
+    images: Sequence[np.ndarray],
+    *,
+    batch: int,
+) -> list[np.ndarray]:
+    """Depth [H, W] of each image uint8 [H, W, 3]; all of one size.
+
+    They are filled up to `batch` images, so that a last batch is not compiled anew.
+    InputError if they do not fit into memory or a depth is not finite.
+    """
+    missing = max(batch - len(images), 0)
+    filled = np.stack([*images, *[images[-1]] * missing])
+    height, width = filled.shape[1:3]
+    try:
+        found = predict(filled)[: len(images)]
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            f"{len(filled)} images of {width} x {height} do not fit into the device's "
+            "memory; give a smaller --batch_size, no --tile, or smaller images"
+        ) from error
+    if not np.isfinite(found).all():
+        raise InputError(
+            f"the network gives depth that is not finite for {width} x {height} pixels"
+        )
+    return list(found)

@@ -1,0 +1,61 @@
+"""Metrics as a table in the paper's order, with the published rows beside them."""
+
+from rich.table import Table
+
+from amlr_jax.evaluate import published
+from amlr_jax.evaluate.protocol import Evaluation, Protocol
+
+# Key and heading, in the order of the paper's Table 1; an arrow says which way is good.
+COLUMNS = (
+    ("abs_rel", "Abs Rel ↓"),
+    ("sq_rel", "Sq Rel ↓"),
+    ("rmse", "RMSE ↓"),
+    ("rmse_log", "RMSE log ↓"),
+    ("log10", "log10 ↓"),
+    ("d1", "δ1 ↑"),
+    ("d2", "δ2 ↑"),
+    ("d3", "δ3 ↑"),
+    ("silog", "SILog ↓"),
+)
+
+
+def metric_table(result: Evaluation, *, protocol: Protocol, title: str) -> Table:
+    """The network above, the constant predictor and published rows below.
+
+    Under the table the protocol; what a source does not print is "-".
+    """
+    table = Table(title=title, caption_justify="left")
+    table.add_column("", overflow="fold")
+    for _, heading in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row("network", *_cells(result.metrics))
+    table.add_row("constant", *_cells(result.constant))
+    rows, nothing = published.rows_beside(protocol)
+    if rows:
+        table.add_section()
+    for row in rows:
+        table.add_row(f"{row.method} \\[{row.test}]", *_cells(row.metrics))
+    if rows:
+        nothing = "published, [test mode]: " + "; ".join(
+            dict.fromkeys(row.source for row in rows)
+        )
+    table.caption = f"{protocol.line()}; {_counts(result)}\n{nothing}".replace(
+        "[test mode]", "\\[test mode]"
+    )
+    return table
+
+
+def _cells(values: dict[str, float]) -> list[str]:
+    return [f"{values[key]:.3f}" if key in values else "-" for key, _ in COLUMNS]
+
+
+def _counts(result: Evaluation) -> str:
+    text = f"{result.frames} frames"
+    if result.skipped:
+        text += f", {result.skipped} without a pixel that counts"
+    if result.narrow:
+        text += f", {result.narrow} not wider than high and so without windows"
+    if result.ratio:
+        median, spread = result.ratio["median"], result.ratio["std"]
+        text += f"; median ratio {median:.3f}, std / median {spread:.3f}"
+    return text

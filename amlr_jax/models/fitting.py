@@ -1,0 +1,129 @@
+"""Training from weights: whether they fit the network, and the state they make.
+
+A checkpoint of the run itself goes before them, and then they are not read at all.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from amlr_jax.models import depth
+from amlr_jax.models import pretrained as folders
+from amlr_jax.models.from_torch.monodepth2 import stack_conv1
+from amlr_jax.models.pretrained import Pretrained
+from amlr_jax.runtime.console import show
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.train.state import TrainState
+
+# Attributes of our modules that may differ from those the weights were trained with:
+# choices of the run, and sizes of windows and depth on which no parameter depends.
+FREE = {"window_size", "use_shift", "drop_path", "residual_init", "kernel_init"}
+FREE |= {"max_depth", "attention", "dtype", "remat", "parent", "name"}
+# Attributes that are a key of their own under `model`, beside the encoder's options.
+KEYS = {"channels": "decoder_channels", "activation": "decoder_activation"}
+KEYS |= {"upsampling": "upsampling"}
+
+
+def starting_weights(init_from: str, network: Any, workdir: Path) -> Pretrained | None:
+    """The weights in the folder `init_from`, if a new run is to start from some.
+
+    Raises InputError if there are none or they do not fit the network.
+    """
+    if not init_from or folders.newest_step(workdir) is not None:
+        return None
+    pretrained = folders.load(Path(init_from).expanduser())
+    check_fits(network, pretrained)
+    return pretrained
+
+
+def start_from(
+    state: TrainState, pretrained: Pretrained | None, *, sharding: Any
+) -> TrainState:
+    """`state` with the weights for its parameters; says in one line what they gave."""
+    if pretrained is None:
+        return state
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    if "pose" in state.params:
+        pretrained = with_pose_encoder(pretrained)
+    merged, report = folders.merge(variables, pretrained)
+    show(folders.summary(pretrained, report))
+    return state._replace(**jax.device_put({**variables, **merged}, sharding))
+
+
+def with_pose_encoder(pretrained: Pretrained) -> Pretrained:
+    """The weights with an encoder for the pose network, if they have none.
+
+    It is the depth network's, a ResNet-18, whose first convolution is made to take two
+    images (`stack_conv1`): monodepth2 starts both encoders from ImageNet's weights.
+    """
+    found = pretrained.variables
+    if "pose" in found["params"] or "encoder" not in found["params"]:
+        return pretrained
+    new = {name: {**part, "pose": {}} for name, part in found.items()}
+    for name, part in found.items():
+        new[name]["pose"]["encoder"] = dict(part["encoder"])
+    one = found["params"]["encoder"]["conv1"]["kernel"]  # height, width, inputs, out
+    two = stack_conv1(one.transpose(3, 2, 0, 1), images=2).transpose(2, 3, 1, 0)
+    new["params"]["pose"]["encoder"]["conv1"] = {"kernel": two}
+    return pretrained._replace(variables=new)
+
+
+def check_fits(network: Any, pretrained: Pretrained) -> None:
+    """Raises InputError, naming a key of `config.model`, if the weights do not fit.
+
+    Every attribute of encoder and decoder that the weights were trained with must be
+    the network's too, but for `FREE`; among them pretrained_window_size and
+    convention, which no shape would tell. Then every shape must agree.
+    """
+    model = pretrained.model
+    options = {"max_depth": 1.0, **model.get("options", {})}
+    try:
+        theirs = depth.network(model["name"], **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weights '{pretrained.folder}': {error}") from error
+    for part in ("encoder", "decoder"):
+        if part in model["parts"]:
+            _check_module(getattr(network, part), getattr(theirs, part), pretrained)
+    folders.merge(depth.variable_shapes(network), pretrained)
+
+
+def _check_module(ours: Any, theirs: Any, pretrained: Pretrained) -> None:
+    model, folder = pretrained.model, pretrained.folder
+    if type(ours) is not type(theirs):
+        raise InputError(
+            f"init_from '{folder}' is of {model['name']}, another network; set "
+            f"--config.model.name={model['name']}"
+        )
+    for field in dataclasses.fields(ours):
+        a, b = (_effective(module, field.name) for module in (ours, theirs))
+        if field.name in FREE or a == b:
+            continue
+        key = KEYS.get(field.name, field.name)
+        known = key in depth.SWIN_OPTIONS or field.name in KEYS
+        value = model["options"].get(key, b) if known else model["name"]
+        key = key if known else "name"
+        raise InputError(
+            f"init_from '{folder}' does not fit model.{key}: its {field.name} is "
+            f"{_plain(b)}, this network's {_plain(a)}; set "
+            f"--config.model.{key}={_flag(value)}"
+        )
+
+
+def _effective(module: Any, name: str) -> Any:
+    """An attribute; a pretraining window of 0 stands for the window itself."""
+    value = getattr(module, name)
+    if name != "pretrained_window_size":
+        return value
+    return tuple(p or w for p, w in zip(value, module.window_size, strict=True))
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "__name__", value)
+
+
+def _flag(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"'({','.join(map(str, value))})'"
+    return str(_plain(value))

@@ -1,0 +1,144 @@
+"""The camera of each image, from what the user knows of it."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from amlr_jax.data import calibration
+from amlr_jax.predict.inputs import Source
+from amlr_jax.runtime.errors import InputError
+
+Camera = tuple[float, float, float, float]  # fx, fy, cx, cy, pixels
+Reader = Callable[[Source, tuple[int, int]], Camera]
+_FORM = '{"fx": .., "fy": .., "cx": .., "cy": ..}'
+
+
+def reader(intrinsics: str, fov: float | None) -> Reader | None:
+    """From a source and its (height, width) to its camera; None if nothing is known.
+
+    `intrinsics` is "fx,fy,cx,cy"; or a .json file with one such camera, or one for each
+    name without its ending ("kitchen/0001"); or KITTI's calib_cam_to_cam.txt, of which
+    it is camera 02, or 03 for images below a folder image_03. `fov` is the horizontal
+    field of view in degrees, of square pixels around the middle of the image.
+    """
+    if intrinsics and fov is not None:
+        raise InputError("give --intrinsics or --fov, not both")
+    if fov is not None:
+        return _of_view(fov)
+    if not intrinsics:
+        return None
+    path = Path(intrinsics).expanduser()
+    if path.suffix.lower() == ".json":
+        find = _of_json(path)
+    elif path.suffix.lower() == ".txt":
+        find = _of_kitti(path)
+    else:
+        find = _of_numbers(intrinsics)
+    return lambda source, size: _inside(find(source), source, size)
+
+
+def _of_view(fov: float) -> Reader:
+    if not 0 < fov < 180:
+        raise InputError(
+            f"--fov is an angle between 0 and 180 degrees, got {fov:g}; that of a "
+            "phone is about 65"
+        )
+    half = math.tan(math.radians(fov) / 2)
+
+    def camera(source: Source, size: tuple[int, int]) -> Camera:
+        del source
+        height, width = size
+        focal = width / 2 / half
+        return focal, focal, (width - 1) / 2, (height - 1) / 2
+
+    return camera
+
+
+def _of_numbers(text: str) -> Callable[[Source], Camera]:
+    try:
+        camera = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        camera = ()
+    if not _is_camera(camera):
+        raise InputError(
+            "--intrinsics must be fx,fy,cx,cy in pixels, the first two positive, or a "
+            f".json or KITTI's .txt file; got '{text}'"
+        )
+    return lambda source: camera
+
+
+def _of_json(path: Path) -> Callable[[Source], Camera]:
+    try:
+        given = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"--intrinsics '{path}': {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"--intrinsics '{path}' is not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise InputError(f"--intrinsics '{path}' must hold {_FORM}")
+    if "fx" in given:
+        one = _entry(path, given)
+        return lambda source: one
+
+    def camera(source: Source) -> Camera:
+        if source.stem not in given:
+            raise InputError(
+                f"'{source.path}' has no camera: --intrinsics '{path}' lacks "
+                f"'{source.stem}'"
+            )
+        return _entry(path, given[source.stem])
+
+    return camera
+
+
+def _entry(path: Path, given) -> Camera:
+    try:
+        camera = tuple(float(given[key]) for key in ("fx", "fy", "cx", "cy"))
+    except (KeyError, TypeError, ValueError):
+        camera = ()
+    if not _is_camera(camera):
+        raise InputError(
+            f"--intrinsics '{path}' must hold {_FORM} in pixels, the first two "
+            f"positive; got {json.dumps(given)[:80]}"
+        )
+    return camera
+
+
+def _of_kitti(path: Path) -> Callable[[Source], Camera]:
+    rows = {
+        number: calibration.intrinsics_of(
+            calibration.read_projection(path, f"P_rect_{number}")
+        )
+        for number in re.findall(r"(?m)^P_rect_(0[0-3]):", _text(path))
+    }
+    if "02" not in rows:
+        raise InputError(f"--intrinsics '{path}' has no line 'P_rect_02:'")
+
+    def camera(source: Source) -> Camera:
+        numbers = [part[-2:] for part in source.path.parts if part[:-2] == "image_"]
+        return rows.get(numbers[-1] if numbers else "02", rows["02"])
+
+    return camera
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError as error:
+        raise InputError(f"--intrinsics '{path}': {error.strerror}") from error
+
+
+def _is_camera(camera: tuple) -> bool:
+    return len(camera) == 4 and all(map(math.isfinite, camera)) and min(camera[:2]) > 0
+
+
+def _inside(camera: Camera, source: Source, size: tuple[int, int]) -> Camera:
+    height, width = size
+    if not (0 <= camera[2] < width and 0 <= camera[3] < height):
+        raise InputError(
+            f"'{source.path}' is {width} x {height}, but --intrinsics has its centre "
+            f"at ({camera[2]:g}, {camera[3]:g}); give those of this size of image"
+        )
+    return camera

@@ -1,0 +1,44 @@
+"""Writes the page of one run, or of several side by side.
+
+    python -m amlr_jax.report WORKDIR... [--output=FILE]
+
+FILE is one self-contained HTML file; without it, report.html in WORKDIR, or in the
+current folder for several. A run writes its own page when it ends; this makes it again,
+on any machine, and while a run goes on.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from amlr_jax.report import page
+from amlr_jax.runtime.command import fail, report_input_errors
+from amlr_jax.runtime.errors import InputError
+
+_OUTPUT = flags.DEFINE_string("output", None, "The HTML file.")
+
+
+def main(argv: list[str]) -> None:
+    """Checks the paths and hands over."""
+    folders = [Path(name).expanduser() for name in argv[1:]]
+    if not folders:
+        raise InputError("name at least one workdir: amlr_jax.report WORKDIR...")
+    home = folders[0] if len(folders) == 1 else Path()
+    output = Path(_OUTPUT.value or home / page.REPORT).expanduser()
+    if output.is_dir():
+        raise InputError(f"--output '{output}' must be a file, not a folder")
+    page.write(folders, output)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in any browser")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parsing for app.run that leaves workdirs; a typo is one line."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        fail(str(error))
+
+
+if __name__ == "__main__":
+    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)

@@ -1,0 +1,89 @@
+"""The place that the environment gives this process among those of a run."""
+
+import os
+from typing import NamedTuple
+
+from amlr_jax.runtime.errors import InputError
+
+# jax itself reads the address alone; the scripts in launch/ set all three.
+ADDRESS, COUNT, ID = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+# What jax needs to find the processes of a SLURM step, besides their number.
+SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
+SLURM_COUNT, OMPI_COUNT = "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"
+
+
+class Place(NamedTuple):
+    """Where this process stands among the others; None: jax finds it out."""
+
+    count: int
+    process: int | None = None
+    address: str | None = None
+    devices: tuple[int, ...] | None = None  # of those visible; None: jax's choice
+
+
+def from_environment() -> Place | None:
+    """The place that the environment gives this process; None: it is the only one."""
+    ours = {name: os.environ.get(name) for name in (ADDRESS, COUNT, ID)}
+    if ours[COUNT] is not None or ours[ID] is not None:
+        return _ours(ours)
+    if all(name in os.environ for name in SLURM):
+        count = _number(SLURM_COUNT, least=1)
+        return Place(count, devices=_slurm_devices()) if count > 1 else None
+    if OMPI_COUNT in os.environ:
+        count = _number(OMPI_COUNT, least=1)
+        return Place(count) if count > 1 else None
+    if ours[ADDRESS] is not None:
+        return _ours(ours)
+    return None
+
+
+def _ours(found: dict[str, str | None]) -> Place | None:
+    missing = [name for name, value in found.items() if not value]
+    if missing:
+        given = ", ".join(f"{name}={value}" for name, value in found.items() if value)
+        raise InputError(
+            f"{given or 'the environment'} without {', '.join(missing)}: several "
+            "processes need all three, a single one none; set or unset them"
+        )
+    count, process = _number(COUNT, least=1), _number(ID, least=0)
+    if process >= count:
+        raise InputError(
+            f"{ID} must be from 0 to {COUNT} - 1 = {count - 1}, got {process}"
+        )
+    host, _, port = found[ADDRESS].rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(
+            f"{ADDRESS} must be HOST:PORT of process 0, got '{found[ADDRESS]}'"
+        )
+    return Place(count, process, found[ADDRESS]) if count > 1 else None
+
+
+def _number(name: str, *, least: int) -> int:
+    text = os.environ.get(name, "")
+    if not text.isdigit() or int(text) < least:
+        raise InputError(f"{name} must be a whole number from {least}, got '{text}'")
+    return int(text)
+
+
+def _slurm_devices() -> tuple[int, ...] | None:
+    """This task's share of the GPUs that it sees.
+
+    jax would take the one GPU that has the task's number on its node, also where the
+    task is the only one, or sees no GPU but its own.
+    """
+    visible = len(
+        [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
+    )
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").partition("(")[0]
+    if "JAX_LOCAL_DEVICE_IDS" in os.environ or not visible or not tasks.isdigit():
+        return None
+    if visible == 1:
+        return (0,)
+    if visible % int(tasks):
+        raise InputError(
+            f"SLURM tasks on a node must divide its {visible} GPUs, got {tasks}; set "
+            "--ntasks-per-node to 1 or to their number"
+        )
+    share = visible // int(tasks)
+    first = _number("SLURM_LOCALID", least=0) * share
+    return tuple(range(first, first + share))

@@ -1,0 +1,118 @@
+"""What every command shares: one clear line and exit status 1 for a user's mistake."""
+
+import ast
+import difflib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from amlr_jax.runtime.errors import InputError
+
+BOOLEANS = ("true", "false")
+
+
+def fail(message: str) -> None:
+    """Ends the command: the message on one line of stderr, status 1."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def report_input_errors(main: Callable) -> Callable:
+    """`main` whose InputErrors end it with their message and no traceback."""
+
+    def guarded(argv: list[str]) -> int | None:
+        try:
+            return main(argv)
+        except InputError as error:
+            fail(error)
+
+    return guarded
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parsing for app.run, with a user's typo reported in one line."""
+    try:
+        check_config_keys(argv)
+        rest = flags.FLAGS(argv)
+    except (InputError, flags.Error) as error:
+        fail(_last_line(error))
+    if len(rest) > 1:
+        fail(f"unexpected argument '{rest[1]}'; options are --name=value")
+    return rest
+
+
+def check_config_keys(argv: list[str]) -> None:
+    """Raises InputError for an override of a key that the config does not have."""
+    files = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
+    if not files:
+        return
+    config = load_config(files[-1])
+    known = list(_keys(config))
+    for argument in argv:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if match:
+            _check_key(match[1], known)
+
+
+def _check_key(key: str, known: list[str]) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"unknown config key '{key}'{hint}")
+
+
+def override(config: ConfigDict, key: str, value) -> None:
+    """Sets a dotted key in place, a text being read as the command line's would be."""
+    _check_key(key, list(_keys(config)))
+    *path, name = key.split(".")
+    for part in path:
+        config = config[part]
+    if isinstance(value, str) and config.get_type(name) is not str:
+        try:
+            value = ast.literal_eval(value.capitalize() if value in BOOLEANS else value)
+        except (ValueError, SyntaxError) as error:
+            raise InputError(f"{key} cannot be '{value}'") from error
+    try:
+        config[name] = value
+    except TypeError as error:
+        raise InputError(f"{key}: {error}") from error
+
+
+def load_config(file_and_variant: str) -> ConfigDict:
+    """The config without its overrides, which config_flags would take from argv."""
+    return made_by_file(file_and_variant, kind="config")
+
+
+def made_by_file(file_and_variant: str, *, kind: str) -> Any:
+    """What `get_<kind>` of FILE[:variant] returns; InputError if there is none."""
+    file, *variant = file_and_variant.split(":", 1)
+    if not Path(file).is_file():
+        raise InputError(f"no {kind} file '{file}'")
+    spec = importlib.util.spec_from_file_location(f"{kind}_file", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, f"get_{kind}"):
+        raise InputError(f"'{file}' has no `get_{kind}`: it is no {kind}")
+    try:
+        return getattr(module, f"get_{kind}")(*variant)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        yield prefix + name
+        if isinstance(value, ConfigDict):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _last_line(error: Exception) -> str:
+    """Without the traceback that config_flags puts into its message."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"^\w*(Error|Exception): ", "", lines[-1])

@@ -1,0 +1,173 @@
+"""The folder of a run: one config's, and left as it was if the run cannot start.
+
+Of several processes the first alone makes, checks and names it; the others make sure
+that they were given the same config, and that they see the same folder.
+"""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from amlr_jax.checkpoints import files as steps
+from amlr_jax.runtime import distributed
+from amlr_jax.runtime.errors import InputError, preview
+
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+# What may differ when a run goes on: it does not touch what is learnt.
+FREE = ("checkpoint", "log", "eval", "steps", "data.root", "data.cache")
+FREE += ("data.threads", "data.workers", "parallel", "max_skipped")
+# What may differ between the processes of a run.
+OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
+MARK = ".started"  # what the first process writes and the others look for
+# Seconds until a file of one host is seen by another: NFS keeps a listing for 60.
+SEEN = 90
+
+
+@contextmanager
+def claim(folder: Path, config: dict) -> Iterator[None]:
+    """Makes `folder` this run's; on InputError inside, removes what it made.
+
+    With several processes the block ends when it has ended in all. Raises InputError if
+    the folder cannot be written or holds another run, if it is not the same folder for
+    all processes, and if they have different configs.
+    """
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        if distributed.is_first():
+            make_writable(folder)
+            check_same_run(folder, config)
+        _agree(folder, config)
+        yield
+        # Whoever prepares data takes hours, and collective operations do not wait.
+        distributed.meet("workdir claimed")
+    except InputError:
+        if distributed.is_first():
+            _remove_empty(made)
+        raise
+
+
+def _agree(folder: Path, config: dict) -> None:
+    """Raises InputError if the first process has another config or another folder."""
+    theirs = json.loads(distributed.from_first("config", json.dumps(config)))
+    check_same_config(json.loads(json.dumps(config)), theirs)
+    mark, text = folder / MARK, str(uuid.uuid4())
+    first = distributed.is_first()
+    if first and not distributed.is_alone():
+        mark.write_text(text)
+    text = distributed.from_first("workdir", text)
+    try:
+        if not first:
+            _wait_for_mark(mark, text)
+        distributed.meet("workdir seen", seconds=2 * SEEN)
+    finally:
+        if first:
+            mark.unlink(missing_ok=True)
+
+
+def check_same_config(ours: dict, theirs: dict) -> None:
+    """Raises InputError for what differs from the first process's config."""
+    ours, theirs = _flat(ours), _flat(theirs)
+    changes = [
+        f"{name} is {ours.get(name)}, there {theirs.get(name)}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name) and name not in OF_A_HOST
+    ]
+    if changes:
+        raise InputError(
+            f"this process has another config than process 0 "
+            f"({preview(changes, limit=6)}); start all with the same options"
+        )
+
+
+def _wait_for_mark(mark: Path, text: str) -> None:
+    until = time.monotonic() + SEEN
+    while time.monotonic() < until:
+        try:
+            if mark.read_text() == text:
+                return
+            os.listdir(mark.parent)  # makes NFS ask the server
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise InputError(
+        f"host {socket.gethostname()} does not see what process 0 writes to workdir "
+        f"'{mark.parent}'; --workdir must be one folder that all hosts share"
+    )
+
+
+def make_writable(folder: Path) -> None:
+    """Makes the folder; InputError if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"workdir '{folder}' cannot be written: {error.strerror}; "
+            "choose another with --workdir=DIR"
+        ) from error
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:  # innermost first
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def check_same_run(folder: Path, config: dict) -> None:
+    """Raises InputError if `folder` holds a run of another config."""
+    path = folder / CONFIG
+    old = _load(path) if path.is_file() else steps.config_of(folder / CHECKPOINTS)
+    if old is None:
+        if (folder / CHECKPOINTS).exists():
+            raise InputError(
+                f"workdir '{folder}' holds checkpoints but no {CONFIG}, so they are "
+                "another run's; choose another with --workdir=DIR"
+            )
+        return
+    old, new = _flat(old), _flat(json.loads(json.dumps(config)))
+    names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    differing = [name for name in names if not _is_free(name)]
+    if differing:
+        changes = (f"{k} was {old.get(k)}, now {new.get(k)}" for k in differing)
+        raise InputError(
+            f"workdir '{folder}' holds another run ({preview(changes, limit=6)}); "
+            "choose another with --workdir=DIR or repeat its config"
+        )
+
+
+def _is_free(name: str) -> bool:
+    return any(name == free or name.startswith(free + ".") for free in FREE)
+
+
+def _load(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"'{path}' is not JSON ({error}); the run is damaged"
+        ) from error
+
+
+def _flat(tree: dict, *, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, prefix=f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def write_json(path: Path, value) -> None:
+    """Writes the file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)

@@ -1,0 +1,247 @@
+"""Depth from video alone: each frame is to be reconstructed from its neighbours.
+
+The objective of Cao, Luo & Li, "Toward Better SSIM Loss for Unsupervised Monocular
+Depth Estimation" (arXiv 2506.04758, sec. 3), on the road of Godard et al., "Digging
+Into Self-Supervised Monocular Depth Estimation" (ICCV 2019, monodepth2), whose image
+formation, minimum over sources, automatic mask and average over scales it keeps.
+
+Axes: K scales, S sources, B images, H, W.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from amlr_jax import geometry, losses
+from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
+from amlr_jax.models.depth_network import DepthNetwork
+from amlr_jax.train.objectives.supervised import as_float
+
+SMOOTHNESS = "smoothness"
+# The losses of each kind of photometric error, beside the smoothness.
+PHOTOMETRIC = {
+    "monodepth2": ("photometric",),
+    "ssim_m": ("photometric",),
+    "ssim_a": ("mae", "luminance", "contrast", "structure"),
+}
+
+
+def loss_names(kind: str) -> tuple[str, ...]:
+    """The losses of a kind of photometric error; ValueError if it is not known."""
+    if kind not in PHOTOMETRIC:
+        raise ValueError(f"`kind` must be one of {', '.join(PHOTOMETRIC)}; got {kind}")
+    return (*PHOTOMETRIC[kind], SMOOTHNESS)
+
+
+def self_supervised(
+    network: DepthNetwork,
+    pose: nn.Module | None,
+    *,
+    kind: str,
+    error: Mapping[str, float] | None = None,
+    offsets: Sequence[int] = (-1, 1),
+    stereo: bool = False,
+    automask: bool = True,
+    average: bool = False,
+    scales: int = 0,
+) -> Callable:
+    """The objective of self-supervised training; losses by name as in `loss_names`.
+
+        r_ks   error of the target and source s, warped by the depth of scale k
+        L      mean over scales and all pixels of min_s r_ks                      Eq. 4
+        smoothness   mean over scales of (w_k / W) smoothness_loss(disparity_k)   Eq. 5
+
+    r is Eq. 6 ("monodepth2"), Eq. 10 ("ssim_m") or, each of its four parts a loss of
+    its own, Eq. 11 ("ssim_a"); its sources are then compared by the sum under the loss
+    weights that come in, through which no gradient flows.
+
+    Every disparity is brought to the size of the target (bilinearly, but for sub-pixel
+    heads, which have it), because coarse images hide what moves little. Its smoothness
+    is measured at its own width w_k, with the target resized by Lanczos: for
+    monodepth2's four scales the factor w_k / W is its 1 / 2^k.
+
+    The batch is that of `training_views`. Parameters are one tree, {"encoder",
+    "decoder", "pose"}, batch statistics alike. The pose network sees two frames in
+    the order of time, one forward pass for each source, as in monodepth2, so that
+    each pass has batch statistics of its own.
+
+    Args:
+      network: a `DepthNetwork` whose decoder gives disparities.
+      pose: a `PoseNetwork`; None = the partner is the only source.
+      kind: of the photometric error.
+      error: options of `photometric_error`: `ssim_weight`, `alpha`, `beta`, `gamma`,
+        window options.
+      offsets: frames from the target to each source of the batch, negative = before.
+      stereo: the partner is one more source, where calibration says that it is. Depth
+        is then in metres.
+      automask: a pixel that a source explains better as it is than warped has no part
+        in the gradient: it moves with the camera, or nothing moves.
+      average: mean over the sources in place of their minimum.
+      scales: how many of the finest disparities count; 0 = all.
+
+    Raises:
+      ValueError: an option is not known or there is no source.
+    """
+    names = loss_names(kind)
+    _check(network, pose, offsets=offsets, stereo=stereo, scales=scales)
+    measured = partial(_components, kind=kind, **(error or {}))
+
+    def objective(params, batch_stats, batch, key, loss_weights):
+        variables = {"params": params, "batch_stats": batch_stats}
+        disparities, batch_stats = _disparities(network, variables, batch)
+        disparities = disparities[: scales or None]
+        poses, batch_stats = _poses(pose, params, batch_stats, batch, offsets)
+        target = as_float(batch["image"])
+        sources = jnp.moveaxis(as_float(batch["sources"]), 1, 0)[: len(poses)]
+        if stereo:
+            poses.append(_partner_pose(batch["partner_from_target"]))
+            sources = jnp.concatenate([sources, as_float(batch["partner"])[None]])
+        depth = _full_depth(network.decoder, disparities, target.shape[1:3])
+        warped = _warped(sources, depth, jnp.stack(poses), batch["intrinsics"])
+        values = _reconstruction(
+            measured,
+            target,
+            warped,
+            sources if automask else None,
+            weights={name: loss_weights[name] for name in names[:-1]},
+            average=average,
+            key=key,
+        )
+        return values | {SMOOTHNESS: _smoothness(disparities, target)}, batch_stats
+
+    return objective
+
+
+def initial_variables(
+    network: DepthNetwork, pose: nn.Module | None, key: jax.Array
+) -> dict:
+    """Initial {"params", "batch_stats"} of both networks, the same for any size."""
+    keys = jax.random.split(key)
+    image = jnp.zeros((1, 64, 64, 3), jnp.float32)
+    made = network.init({"params": keys[0]}, image, train=False)
+    if pose is None:
+        return made
+    moved = pose.init({"params": keys[1]}, image, image, train=False)
+    return {name: {**made[name], "pose": moved[name]} for name in made}
+
+
+def _check(network, pose, *, offsets, stereo: bool, scales: int) -> None:
+    if not isinstance(getattr(network, "decoder", None), DisparityDecoder):
+        raise ValueError("self-supervision needs model.name monodepth2 or five_level")
+    if pose is None and not stereo:
+        raise ValueError("self-supervision needs neighbouring frames or stereo")
+    if pose is not None and (not offsets or 0 in offsets):
+        raise ValueError(f"`offsets` must be frames other than 0, got {offsets}")
+    heads = len(network.decoder.scales)
+    if not 0 <= scales <= heads:
+        raise ValueError(f"`scales` must be from 0 to {heads}, got {scales}")
+
+
+def _disparities(network: DepthNetwork, variables: dict, batch: dict):
+    """Disparities fine to coarse, [B, h, w] each, and the new batch statistics."""
+    found, new = network.apply(
+        variables,
+        as_float(batch["network_image"]),
+        train=True,
+        method="disparities",
+        mutable=["batch_stats"],
+    )
+    return found, {**variables["batch_stats"], **new["batch_stats"]}
+
+
+def _poses(pose, params, batch_stats, batch: dict, offsets):
+    """source_from_target [B, 4, 4] of each neighbour, and the new batch statistics."""
+    if pose is None:
+        return [], batch_stats
+    target = as_float(batch["network_image"])
+    statistics, found = batch_stats["pose"], []
+    for place, offset in enumerate(offsets):
+        source = as_float(batch["network_sources"][:, place])
+        before = offset < 0
+        frames = (source, target) if before else (target, source)
+        motion, new = pose.apply(
+            {"params": params["pose"], "batch_stats": statistics},
+            *frames,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        statistics = new["batch_stats"]
+        found.append(geometry.pose_from_axis_angle(*motion, invert=before))
+    return found, {**batch_stats, "pose": statistics}
+
+
+def _partner_pose(offset_B3: jax.Array) -> jax.Array:
+    """The pose [B, 4, 4] of rectified stereo, a shift and no rotation."""
+    none = jnp.zeros_like(offset_B3, jnp.float32)
+    return geometry.pose_from_axis_angle(none, offset_B3)
+
+
+def _full_depth(decoder, disparities: list, size: tuple[int, int]) -> jax.Array:
+    """Depth [K, B, H, W] of every scale at the size of the target."""
+    full = [resize_disparity(disparity, size) for disparity in disparities]
+    return decoder.depth(jnp.stack(full))
+
+
+def _warped(sources, depth, poses, intrinsics) -> jax.Array:
+    """[S, B, H, W, 3] as the target's camera would see them, [K, S, B, H, W, 3]."""
+
+    def warp(source, depth, pose):
+        return geometry.warp(source, depth, pose, intrinsics).image
+
+    each = jax.vmap(warp, in_axes=(0, None, 0))
+    return jax.vmap(each, in_axes=(None, 0, None))(sources, depth, poses)
+
+
+def _components(x, y, *, kind: str, **options) -> dict[str, jax.Array]:
+    """The errors of two images as maps [B, H, W], by the names of their losses."""
+    if kind == "ssim_a":
+        return losses.photometric_components(x, y, **options)
+    return {"photometric": losses.photometric_error(x, y, kind=kind, **options)}
+
+
+def _reconstruction(
+    measured: Callable,
+    target: jax.Array,
+    warped: jax.Array,
+    unwarped: jax.Array | None,
+    *,
+    weights: dict[str, jax.Array],
+    average: bool,
+    key: jax.Array,
+) -> dict[str, jax.Array]:
+    """The losses of the sources that reconstruct best; `warped` [K, S, B, H, W, 3]."""
+    against_target = jax.vmap(measured, in_axes=(0, None))
+    errors = jax.vmap(against_target, in_axes=(0, None))(warped, target)
+    errors = {name: jnp.moveaxis(e, 1, 0) for name, e in errors.items()}  # S, K, ...
+    identity = None
+    if unwarped is not None:
+        identity = against_target(unwarped, target)
+        identity = {
+            name: jnp.broadcast_to(e[:, None], (len(e), len(warped), *e.shape[1:]))
+            for name, e in identity.items()
+        }
+    if average:
+        errors, identity = (
+            jax.tree.map(lambda e: e.mean(0, keepdims=True), part)
+            for part in (errors, identity)
+        )
+    if len(weights) == 1:  # nothing to weigh against; 0 would choose at random
+        weights = dict.fromkeys(weights, 1.0)
+    chosen, _ = losses.select_components(errors, weights, identity, key=key)
+    return {name: e.mean() for name, e in chosen.items()}
+
+
+def _smoothness(disparities: list[jax.Array], target: jax.Array) -> jax.Array:
+    """Mean over the scales, each at its own size and by the share of its width."""
+    total = 0.0
+    for disparity in disparities:
+        shape = (*disparity.shape, target.shape[-1])
+        image = target
+        if shape != target.shape:
+            image = jax.image.resize(target, shape, "lanczos3", antialias=True)
+        share = disparity.shape[-1] / target.shape[-2]
+        total += share * losses.smoothness_loss(disparity, image)
+    return total / len(disparities)

@@ -1,0 +1,77 @@
+"""Batches are filled, order is kept, and what a network cannot do is one line."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+import pytest
+
+from amlr_jax.evaluate import depth_stream
+from amlr_jax.runtime.errors import InputError
+
+IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), np.uint8))
+
+
+def brightness(image):
+    return image.mean(-1).astype(np.float32)
+
+
+def test_in_order_and_never_far_ahead():
+    taken, lock = [], threading.Lock()
+
+    def items():
+        for number in range(20):
+            with lock:
+                taken.append(number)
+            yield number
+
+    with ThreadPoolExecutor(4) as pool:
+        found = depth_stream.in_order(pool, lambda n: n * n, items(), ahead=3)
+        for number, square in enumerate(found):
+            assert square == number**2
+            assert len(taken) <= number + 4
+
+
+def test_what_a_worker_raises_arrives():
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
+        list(depth_stream.in_order(pool, lambda n: 1 // n, [1, 0], ahead=1))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 5])
+def test_a_short_batch_is_filled(batch):
+    shapes = []
+
+    def predict(image):
+        shapes.append(image.shape)
+        return brightness(image)
+
+    found = depth_stream.depths(predict, IMAGES, batch=batch)
+    assert len(found) == 3 and shapes == [(max(batch, 3), 4, 6, 3)]
+    np.testing.assert_array_equal(found, brightness(np.stack(IMAGES)))
+
+
+def test_out_of_memory_is_a_line():
+    def predict(image):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    with pytest.raises(InputError, match="4 images of 6 x 4 do not fit .*batch_size"):
+        depth_stream.depths(predict, IMAGES, batch=4)
+
+
+def test_another_fault_is_ours():
+    def predict(image):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+        depth_stream.depths(predict, IMAGES, batch=4)
+
+
+def test_depth_that_is_not_finite():
+    def predict(image):
+        depth = brightness(image)
+        depth[0, 0, 0] = np.nan
+        return depth
+
+    with pytest.raises(InputError, match="not finite"):
+        depth_stream.depths(predict, IMAGES, batch=1)

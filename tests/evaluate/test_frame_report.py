@@ -1,0 +1,90 @@
+"""One line a frame, and the frames at both ends as pictures."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+
+from amlr_jax.evaluate import frame_report
+from amlr_jax.evaluate.protocol import Evaluation
+from amlr_jax.metrics import METRIC_NAMES
+from tests.evaluate.test_pictures import frame
+from tests.evaluate.test_protocol import PROTOCOL
+
+
+def result(errors, ratio=None) -> Evaluation:
+    """An evaluation whose images have these abs_rel; NaN: no pixel counts."""
+    images = []
+    for i, error in enumerate(errors):
+        row = dict.fromkeys(METRIC_NAMES, 0.5) | {"abs_rel": error, "ratio": 2.0}
+        images.append(row | {"pixels": 0 if np.isnan(error) else 9, "index": i})
+    return Evaluation({}, {}, 0, 0, tuple(images), ratio)
+
+
+def read(path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv(tmp_path):
+    path = tmp_path / "a.csv"
+    keys = ["drive/1", "drive/2"]
+    frame_report.write_csv(result([0.25, np.nan]), keys, path)
+    first, second = read(path)
+    assert list(first) == ["key", *METRIC_NAMES, "pixels"]
+    assert (first["key"], first["abs_rel"], first["pixels"]) == ("drive/1", "0.25", "9")
+    assert (second["abs_rel"], second["pixels"]) == ("", "0")
+    frame_report.write_csv(result([0.25], {"median": 2.0}), keys[:1], path)
+    assert read(path)[0]["ratio"] == "2.0"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize(
+    "errors, worst, best",
+    [
+        ([0.2, 0.9, 0.1, 0.5, 0.4], [1, 3], [2, 0]),
+        ([0.2, 0.9, 0.1], [1, 0], [2]),
+        ([0.2, np.nan, 0.1], [0], [2]),
+        ([0.2], [0], []),
+        ([np.nan], [], []),
+    ],
+)
+def test_extremes(errors, worst, best):
+    found = frame_report.extremes(result(errors), 2)
+    assert [row["index"] for row in found["worst"]] == worst
+    assert [row["index"] for row in found["best"]] == best
+
+
+@pytest.mark.parametrize("scaling", [False, True])
+def test_pictures_show_depth_as_measured(tmp_path, monkeypatch, scaling):
+    shown = []
+    monkeypatch.setattr(
+        frame_report.pictures, "panel", lambda f, d, *_, **__: shown.append((f, d))
+    )
+    frame_report.write_pictures(
+        result([0.2, 0.9]),
+        tmp_path / "a.png",
+        frame=frame,
+        predict=lambda image: np.full(image.shape[:3], 70.0),
+        protocol=PROTOCOL._replace(median_scaling=scaling),
+        count=1,
+    )
+    ((frames, depths),) = shown
+    assert [f["key"] for f in frames] == [
+        "worst, abs_rel 0.900/drive/1",
+        "best, abs_rel 0.200/drive/0",
+    ]
+    assert {d.max() for d in depths} == {80.0 if scaling else 70.0}
+
+
+def test_a_picture_is_written(tmp_path):
+    frame_report.write_pictures(
+        result([0.2, 0.9]),
+        tmp_path / "a.png",
+        frame=frame,
+        predict=lambda image: np.full(image.shape[:3], 7.0),
+        protocol=PROTOCOL,
+        count=2,
+    )
+    assert cv2.imread(str(tmp_path / "a.png")) is not None

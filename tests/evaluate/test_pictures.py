@@ -1,0 +1,47 @@
+"""Pictures show what they were given: sizes, panels, and values that change them."""
+
+import json
+
+import cv2
+import numpy as np
+
+from amlr_jax.evaluate import pictures
+
+
+def frame(seed):
+    rng = np.random.default_rng(seed)
+    depth = np.where(rng.random((88, 304)) < 0.2, rng.uniform(2, 60, (88, 304)), 0)
+    image = rng.integers(0, 256, (88, 304, 3), np.uint8)
+    return {"image": image, "depth": depth.astype(np.float32), "key": f"drive/{seed}"}
+
+
+def test_panel(tmp_path):
+    one, other = tmp_path / "a.png", tmp_path / "b.png"
+    near, far = np.full((88, 304), 5.0), np.full((88, 304), 50.0)
+    pictures.panel([frame(0), frame(1)], [near, near], one, max_depth=80.0)
+    pictures.panel([frame(0), frame(1)], [near, far], other, max_depth=80.0)
+    a, b = cv2.imread(str(one)), cv2.imread(str(other))
+    assert a.shape == b.shape and a.shape[1] > 1500
+    assert np.abs(a.astype(int) - b).mean() > 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_panel_without_any_ground_truth(tmp_path):
+    blank = frame(0) | {"depth": np.zeros((88, 304), np.float32)}
+    pictures.panel([blank], [np.ones((88, 304))], tmp_path / "a.png", max_depth=80.0)
+    assert cv2.imread(str(tmp_path / "a.png")) is not None
+
+
+def row(step):
+    values = {"silog": 1 / step, "gradient": 0.1}
+    weights = {"silog": 0.5, "gradient": 0.5}
+    return {"step": step, "total": 0.5 / step + 0.05, "losses": values} | {
+        "weights": weights, "learning_rate": 1e-3, "grad_norm": 1.0,
+    }  # fmt: skip
+
+
+def test_curves(tmp_path):
+    record = tmp_path / "metrics.jsonl"
+    record.write_text("".join(json.dumps(row(s)) + "\n" for s in range(1, 50)))
+    pictures.curves(record, tmp_path / "curves.png")
+    assert cv2.imread(str(tmp_path / "curves.png")).shape[1] > 900

@@ -1,0 +1,35 @@
+"""Prediction fills a batch up to the devices and gives back what was asked for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from amlr_jax.evaluate.predictor import frame_predictor, predictor
+from amlr_jax.runtime import mesh as parallel
+from tests.evaluate.test_protocol import PROTOCOL
+from tests.train.toy import Toy
+
+
+def test_each_image_by_itself():
+    network = Toy()
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    predict = predictor(network, parallel.make_mesh())
+    image = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), np.uint8)
+    together = predict(variables, image)
+    assert together.shape == (3, 16, 24)
+    for one, depth in zip(image, together, strict=True):
+        np.testing.assert_allclose(predict(variables, one[None])[0], depth, rtol=1e-5)
+
+
+def test_in_the_frame_of_a_protocol():
+    """BTS's: depth of the 352x1216 crop in the frame it was cut from."""
+    network, mesh = Toy(), parallel.make_mesh()
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    image = np.random.default_rng(0).integers(0, 256, (1, 354, 1221, 3), np.uint8)
+    protocol = PROTOCOL._replace(paste_back=True)
+    frame = frame_predictor(network, mesh, protocol)(variables, image)
+    crop = predictor(network, mesh)(variables, image[:, 2:, 2:1218])
+    np.testing.assert_allclose(frame[:, 2:, 2:1218], crop, rtol=1e-6)
+    assert frame.shape == (1, 354, 1221)
+    assert not frame[:, :2].any() and not frame[..., :2].any()
+    assert not frame[..., 1218:].any()

@@ -1,0 +1,164 @@
+"""Evaluation equals the plain NumPy of the reference protocols, image by image."""
+
+import numpy as np
+import pytest
+
+from amlr_jax import metrics
+from amlr_jax.evaluate.predictor import pasted
+from amlr_jax.evaluate.protocol import Protocol, evaluate
+from amlr_jax.runtime.errors import InputError
+from tests.test_metrics import numpy_metrics as metrics_of_pixels
+
+PROTOCOL = Protocol("kitti", "folder", "garg", 1e-3, 80.0, True, 17.5)
+GARG = np.s_[143:349, 43:1172]  # of 352x1216
+GARG_OF_FRAME = np.s_[153:371, 44:1197]  # of 375x1242
+
+
+def pixels(prediction, target, *, crop=GARG):
+    """Prediction and target of the pixels of one image that count."""
+    mask = np.zeros(target.shape, bool)
+    mask[crop] = True
+    mask &= (target > 1e-3) & (target < 80)
+    return prediction[mask], target[mask]
+
+
+def numpy_metrics(prediction, target) -> dict[str, float]:
+    """Of the pixels of one image that count, float64."""
+    return metrics_of_pixels(*pixels(prediction, target))
+
+
+def frames(count: int, size=(352, 1216)):
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        depth = rng.uniform(1, 100, size).astype(np.float32)
+        depth[rng.random(depth.shape) > rng.uniform(0.01, 0.2)] = 0
+        image = rng.integers(0, 256, (*size, 3), np.uint8)
+        yield {"image": image, "depth": depth}
+
+
+def predict(image):
+    """Any function of the image."""
+    return 5 + image.mean(-1).astype(np.float32) / 4
+
+
+def batched(count: int, size: int, frame=(352, 1216)):
+    every = list(frames(count, frame))
+    for start in range(0, count, size):
+        part = every[start : start + size]
+        yield {name: np.stack([f[name] for f in part]) for name in part[0]}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_mean_over_images_whatever_the_batch(size):
+    result = evaluate(predict, batched(3, size), protocol=PROTOCOL)
+    want = [numpy_metrics(predict(f["image"]), f["depth"]) for f in frames(3)]
+    constant = [
+        numpy_metrics(np.full((352, 1216), 17.5), f["depth"]) for f in frames(3)
+    ]
+    assert (result.frames, result.skipped, result.ratio) == (3, 0, None)
+    for name in metrics.METRIC_NAMES:
+        mean = np.mean([w[name] for w in want])
+        assert result.metrics[name] == pytest.approx(mean, rel=1e-5)
+        mean = np.mean([c[name] for c in constant])
+        assert result.constant[name] == pytest.approx(mean, rel=1e-5)
+        each = [row[name] for row in result.images]
+        np.testing.assert_allclose(each, [w[name] for w in want], rtol=1e-5)
+    assert [row["index"] for row in result.images] == [0, 1, 2]
+    counts = [row["pixels"] for row in result.images]
+    assert counts == [len(pixels(f["depth"], f["depth"])[0]) for f in frames(3)]
+
+
+def test_frame_without_a_pixel_that_counts_is_counted_apart():
+    empty = {"image": np.zeros((1, 352, 1216, 3), np.uint8)}
+    empty["depth"] = np.zeros((1, 352, 1216), np.float32)
+    with_it = evaluate(predict, [*batched(2, 1), empty], protocol=PROTOCOL)
+    without = evaluate(predict, batched(2, 1), protocol=PROTOCOL)
+    assert (with_it.frames, with_it.skipped) == (2, 1)
+    assert with_it.metrics == pytest.approx(without.metrics)
+    assert np.isnan(with_it.images[2]["abs_rel"])
+    with pytest.raises(InputError, match="no pixel of the 1 test frames counts"):
+        evaluate(predict, [empty], protocol=PROTOCOL)
+
+
+def test_perfect_prediction():
+    truth = iter(f["depth"][None] for f in frames(2))
+    result = evaluate(
+        lambda image: np.maximum(next(truth), 1e-2), batched(2, 1), protocol=PROTOCOL
+    )
+    assert result.metrics["abs_rel"] == pytest.approx(0, abs=1e-7)
+    assert result.metrics["d1"] == 1.0
+
+
+def median_scaled(prediction, target):
+    """monodepth2's order, float64: crop, mask, scale by the medians, clamp."""
+    p, g = (
+        x.astype(np.float64) for x in pixels(prediction, target, crop=GARG_OF_FRAME)
+    )
+    ratio = np.median(g) / np.median(p)
+    return metrics_of_pixels(np.clip(p * ratio, 1e-3, 80), g), ratio
+
+
+def test_median_scaling_in_monodepth2s_order():
+    size = (375, 1242)
+    protocol = PROTOCOL._replace(kb_crop=False, median_scaling=True, clamp=True)
+
+    def relative(image):  # scaled, some of it is beyond 80 m
+        return predict(image) ** 3 / 1e4
+
+    result = evaluate(relative, batched(3, 2, size), protocol=protocol)
+    want = [median_scaled(relative(f["image"]), f["depth"]) for f in frames(3, size)]
+    for name in metrics.METRIC_NAMES:
+        mean = np.mean([values[name] for values, _ in want])
+        assert result.metrics[name] == pytest.approx(mean, rel=1e-5)
+    ratios = np.array([ratio for _, ratio in want])
+    np.testing.assert_allclose([r["ratio"] for r in result.images], ratios, rtol=1e-5)
+    median = np.median(ratios)
+    assert result.ratio["median"] == pytest.approx(median, rel=1e-5)
+    assert result.ratio["std"] == pytest.approx(np.std(ratios / median), rel=1e-4)
+
+
+def test_pasted_back_equals_the_offline_evaluation_of_bts():
+    size = (375, 1242)
+    protocol = PROTOCOL._replace(paste_back=True, clamp=True)
+    assert not protocol.crops_frames
+
+    def far(image):  # some of it beyond 80 m
+        return 2 * predict(image)
+
+    result = evaluate(pasted(far), batched(2, 2, size), protocol=protocol)
+    for row, frame in zip(result.images, frames(2, size), strict=True):
+        inner = far(frame["image"][23:, 13:1229])
+        assert inner.max() > 80
+        want = metrics.bts_offline_metrics(inner, frame["depth"])
+        for name in metrics.METRIC_NAMES:
+            assert row[name] == pytest.approx(float(want[name]), rel=1e-6)
+
+
+def test_without_a_cap_every_measured_pixel_counts():
+    protocol = PROTOCOL._replace(crop="none", cap_target=False, clamp=True)
+    (row,) = evaluate(predict, batched(1, 1), protocol=protocol).images
+    (frame,) = frames(1)
+    where = frame["depth"] > 0
+    assert frame["depth"].max() > 80
+    want = metrics_of_pixels(predict(frame["image"])[where], frame["depth"][where])
+    assert row["pixels"] == where.sum()
+    assert row["rmse"] == pytest.approx(want["rmse"], rel=1e-5)
+
+
+def test_frames_that_windows_do_not_fit_are_counted():
+    protocol = PROTOCOL._replace(crop="none", test_mode="shifted", kb_crop=False)
+    batches = [*batched(1, 1, (40, 32)), *batched(2, 2, (32, 40))]
+    assert evaluate(predict, batches, protocol=protocol).narrow == 1
+
+
+def test_protocol_in_one_line():
+    line = PROTOCOL._replace(name="kitti_eigen").line()
+    assert line == (
+        "kitti_eigen on kitti folder: KB crop, garg crop, 0.001 < depth < 80 m, no "
+        "median scaling, test mode none; constant = 17.50 m"
+    )
+    other = PROTOCOL._replace(
+        paste_back=True, cap_target=False, median_scaling=True, test_mode="shifted"
+    ).line()
+    for words in ("pasted back", "every depth", ", median scal", "(16 windows, refer"):
+        assert words in other

@@ -1,0 +1,395 @@
+"""Folders of weights: written whole or not at all, and trained from."""
+
+import errno
+import json
+import os
+import re
+import resource
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from amlr_jax import rebalance
+from amlr_jax.checkpoints.manager import Checkpoints
+from amlr_jax.models import depth, fitting, pretrained
+from amlr_jax.runtime import mesh as parallel
+from amlr_jax.runtime import workdir
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.train import build, loop
+from amlr_jax.train.state import create
+from tests import tiny_kitti
+
+# A failing thread of orbax speaks after its event loop is closed.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+NANO = {"source": "simmim", "name": "swin_v2_nano", "options": {}, "complete": False}
+NANO |= {"parts": ["encoder"]}
+
+
+def randomised(shapes: dict) -> dict:
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: 0.1 * rng.standard_normal(leaf.shape, np.float32), shapes
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder() -> dict:
+    """An encoder of nano with random values."""
+    shapes = depth.variable_shapes(depth.network("swin_v2_nano", max_depth=80.0))
+    return randomised({"params": {"encoder": shapes["params"]["encoder"]}})
+
+
+@pytest.fixture
+def folder(tmp_path, encoder):
+    pretrained.save(tmp_path / "weights", encoder, NANO)
+    return tmp_path / "weights"
+
+
+def assert_equal(got, want):
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    variables = {
+        "params": {"encoder": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}},
+        "batch_stats": {"encoder": {"n": {"mean": np.ones(3, np.float32)}}},
+    }
+    model = {**NANO, "options": {"window_size": (8, 8, 8, 8)}}
+    target = tmp_path / "new" / "weights"
+    pretrained.save(target, variables, model)
+    found = pretrained.load(target)
+    assert_equal(found.variables, variables)
+    assert isinstance(found.variables["params"]["encoder"]["a"], np.ndarray)
+    assert found.model == json.loads(json.dumps(model))
+    assert sorted(p.name for p in target.parent.iterdir()) == ["weights"]
+    assert sorted(p.name for p in target.iterdir()) == ["model.json", "variables"]
+
+
+def test_paths_may_be_relative(tmp_path, monkeypatch):
+    """As the README's are; orbax by itself takes absolute ones alone."""
+    monkeypatch.chdir(tmp_path)
+    variables = {"params": {"encoder": {"a": np.ones(3, np.float32)}}}
+    pretrained.save(Path("weights"), variables, NANO)
+    assert_equal(pretrained.load(Path("weights")).variables, variables)
+
+
+def test_an_empty_folder_may_be_filled(tmp_path, encoder):
+    (tmp_path / "weights").mkdir()
+    pretrained.save(tmp_path / "weights", encoder, NANO)
+    assert_equal(pretrained.load(tmp_path / "weights").variables, encoder)
+
+
+def test_nothing_is_overwritten(tmp_path, encoder):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mine").touch()
+    (tmp_path / "file").touch()
+    for name, message in (
+        ("weights", "is not empty; choose another"),
+        ("file", "is a file; choose another"),
+        ("file/weights", "cannot be written: no access"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pretrained.save(tmp_path / name, encoder, NANO)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "mine", "weights"]
+
+
+def test_a_file_system_that_does_not_take_it(encoder):
+    with pytest.raises(InputError, match="'/proc/nowhere/w' cannot be written"):
+        pretrained.save(Path("/proc/nowhere/w"), encoder, NANO)
+
+
+def test_a_limit_of_the_disk_leaves_nothing(tmp_path, encoder):
+    """The array store fails in a thread of its own, and with its own exception."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(InputError, match="cannot be written: File too large$"):
+            pretrained.save(tmp_path / "new" / "weights", encoder, NANO)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_known_before(tmp_path, encoder, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=3 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match="No space .*, 20 MiB are needed and 3 free"):
+        pretrained.save(tmp_path / "new" / "weights", encoder, NANO)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_at_the_last_file_leaves_nothing(tmp_path, encoder, monkeypatch):
+    def full(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workdir, "write_json", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        pretrained.save(tmp_path / "weights", encoder, NANO)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda f: shutil.rmtree(f), "does not exist; give a folder"),
+        (lambda f: (f / "model.json").unlink(), "has no model.json; give a folder"),
+        (lambda f: (f / "model.json").write_text("{"), "cannot be read"),
+        (lambda f: (f / "model.json").write_text("{}"), "has no source, name, options"),
+        (lambda f: shutil.rmtree(f / "variables"), "cannot be read"),
+        (lambda f: shutil.rmtree(f / "variables" / "d"), "cannot be read"),
+    ],
+)
+def test_damaged_folders(folder, damage, message):
+    damage(folder)
+    with pytest.raises(InputError, match=message) as caught:
+        pretrained.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- merging
+
+VARIABLES = {
+    "params": {
+        "encoder": {"a": np.zeros((2, 3)), "b": np.zeros(4)},
+        "decoder": {"c": np.zeros(5)},
+    },
+    "batch_stats": {"decoder": {"mean": np.zeros(5)}},
+}
+
+
+def weights(tmp_path, **collections) -> pretrained.Pretrained:
+    return pretrained.Pretrained(tmp_path, collections, dict(NANO))
+
+
+def test_merging_takes_what_is_there(tmp_path):
+    given = weights(
+        tmp_path,
+        params={"encoder": {"a": np.ones((2, 3))}, "pose": {"x": np.ones(1)}},
+        batch_stats={"decoder": {"mean": np.ones(5)}},
+    )
+    merged, report = pretrained.merge(VARIABLES, given)
+    want = {
+        "params": {
+            "encoder": {"a": np.ones((2, 3)), "b": np.zeros(4)},
+            "decoder": {"c": np.zeros(5)},
+        },
+        "batch_stats": {"decoder": {"mean": np.ones(5)}},
+    }
+    assert_equal(merged, want)
+    assert report.taken == {"encoder": 1, "decoder": 1}
+    assert report.initial == {"decoder": 1, "encoder": 1}
+    assert report.left == ("pose",)
+    line = pretrained.summary(given, report)
+    assert "encoder: 1 tensors" in line
+    assert "without a place here: pose" in line
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"encoder": {"a": np.ones((3, 2))}}, r"encoder/a has shape \(3, 2\), this "
+         r"network shape \(2, 3\); change model.name"),
+        ({"encoder": {"x": np.ones(1)}}, "encoder/x .* no such parameter"),
+        ({"decoder": {"c": np.ones(6)}}, "model.decoder_channels or model.name"),
+    ],
+)  # fmt: skip
+def test_merging_refuses_what_does_not_fit(tmp_path, params, message):
+    with pytest.raises(InputError, match=message):
+        pretrained.merge(VARIABLES, weights(tmp_path, params=params))
+
+
+# ---------------------------------------------------------------- fitting a network
+
+
+def fit(folder, options: dict, **network) -> None:
+    """Weights that were trained with `options`, for nano with `network`."""
+    path = folder / "model.json"
+    path.write_text(json.dumps({**NANO, "options": options}))
+    name = network.pop("name", "swin_v2_nano")
+    made = depth.network(name, max_depth=80.0, **network)
+    fitting.check_fits(made, pretrained.load(folder))
+
+
+def test_other_windows_fit(folder):
+    """No tensor depends on them; training may look through larger ones."""
+    fit(folder, {}, window_size=(7, 9, 5, 3), use_shift=(True, False, True, True))
+
+
+def test_a_pretraining_window_of_0_is_the_window(folder):
+    options = {"convention": "official", "pretrained_window_size": (8, 8, 8, 8)}
+    fit(folder, options, convention="official", window_size=(8, 8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "options, network, message",
+    [
+        ({"pretrained_window_size": (12, 12, 12, 6)}, {},
+         r"--config.model.pretrained_window_size='\(12,12,12,6\)'"),
+        ({"convention": "official", "pretrained_window_size": (11, 11, 6, 6)}, {},
+         "--config.model.convention=official"),
+        ({}, {"name": "swin_v2_tiny"}, "--config.model.name=swin_v2_nano"),
+        ({}, {"name": "glpdepth_b1"}, "--config.model.name=swin_v2_nano"),
+        ({"colour": 1}, {}, "`?colour`?"),
+    ],
+)  # fmt: skip
+def test_another_network_names_the_key(folder, options, network, message):
+    with pytest.raises(InputError, match=message):
+        fit(folder, options, **network)
+
+
+def test_a_decoder_with_other_channels_or_activation(tmp_path, encoder):
+    model = NANO | {"complete": True, "parts": ["encoder", "decoder"]}
+    model["options"] = {"decoder_channels": (32, 24, 16), "decoder_activation": "relu"}
+    given = pretrained.Pretrained(tmp_path, encoder, model)
+    for options, message in (
+        ({}, r"--config.model.decoder_channels='\(32,24,16\)'"),
+        ({"decoder_channels": (32, 24, 16)}, "--config.model.decoder_activation=relu"),
+    ):
+        network = depth.network("swin_v2_nano", max_depth=80.0, **options)
+        with pytest.raises(InputError, match=message):
+            fitting.check_fits(network, given)
+
+
+def test_a_decoder_that_upsamples_otherwise(tmp_path):
+    model = NANO | {"name": "five_level", "parts": ["encoder", "decoder"]}
+    given = pretrained.Pretrained(tmp_path, {}, model)
+    options = {"upsampling": "subpixel_head", "max_depth": 100.0}
+    with pytest.raises(InputError, match="--config.model.upsampling=nearest"):
+        fitting.check_fits(depth.network("five_level", **options), given)
+
+
+# ---------------------------------------------------------------- training
+
+
+@pytest.fixture(scope="module")
+def initial() -> tuple:
+    """A config and a state before its first step; random values save compiling."""
+    config = tiny_kitti.config(Path("none"), cache=Path("none"))
+    made = build.pieces(config)
+    before = create(
+        randomised(depth.variable_shapes(made.network)),
+        optimizer=made.optimizer,
+        rebalancer=made.rebalancer,
+        loss_weights=rebalance.equal_weights(config.losses),
+        key=jax.random.key(0),
+    )
+    return config, made, before
+
+
+def test_the_state_that_weights_make(initial, folder, encoder, tmp_path, capsys):
+    _, made, before = initial
+    found = fitting.starting_weights(str(folder), made.network, tmp_path / "run")
+    sharding = parallel.replicated(parallel.make_mesh())
+    state = fitting.start_from(before, found, sharding=sharding)
+    assert_equal(state.params["encoder"], encoder["params"]["encoder"])
+    assert_equal(state.params["decoder"], before.params["decoder"])
+    for name in ("step", "opt_state", "loss_weights", "rebalance_state", "key"):
+        assert getattr(state, name) is getattr(before, name)
+    assert all(leaf.sharding == sharding for leaf in jax.tree.leaves(state.params))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "encoder: 151 tensors; initial: decoder (25)" in out
+
+
+def test_a_run_that_goes_on_does_not_read_them(tmp_path):
+    (tmp_path / "checkpoints" / "00000001.orbax-checkpoint-tmp").mkdir(parents=True)
+    with pytest.raises(InputError, match="'nowhere' does not exist"):
+        fitting.starting_weights("nowhere", None, tmp_path)
+    (tmp_path / "checkpoints" / "00000001").mkdir()
+    assert fitting.starting_weights("nowhere", None, tmp_path) is None
+
+
+def test_a_run_is_weights_too(initial, tmp_path):
+    """The newest checkpoint of a workdir, without its optimizer."""
+    config, made, state = initial
+    workdir.write_json(tmp_path / "config.json", config.to_dict())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    checkpoints.save(state._replace(params=None), step=9)
+    checkpoints.save(state, step=10)
+    checkpoints.close()
+    run = pretrained.load(tmp_path)
+    assert run.model["step"] == 10
+    assert run.model["parts"] == ["decoder", "encoder"]
+    assert run.variables.keys() == {"params", "batch_stats"}
+    fitting.check_fits(made.network, run)
+    network, variables, max_depth = pretrained.load_network(tmp_path)
+    assert_equal(variables["params"], state.params)
+    assert_equal(variables["batch_stats"], state.batch_stats)
+    assert (max_depth, network.input_scale) == (80.0, config.model.input_scale)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"init_from": "nowhere"}, "'nowhere' does not exist"),
+        ({"model.name": "swin_v2_tiny"}, "--config.model.name=swin_v2_nano"),
+        ({"model.pretrained_window_size": (12, 12, 12, 6)},
+         "--config.model.pretrained_window_size"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit_leave_nothing(
+    tiny_config, tmp_path, folder, change, message
+):
+    tiny_config.init_from = str(folder)
+    tiny_config.update_from_flattened_dict(change)
+    with pytest.raises(InputError, match=message):
+        loop.train(tiny_config, tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_encoder_is_no_network(folder):
+    with pytest.raises(InputError, match="no whole depth network, only encoder"):
+        pretrained.load_network(folder)
+
+
+def test_a_run_without_a_checkpoint(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="has no checkpoint yet"):
+        pretrained.load(tmp_path)
+
+
+@pytest.fixture
+def run_of_two(initial, tmp_path):
+    """A workdir with checkpoints of steps 9 and 10, and its config."""
+    config, _, state = initial
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2, config=config.to_dict())
+    checkpoints.save(state, step=9)
+    checkpoints.save(state, step=10)
+    checkpoints.close()
+    workdir.write_json(tmp_path / "config.json", config.to_dict())
+    return tmp_path, config, state
+
+
+def largest(path: Path) -> Path:
+    files = (p for p in path.rglob("*") if p.is_file())
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+def test_a_damaged_checkpoint_is_passed_over(run_of_two, capsys):
+    folder, _, state = run_of_two
+    os.truncate(largest(folder / "checkpoints" / "00000010"), 1000)
+    for _ in range(2):
+        assert pretrained.load(folder).model["step"] == 9
+        assert pretrained.newest_good(folder).name == "00000009"
+    assert_equal(pretrained.load_network(folder)[1]["params"], state.params)
+    out = capsys.readouterr().out
+    assert out.count("is bad") == 1
+    assert re.search(r"10' is bad: state/.* has 1000 bytes of .* '00000009'", out)
+    assert pretrained.newest_step(folder).name == "00000010"  # nothing was moved
+    largest(folder / "checkpoints" / "00000009").unlink()
+    with pytest.raises(InputError, match=r"is good \(00000010: .*; 00000009: .*miss"):
+        pretrained.load(folder)
+
+
+def test_the_config_travels_with_the_checkpoints(run_of_two):
+    folder, config, _ = run_of_two
+    with_config = pretrained.load(folder)
+    (folder / "config.json").unlink()
+    assert pretrained.load(folder).model == with_config.model
+    path = folder / "checkpoints" / "00000010" / "data" / "metadata"
+    assert json.loads(path.read_text())["config"]["model"]["name"] == config.model.name

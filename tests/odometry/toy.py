@@ -1,0 +1,86 @@
+"""A pose network that reads the motion from the images, and drives to read it from.
+
+A pixel of red is a place along z, one of green a heading: exact, and made in no time.
+Not a test module.
+"""
+
+import cv2
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from amlr_jax.odometry.pose_weights import PoseWeights
+from amlr_jax.street import rig
+from tests.odometry.drives import pose
+
+SIZE = (16, 48)
+TURN = 0.01  # radians of a step of green
+CALIBRATION = "".join(
+    f"P{k}: 100 0 24 {shift} 0 100 8 0 0 0 1 0\n"
+    for k, shift in enumerate((0, -54, 6, -48))
+)
+
+
+class Reader(nn.Module):
+    """second_from_first of the mean red and green; `factor` stands for the scale."""
+
+    @nn.compact
+    def __call__(self, first, second, *, train: bool):
+        factor = self.param("factor", nn.initializers.ones, ())
+        moved = 255 * (second - first).mean((1, 2))
+        none = jnp.zeros_like(moved[:, 0])
+        turn = jnp.stack([none, -TURN * moved[:, 1], none], -1)
+        return turn, factor * jnp.stack([none, none, -moved[:, 0]], -1)
+
+
+def weights(factor=1.0, size=SIZE):
+    variables = {"params": {"factor": np.float32(factor)}, "batch_stats": {}}
+    return PoseWeights(Reader(), variables, size)
+
+
+def drive(codes):
+    """The trajectory that images of these (red, green) codes tell."""
+    poses = [np.eye(4)]
+    for (z0, turn0), (z1, turn1) in zip(codes, codes[1:], strict=False):
+        step = pose((0, -TURN * (turn1 - turn0), 0), (0, 0, -(z1 - z0)))
+        poses.append(poses[-1] @ np.linalg.inv(step))
+    return np.stack(poses)
+
+
+def codes(frames, *, seed=0):
+    """Steps of 1 or 2 m with turns now and then."""
+    rng = np.random.default_rng(seed)
+    ways = np.cumsum(rng.integers(1, 3, frames))
+    return np.column_stack([ways, np.cumsum(rng.integers(0, 4, frames))]).tolist()
+
+
+def write_image(path, code, size=SIZE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    red, green = code
+    cv2.imwrite(str(path), np.full((*size, 3), (0, green, red), np.uint8))
+
+
+def write_sequence(root, number, told):
+    """A sequence of KITTI odometry, with the poses that its images tell."""
+    folder = root / "sequences" / f"{number:02d}"
+    for frame, code in enumerate(told):
+        write_image(folder / "image_2" / f"{frame:06d}.png", code)
+    (folder / "calib.txt").write_text(CALIBRATION)
+    rows = (" ".join(f"{v:.12e}" for v in p[:3].ravel()) for p in drive(told))
+    (root / "poses").mkdir(exist_ok=True)
+    (root / "poses" / f"{number:02d}.txt").write_text("\n".join(rows) + "\n")
+
+
+def write_raw(root, name, frames, *, first=0):
+    """A raw drive that goes north a metre a frame, and says so; rig of the street."""
+    date = root / "raw_data" / name[:10]
+    for k in range(first, first + frames):
+        image = date / name / "image_02" / "data" / f"{k:010d}.png"
+        write_image(image, (k, 0))
+        record = date / name / "oxts" / "data" / f"{k:010d}.txt"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        latitude = 49 + np.degrees(k / rig.EARTH)
+        rest = " ".join(["0"] * 24)
+        record.write_text(f"{latitude:.14g} 8.4 115 0 0 {np.pi / 2!r} {rest}\n")
+    for file, text in rig.calibration_files().items():
+        (date / file).write_text(text)

@@ -1,0 +1,82 @@
+"""What is missing or damaged is said, and a folder that is no run is refused."""
+
+import json
+
+import pytest
+
+from amlr_jax.evaluate import measure_frames
+from amlr_jax.report import gather
+from amlr_jax.runtime import workdir
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.train import record
+from tests.report import runs
+
+
+def test_reads_the_files_that_a_run_writes():
+    assert gather.METRICS == record.METRICS
+    assert gather.RESULT == measure_frames.RESULT
+    assert gather.CONFIG == workdir.CONFIG
+
+
+def test_a_whole_run(tmp_path):
+    (run,) = gather.gather([runs.write(tmp_path / "one")])
+    assert run.name == "one" and len(run.rows) == 30 and len(run.frames) == 2
+    assert run.config["seed"] == 0 and run.evaluation["frames"] == 10
+    assert run.notes == ["run.json is missing: no versions, devices, data"]
+
+
+def test_damaged_lines_are_named_and_the_others_kept(tmp_path):
+    notes: list[str] = []
+    good = json.dumps(runs.row(2))
+    lines = ['{"step": 1, "to', good, "[1]", '{"step": "x"}', '{"step": NaN}', "", good]
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes("\n".join(lines).encode() + b"\n\xff\xfe")
+    assert len(gather.read_metrics(path, notes)) == 2
+    assert notes == ["metrics.jsonl: lines 1, 3, 4, 5, 8 damaged and left out"]
+
+
+@pytest.mark.parametrize(
+    "name, text, note",
+    [
+        ("metrics.jsonl", "", "no curves: metrics.jsonl has no whole line"),
+        ("metrics.jsonl", None, "no curves: metrics.jsonl is missing"),
+        ("evaluation.json", None, "not evaluated yet: evaluation.json is missing"),
+        ("evaluation.json", "{", "evaluation.json is damaged"),
+        ("evaluation.json", "[]", "evaluation.json is damaged"),
+        ("evaluation.json", '{"metrics": 1}', "evaluation.json is damaged"),
+        ("config.json", None, "config.json is missing"),
+        ("config.json", '"text"', "config.json is damaged"),
+        ("frames.npz", None, "no frames to show: frames.npz is missing"),
+        ("frames.npz", "no archive", "frames.npz is damaged"),
+    ],
+)
+def test_what_is_not_whole_is_noted(tmp_path, name, text, note):
+    folder = runs.write(tmp_path / "run")
+    (folder / name).unlink()
+    if text is not None:
+        (folder / name).write_text(text)
+    (run,) = gather.gather([folder])
+    assert any(line.startswith(note) for line in run.notes), run.notes
+
+
+def test_a_cut_archive_is_noted(tmp_path):
+    folder = runs.write(tmp_path / "run")
+    whole = (folder / "frames.npz").read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 30):
+        (folder / "frames.npz").write_bytes(whole[:length])
+        (run,) = gather.gather([folder])
+        assert run.frames == [] and "frames.npz is damaged" in run.notes[-1]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        gather.gather([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="holds no run: none of config.json"):
+        gather.gather([tmp_path])
+
+
+def test_names_tell_runs_apart(tmp_path):
+    folders = [runs.write(tmp_path / p, frames=0) for p in ("a/run", "b/run")]
+    assert [run.name for run in gather.gather(folders)] == ["a/run", "b/run"]
+    with pytest.raises(InputError, match="named twice"):
+        gather.gather([folders[0], folders[0]])

@@ -1,0 +1,115 @@
+"""A user's mistake is one line on stderr and exit status 1; every file parses."""
+
+import subprocess
+import sys
+
+import pytest
+
+from amlr_jax.runtime import command as commands
+from amlr_jax.runtime.errors import InputError
+from tests import tiny_kitti
+from tests.conftest import REPOSITORY
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "amlr_jax.main", *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: "), done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in line
+
+
+DEMO = "--config=configs/demo.py"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--config=configs/nope.py"], ["no config file 'configs/nope.py'"]),
+        (["--config=configs/kitti.py:huge"], ["has variants", "huge"]),
+        ([DEMO, "--config.data.rot=x"], ["data.rot", "did you mean data.root?"]),
+        ([DEMO, "--config.steps=many"], ["--config.steps=many"]),
+        ([DEMO, "--config.steps=0"], ["steps must be at least 1, got 0"]),
+        ([DEMO, "--wrokdir=x"], ["wrokdir"]),
+        ([DEMO, "extra"], ["unexpected argument 'extra'"]),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments, words, tmp_path):
+    folder = tmp_path / "run"
+    assert_one_line(run(*arguments, f"--workdir={folder}"), *words)
+    assert not folder.exists()
+
+
+def test_workdir_is_required():
+    assert_one_line(run(DEMO), "--workdir must have a value")
+
+
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        ("no data", ["no KITTI data at", "expected", "raw_data/<date>/<drive>"]),
+        ("no ground truth", ["missing ground truth of 1"]),
+        ("truncated", ["is damaged", "0000000002.png"]),
+        ("other size", ["differ in size"]),
+        ("no calibration", ["calib_cam_to_cam.txt"]),
+    ],
+)
+def test_bad_data(kitti_root, tmp_path, fault, words):
+    plant(kitti_root, fault)
+    flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")
+    folder = tmp_path / "runs" / "new"
+    assert_one_line(run(*flags, f"--workdir={folder}"), *words)
+    assert not folder.parent.exists()
+    assert not [p for p in tmp_path.rglob("*.array_record*") if p.is_file()]
+
+
+def plant(root, fault: str) -> None:
+    image = tiny_kitti.image_path(root, "0001", 2)
+    if fault == "no data":
+        root.rename(root.with_name("elsewhere"))
+    if fault == "no ground truth":
+        tiny_kitti.write(root, frames=14)
+        tiny_kitti.depth_path(root, "0002", 6).unlink()
+    if fault == "truncated":
+        image.write_bytes(image.read_bytes()[:-20])
+    if fault == "other size":
+        tiny_kitti.write_frame(root, "0003", 2, size=(32, 96))
+        tiny_kitti.image_path(root, "0003", 2).rename(image)
+        tiny_kitti.depth_path(root, "0003", 2).unlink()
+    if fault == "no calibration":
+        (root / "raw_data" / tiny_kitti.DATE / "calib_cam_to_cam.txt").unlink()
+
+
+def test_unwritable_workdir(kitti_root, tmp_path):
+    (tmp_path / "file").write_text("")
+    flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")
+    done = run(*flags, f"--workdir={tmp_path / 'file' / 'run'}")
+    assert_one_line(done, "cannot be written", "--workdir=DIR")
+
+
+def test_workdir_of_another_run(kitti_root, tmp_path):
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")
+    assert_one_line(run(*flags, f"--workdir={folder}"), "another run's")
+
+
+def test_keys_of_the_losses_can_be_overridden():
+    commands.check_config_keys(
+        ["", "--config=configs/demo.py", "--config.losses.silog.variance_focus=0.85"]
+    )
+    with pytest.raises(InputError, match="losses.silog.focus"):
+        commands.check_config_keys(
+            ["", "--config=configs/demo.py", "--config.losses.silog.focus=1"]
+        )

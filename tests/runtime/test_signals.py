@@ -1,0 +1,122 @@
+"""Signals: a flag in one process, one common step in two."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from amlr_jax.runtime.errors import REQUEUE
+from amlr_jax.runtime.signals import CTRL_C, Interrupt, Interrupted
+from tests.conftest import REPOSITORY
+from tests.train import processes
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("SIGTERM", REQUEUE), ("SIGUSR1", REQUEUE), ("SIGUSR2", REQUEUE)]
+    + [("SIGINT", CTRL_C)],
+)
+def test_a_signal_is_heard_after_the_step(name, status, capsys):
+    before = signal.getsignal(getattr(signal, name))
+    with Interrupt() as interrupt:
+        assert not interrupt.pending
+        assert not interrupt.requested(1)
+        os.kill(os.getpid(), getattr(signal, name))
+        assert interrupt.pending
+        assert interrupt.requested(2)
+        with pytest.raises(Interrupted, match=f"^{name}: saved step 2; ") as stopped:
+            interrupt.stop(2)
+    assert stopped.value.code == status
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_the_statuses():
+    assert (REQUEUE, CTRL_C) == (75, 130)
+
+
+def test_a_repeated_signal_does_no_harm():
+    with Interrupt() as interrupt:
+        for one in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), one)
+        with pytest.raises(Interrupted, match="SIGUSR1"):
+            interrupt.stop(1)
+
+
+def test_outside_the_main_thread_nothing_is_installed():
+    before = signal.getsignal(signal.SIGTERM)
+    found = []
+
+    def inside():
+        with Interrupt() as interrupt:
+            found.append(signal.getsignal(signal.SIGTERM))
+            found.append(interrupt.requested(1))
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert found == [before, False]
+
+
+TWICE = """
+import os, signal
+from amlr_jax.runtime.signals import Interrupt
+with Interrupt() as interrupt:
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("still here", flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("too far")
+"""
+
+
+def test_the_second_ctrl_c_ends_at_once():
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == CTRL_C
+    assert done.stdout == "still here\n"
+    assert "once more ends at once" in done.stderr
+
+
+STEPS = """
+import os, time
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from amlr_jax.runtime.signals import Interrupt
+mesh = Mesh(np.array(jax.devices()), ("data",))
+split = NamedSharding(mesh, PartitionSpec("data"))
+add = jax.jit(lambda x: x.sum(), out_shardings=NamedSharding(mesh, PartitionSpec()))
+one = jax.make_array_from_process_local_data(split, np.ones(1, np.float32))
+with Interrupt() as interrupt:
+    for step in range(1, 2000):
+        assert float(add(one)) == 2.0
+        time.sleep(0.01)
+        if step == 5:
+            print("running")
+        if interrupt.requested(step):
+            print("stopped at", step)
+            interrupt.stop(step)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_to_one_of_two_stops_both_at_one_step(name):
+    both = processes.start(STEPS)
+    try:
+        for process in both:
+            processes.read_until(process, "running")
+        both[1].send_signal(getattr(signal, name))
+    finally:
+        printed = processes.finish(both)
+    assert [process.returncode for process in both] == [REQUEUE, REQUEUE], printed
+    steps = [p.partition("stopped at ")[2].split()[0] for p in printed]
+    assert steps[0] == steps[1]
+    assert f"SIGTERM: saved step {steps[0]}; the same command" in printed[0]

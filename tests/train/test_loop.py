@@ -1,0 +1,210 @@
+"""Runs from config to results: learning, resuming, refusing."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.train import loop
+from tests import tiny_kitti
+from tests.conftest import REPOSITORY
+
+
+def rows(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+
+
+def assert_same_state(got, want):
+    """Bit for bit, the random key and the rebalancer's state included."""
+    got, want = (jax.tree.map(_bits, state) for state in (got, want))
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def _bits(leaf):
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def test_a_run_leaves_its_results(tiny_config, tmp_path):
+    folder = tmp_path / "run"
+    loop.train(tiny_config, folder)
+    written = rows(folder)
+    assert [row["step"] for row in written] == [1, 2, 3, 4, 5, 6]
+    assert written[0].keys() == {
+        "step", "total", "losses", "weights", "learning_rate", "grad_norm",
+        "skipped", "skipped_in_a_row",
+    }  # fmt: skip
+    assert written[0]["losses"].keys() == {"silog", "gradient"}
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["protocol"]["crop"] == "none"
+    assert evaluation["frames"] == 2
+    assert evaluation["metrics"].keys() == evaluation["constant"].keys()
+    for name in (
+        "curves.png", "panel.png", "report.html", "frames.npz",
+        "config.json", "run.json", "parameters.txt",
+    ):  # fmt: skip
+        assert (folder / name).stat().st_size > 100
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == [
+        "00000002", "00000004", "00000006",
+    ]  # fmt: skip
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_learns_what_the_tiny_frames_show(tiny_config, tmp_path):
+    """Brightness tells depth: a hundred steps halve the constant predictor's error."""
+    tiny_config.steps = 100
+    tiny_config.checkpoint.every_steps = 100
+    tiny_config.data.brightness_contrast = tiny_config.data.gamma = 0.0
+    loop.train(tiny_config, tmp_path / "run")
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert evaluation["metrics"]["abs_rel"] < 0.5 * evaluation["constant"]["abs_rel"]
+
+
+def test_resumed_in_the_process_equals_unbroken(tiny_config, tmp_path):
+    """With windows of two, cut inside a window: at step 3 of 6."""
+    tiny_config.rebalance.every_k_steps = 2
+    tiny_config.checkpoint.every_steps = 3
+    whole = loop.train(tiny_config, tmp_path / "whole")
+    loop.train(tiny_config, tmp_path / "cut")
+    last = tmp_path / "cut" / "checkpoints" / "00000006"
+    last.rename(tmp_path / "lost")
+    resumed = loop.train(tiny_config, tmp_path / "cut")
+    assert_same_state(resumed, whole)
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def command(root, cache, workdir, *more) -> list[str]:
+    flags = tiny_kitti.flags(root, cache=cache)
+    return [
+        sys.executable,
+        "-m",
+        "amlr_jax.main",
+        *flags,
+        f"--workdir={workdir}",
+        *more,
+    ]
+
+
+def killed_at(step: int, arguments, workdir) -> None:
+    """Starts a run and ends it with SIGKILL once `step` is written."""
+    process = subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    path = workdir / "metrics.jsonl"
+    while not path.is_file() or len(path.read_text().splitlines()) < step:
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_started_again_equals_unbroken(kitti_root, tmp_path):
+    """Losses, weights and parameters bit for bit, after SIGKILL in mid-run."""
+    cache = tmp_path / "cache"
+    more = ("--config.steps=40", "--config.checkpoint.every_steps=7")
+    folders = whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run(command(kitti_root, cache, whole, *more), cwd=REPOSITORY, check=True)
+    killed_at(17, command(kitti_root, cache, cut, *more), cut)
+    assert not (cut / "evaluation.json").exists()
+    done = subprocess.run(
+        command(kitti_root, cache, cut, *more),
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "Resuming from step" in done.stdout
+    assert rows(cut) == rows(whole)
+    config = tiny_kitti.config(kitti_root, cache=cache)
+    config.steps, config.checkpoint.every_steps = 40, 7
+    states = [loop.train(config, folder) for folder in folders]  # restored at 40
+    assert_same_state(*states)
+    results = [json.loads((f / "evaluation.json").read_text()) for f in folders]
+    assert results[0] == results[1]
+
+
+def test_longer_than_before_goes_on(tiny_config, tmp_path):
+    loop.train(tiny_config, tmp_path)
+    tiny_config.steps = 8
+    state = loop.train(tiny_config, tmp_path)
+    assert int(state.step) == 8
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9))
+
+
+def test_evaluates_on_the_way(tiny_config, tmp_path, capsys):
+    tiny_config.eval.every_steps = 3
+    loop.train(tiny_config, tmp_path)
+    assert "Test frames after step 3" in capsys.readouterr().out
+
+
+def test_steps_that_are_not_finite_are_told_and_end_the_run(
+    tiny_config, tmp_path, capsys
+):
+    """The first step is taken, at a learning rate of 1e30; the others cannot be."""
+    tiny_config.optimizer.peak = tiny_config.optimizer.start = 1e30
+    tiny_config.max_skipped = 3
+    with pytest.raises(InputError, match="step 4: .*silog.* not finite on .*/0000"):
+        loop.train(tiny_config, tmp_path)
+    said = capsys.readouterr().out
+    assert "Step 2 skipped: " in said
+    assert "Step 3 skipped: " in said
+    last = rows(tmp_path)[-1]
+    assert last["skipped"] == last["skipped_in_a_row"] == 3
+    assert len(last["samples"]) == 2
+
+
+def test_too_many_parts_of_a_batch_are_refused(tiny_config, tmp_path):
+    tiny_config.optimizer.accumulate = 4
+    with pytest.raises(InputError, match="optimizer.accumulate = 4.*got 2"):
+        loop.train(tiny_config, tmp_path / "run")
+
+
+def test_best_checkpoint_stays(tiny_config, tmp_path):
+    """Measured at 2, 4 and 6: the best and the latest are there."""
+    tiny_config.eval.every_steps = 2
+    tiny_config.checkpoint.keep = tiny_config.checkpoint.best = 1
+    loop.train(tiny_config, tmp_path)
+    folders = sorted((tmp_path / "checkpoints").iterdir())
+    records = [json.loads((f / "data" / "metadata").read_text()) for f in folders]
+    assert [f.name for f in folders][-1] == "00000006"
+    assert len(folders) <= 2
+    assert all((f / "metrics.json").is_file() for f in folders)
+    assert {r["config"]["batch_size"] for r in records} == {2}
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("data.name", "kiti", "data.name must be one of kitti, nyu, custom, street"),
+        ("data.split", "eigne", "data.split must be one of .*eigen, .*got .eigne."),
+        ("data.crop", (64, 999), "must fit in the image"),
+        ("data.kb_crop", True, "kb_crop=False"),
+        ("model.name", "swin_v3", "must be one of swin_v2_nano"),
+        ("model.dtype", "float8", "must be one of float32, bfloat16"),
+        ("rebalance.rule", "alr", "must be one of amlr, log_amlr"),
+        ("rebalance.b1", 1.5, "b1"),
+        ("rebalance.shares", {"silog": 1.0}, "must name each loss"),
+        ("rebalance.shares", {"silog": 0.0, "gradient": 0.0}, "positive sum"),
+        ("losses", {"silgo": {}}, "losses must be among scale_invariant, silog"),
+        ("losses", {"silog": {"focus": 1}}, "focus"),
+        ("eval.crop", "grag", "garg"),
+        ("parallel.fsdp", 3, "parallel.fsdp must divide"),
+        ("optimizer.peak_at", 2.0, "peak_at"),
+    ],
+)
+def test_bad_values_are_named_and_nothing_is_left(
+    tiny_config, tmp_path, key, value, message
+):
+    with tiny_config.unlocked():
+        tiny_config.update_from_flattened_dict({key: None})
+        holder, _, name = key.rpartition(".")
+        (tiny_config[holder] if holder else tiny_config)[name] = value
+    with pytest.raises(InputError, match=message):
+        loop.train(tiny_config, tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,75 @@
+"""A trace is there after its steps, and a bad window is named."""
+
+import sys
+
+import jax
+import pytest
+
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.train.profiling import PROFILE, Profile, check_window
+
+
+@jax.jit
+def work(x):
+    return (x @ x).sum()
+
+
+def traces(folder):
+    return sorted(p.suffix for p in (folder / PROFILE).rglob("*") if p.is_file())
+
+
+def steps(profile, numbers):
+    x = jax.numpy.ones((16, 16))
+    for step in numbers:
+        profile.before(step)
+        profile.after(step, work(x))
+
+
+def test_a_trace_of_the_window(tmp_path, capsys):
+    profile = Profile(tmp_path, (2, 3))
+    steps(profile, [1])
+    assert not (tmp_path / PROFILE).exists()
+    steps(profile, [2, 3, 4])
+    assert ".pb" in traces(tmp_path)
+    assert "Trace of step 2 to step 3 in" in capsys.readouterr().out
+    count = len(traces(tmp_path))
+    profile.close()
+    steps(profile, [2, 3])
+    assert len(traces(tmp_path)) == count
+    assert "tensorflow" not in sys.modules
+
+
+def test_the_end_of_the_run_inside_the_window(tmp_path, capsys):
+    profile = Profile(tmp_path, (2, 30))
+    steps(profile, [3, 4])
+    profile.close()
+    profile.close()
+    assert ".pb" in traces(tmp_path)
+    assert "Trace of step 3 to the end" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [{}, {"steps": (1, 3), "writes": False}])
+def test_no_trace_where_none_is_asked_for(tmp_path, options):
+    profile = Profile(tmp_path, **options)
+    steps(profile, [1, 2, 3])
+    profile.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_window_that_has_passed(tmp_path):
+    profile = Profile(tmp_path, (2, 3))
+    steps(profile, [4, 5])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "steps", [(1,), (0, 3), (4, 3), (1, 2, 3), (1.0, 2.0), ("1", "2"), (True, 2)]
+)
+def test_bad_windows(steps):
+    with pytest.raises(InputError, match="log.profile must be the first and the last"):
+        check_window(steps)
+
+
+def test_good_windows():
+    assert check_window(()) is None
+    assert check_window([3, 3]) == (3, 3)

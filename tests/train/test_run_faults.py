@@ -1,0 +1,208 @@
+"""What happens to runs of days: the real command, a fault, and the same command again.
+
+Lost may be what came after the last checkpoint, and nothing else: the run that goes on
+ends as the one that nothing happened to. SIGKILL is in `test_loop`, the files of a
+checkpoint in `test_checkpoint_faults`, a full disk there too.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from amlr_jax.runtime.errors import REQUEUE, InputError
+from amlr_jax.train import loop
+from tests import tiny_kitti
+from tests.conftest import REPOSITORY
+from tests.devices import free_port
+from tests.train.test_loop import assert_same_state, command, rows
+
+STEPS = 24
+CHANGES = ("--config.batch_size=4", f"--config.steps={STEPS}")
+CHANGES += ("--config.checkpoint.every_steps=5", "--config.eval.pictures=0")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tiny_kitti.write(tmp_path_factory.mktemp("kitti"))
+
+
+@pytest.fixture(scope="module")
+def cache(root):
+    return root.parent / "cache"
+
+
+@pytest.fixture(scope="module")
+def whole(root, cache, tmp_path_factory):
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    done = run(root, cache, folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+
+
+def start(
+    root, cache, folder, *more, devices: int = 1, **variables
+) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(root, cache, folder, *CHANGES, *more),
+        cwd=REPOSITORY,
+        env=environment(devices) | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(root, cache, folder, *more, devices: int = 1) -> subprocess.CompletedProcess:
+    process = start(root, cache, folder, *more, devices=devices)
+    out, err = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_for(folder, step: int, *processes: subprocess.Popen) -> None:
+    """Until `step` is written."""
+    deadline, path = time.monotonic() + 300, folder / "metrics.jsonl"
+    while not path.is_file() or len(path.read_text().splitlines()) < step:
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_ends_like(whole, folder, root, cache) -> None:
+    """Every line of the record and every bit of the state."""
+    assert rows(folder) == rows(whole)
+    config = tiny_kitti.config(root, cache=cache)
+    config.batch_size, config.steps, config.checkpoint.every_steps = 4, STEPS, 5
+    config.eval.pictures = 0
+    assert_same_state(*(loop.train(config, one) for one in (folder, whole)))
+
+
+def stopped(root, cache, folder, *more, after: int, devices: int = 1) -> str:
+    """A run that is asked to stop once step `after` is written; what it said."""
+    process = start(root, cache, folder, *more, devices=devices)
+    wait_for(folder, after, process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == REQUEUE, err
+    return out + err
+
+
+def test_asked_to_stop_at_any_step(root, cache, whole, tmp_path):
+    """Nothing is lost at all: the step that was under way is saved."""
+    folder = tmp_path / "run"
+    said = stopped(root, cache, folder, after=random.randint(1, STEPS - 4))
+    last = rows(folder)[-1]["step"]
+    assert last < STEPS
+    assert f"SIGTERM: saved step {last}; the same command goes on" in said
+    again = run(root, cache, folder)
+    assert f"Resuming from step {last} of {STEPS}" in again.stdout
+    assert_ends_like(whole, folder, root, cache)
+
+
+def test_newest_checkpoint_damaged(root, cache, whole, tmp_path):
+    """Lost is what came after the one before; nothing else."""
+    folder = tmp_path / "run"
+    stopped(root, cache, folder, after=12)
+    newest = max((folder / "checkpoints").iterdir())
+    largest = max(newest.rglob("*"), key=lambda p: p.is_file() and p.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    again = run(root, cache, folder)
+    assert again.returncode == 0, again.stderr
+    assert f"put aside as 'bad.{newest.name}', going on from step 10" in again.stdout
+    assert_ends_like(whole, folder, root, cache)
+
+
+def test_config_file_lost_and_another_config(root, cache, tmp_path):
+    """The checkpoints know the config that made them."""
+    config = tiny_kitti.config(root, cache=cache)
+    config.steps = 2
+    loop.train(config, tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    config.optimizer.peak = 0.5
+    with pytest.raises(InputError, match="another run .optimizer.peak was .*now 0.5"):
+        loop.train(config, tmp_path / "run")
+
+
+def test_a_reading_process_killed(root, cache, whole, tmp_path):
+    folder = tmp_path / "run"
+    process = start(root, cache, folder, "--config.data.workers=1")
+    wait_for(folder, 3, process)
+    os.kill(reader_of(process.pid), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    if process.returncode:  # or it had all batches that it needed
+        assert process.returncode == 1
+        assert any(line.startswith("error: ") for line in err.splitlines())
+        assert "Traceback" not in err
+    assert run(root, cache, folder).returncode == 0
+    assert_ends_like(whole, folder, root, cache)
+
+
+def reader_of(parent: int) -> int:
+    """The child process that reads: the one that grain has started by spawn."""
+    found = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [line for line in found.stdout.splitlines() if "spawn_main" in line]
+    assert lines, found.stdout
+    return int(lines[-1].split()[0])
+
+
+def test_one_device_then_four_then_one(root, cache, whole, tmp_path):
+    """Sums in another order differ in the last digits, and so do the steps after."""
+    folder = tmp_path / "run"
+    fsdp = ("--config.parallel.fsdp=2", "--config.parallel.fsdp_min_size=1000")
+    stopped(root, cache, folder, after=6)
+    said = stopped(root, cache, folder, *fsdp, after=12, devices=4)
+    assert "parameters on 4 cpu" in said
+    assert run(root, cache, folder).returncode == 0
+    assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
+    for got, want in zip(rows(folder), rows(whole), strict=True):
+        assert got["total"] == pytest.approx(want["total"], rel=1e-4)
+        assert got["learning_rate"] == want["learning_rate"]
+
+
+def several(root, cache, folder, *more, count: int = 2) -> list[subprocess.Popen]:
+    address = f"127.0.0.1:{free_port()}"
+    common = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
+    return [
+        start(root, cache, folder, *more, **common, JAX_PROCESS_ID=str(i))
+        for i in range(count)
+    ]
+
+
+def test_a_process_killed_ends_the_other_and_the_run_goes_on(
+    root, cache, whole, tmp_path
+):
+    """Within the heartbeat, with a message; started again, two end as one would."""
+    folder = tmp_path / "run"
+    both = several(root, cache, folder, "--config.parallel.heartbeat=10")
+    wait_for(folder, 12, *both)
+    both[1].kill()
+    killed = time.monotonic()
+    _, err = both[0].communicate(timeout=60)
+    both[1].communicate()
+    assert time.monotonic() - killed < 60
+    assert both[0].returncode != 0
+    assert "error" in err.lower()
+    again = several(root, cache, folder)
+    printed = [process.communicate(timeout=300) for process in again]
+    assert [process.returncode for process in again] == [0, 0], printed
+    assert "Resuming from step" in printed[0][0]
+    second = [line for line in printed[1][0].splitlines() if "[Gloo]" not in line]
+    assert not second  # the first process speaks for both
+    assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
+    for got, want in zip(rows(folder), rows(whole), strict=True):
+        assert got["total"] == pytest.approx(want["total"], rel=1e-4)
+    assert json.loads((folder / "evaluation.json").read_text())["step"] == STEPS
