@@ -6,15 +6,13 @@ The same command again goes on from the newest checkpoint in DIR. `launch/` star
 several processes, on one machine or on many.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from amlr_jax.config import check
-from amlr_jax.runtime import distributed
-from amlr_jax.runtime.command import parse, report_input_errors
+from amlr_jax.runtime import command, distributed
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
@@ -25,7 +23,6 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if mis
 def main(argv: list[str]) -> None:
     """Checks the config, meets the other processes and hands over to the loop."""
     del argv
-    logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
     config = _CONFIG.value
     check(config)
     distributed.start(heartbeat=config.parallel.heartbeat)
@@ -37,5 +34,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)
+    command.run(main, required=["config", "workdir"])

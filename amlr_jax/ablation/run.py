@@ -9,7 +9,7 @@ from amlr_jax.ablation.figures import figures, folder_of
 from amlr_jax.ablation.schedule import Job
 from amlr_jax.ablation.study import Study, config_of, load
 from amlr_jax.config import check
-from amlr_jax.runtime import workdir
+from amlr_jax.runtime import files
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError
 
@@ -24,7 +24,7 @@ def run(options: Namespace, overrides: dict[str, str]) -> int:
             left = job.next_command()
             show(shlex.join(left) if left else f"# done: {job.folder}")
         return 0
-    workdir.make_writable(output)
+    files.make_writable(output)
     gpus = [gpu for gpu in options.gpus.split(",") if gpu]
     with bar("Runs", len(jobs)) as report:
         failed = schedule.run_all(jobs, gpus=gpus, report=report)
@@ -65,7 +65,7 @@ def write(study: Study, output: Path, seeds: list[int]) -> None:
     """table.md, table.json and table.png of what is measured, and the table shown."""
     rows = figures(study, output, seeds)
     (output / "table.md").write_text(table.markdown(study, rows))
-    workdir.write_json(output / "table.json", table.as_json(study, rows))
+    files.write_json(output / "table.json", table.as_json(study, rows))
     table.picture(study, rows, output / "table.png")
     show(table.rich_table(study, rows))
     show(f"Results in {output}: table.md, table.json, table.png")

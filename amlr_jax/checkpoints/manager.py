@@ -25,9 +25,8 @@ from amlr_jax.checkpoints import (
 )
 from amlr_jax.checkpoints import files as steps
 from amlr_jax.checkpoints.preservation import Policy
-from amlr_jax.runtime.agreement import of_first
 from amlr_jax.runtime.console import show
-from amlr_jax.runtime.distributed import is_first
+from amlr_jax.runtime.distributed import is_first, of_first
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train.state import TrainState
 

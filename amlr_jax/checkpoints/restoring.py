@@ -8,9 +8,8 @@ import orbax.checkpoint as ocp
 
 from amlr_jax.checkpoints import array_store, fingerprint, verification
 from amlr_jax.checkpoints import files as steps
-from amlr_jax.runtime.agreement import of_first
 from amlr_jax.runtime.console import show
-from amlr_jax.runtime.distributed import is_first
+from amlr_jax.runtime.distributed import is_first, of_first
 from amlr_jax.runtime.errors import InputError
 
 

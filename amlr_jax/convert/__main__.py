@@ -6,12 +6,11 @@ SOURCE is simmim, swinv2, mim_depth, glpdepth, mit, resnet18, or monodepth2, who
 is the folder of its .pth files. Then: amlr_jax.main ... --config.init_from=DIR.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
-from amlr_jax.runtime.command import parse, report_input_errors
+from amlr_jax.runtime import command
 
 _SOURCE = flags.DEFINE_string(
     "source", None, "Kind of the weights: simmim, swinv2, mim_depth, glpdepth, mit, ..."
@@ -29,7 +28,6 @@ _MAX_DEPTH = flags.DEFINE_float(
 def main(argv: list[str]) -> None:
     """Hands the flags over."""
     del argv
-    logging.set_verbosity(logging.ERROR)  # notes of orbax
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.convert import conversion
 
@@ -42,5 +40,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["source", "input", "output"])
-    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)
+    command.run(main, required=["source", "input", "output"])

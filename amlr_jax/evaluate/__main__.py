@@ -11,13 +11,12 @@ and --config.eval.test_mode. --resolutions measures each side output of a
 self-supervised network, as Table 4 of "Better SSIM", into resolutions.json.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
-from amlr_jax.runtime.command import parse, report_input_errors
+from amlr_jax.runtime import command
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
@@ -36,7 +35,6 @@ _RESOLUTIONS = flags.DEFINE_bool(
 def main(argv: list[str]) -> None:
     """Puts the flags into the config and hands over."""
     del argv
-    logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.evaluate import evaluate_run
 
@@ -51,5 +49,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)
+    command.run(main, required=["config", "workdir"])

@@ -14,8 +14,8 @@ from amlr_jax.evaluate.measure_frames import RESULT, as_json, measure_frames, of
 from amlr_jax.evaluate.predictor import frame_predictor
 from amlr_jax.evaluate.protocol import Evaluation
 from amlr_jax.models import pretrained
+from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime import workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -37,7 +37,7 @@ def run(
     if resolutions:
         side_outputs.heads(network)
     protocol = presets.protocol(config, network)
-    workdir.make_writable(folder)
+    files.make_writable(folder)
     data = view_batches.measured(config)
     if not len(data.test):
         raise InputError(f"data.split={data.split} has no test frame to measure")
@@ -50,7 +50,7 @@ def run(
     result, keys = measure_frames(predict, data, protocol, config=config)
     source = checkpoint or folder
     weights = {"weights": str(source), **_step(source)}
-    workdir.write_json(folder / RESULT, as_json(result, protocol, **weights))
+    files.write_json(folder / RESULT, as_json(result, protocol, **weights))
     frame_report.write_csv(result, keys, folder / frame_report.PER_IMAGE)
     frame_report.write_pictures(
         result,
@@ -68,7 +68,7 @@ def run(
             network, variables, data, protocol, finest=result, config=config, mesh=mesh
         )
         values = side_outputs.rows_json(rows, protocol, **weights)
-        workdir.write_json(folder / side_outputs.RESULT, values)
+        files.write_json(folder / side_outputs.RESULT, values)
         show(side_outputs.table(rows, protocol=protocol, title=title))
         names.append(side_outputs.RESULT)
     show(

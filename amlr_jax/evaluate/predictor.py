@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from amlr_jax import metrics
 from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.protocol import Protocol
+from amlr_jax.models.depth_network import as_float
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.train.objectives.supervised import as_float
 
 ONCE = tiling.Mode()
 CPU_AT_ONCE = 4

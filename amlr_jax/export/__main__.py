@@ -10,12 +10,11 @@ depth.stablehlo or depth.onnx. The file is run and compared with the network bef
 command ends well.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
-from amlr_jax.runtime.command import parse, report_input_errors
+from amlr_jax.runtime import command
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Workdir of a run, or a converted checkpoint."
@@ -35,7 +34,6 @@ _PLATFORMS = flags.DEFINE_list(
 def main(argv: list[str]) -> None:
     """Hands the flags over."""
     del argv
-    logging.set_verbosity(logging.ERROR)  # notes of orbax
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.export import exporting
 
@@ -50,5 +48,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["checkpoint", "output", "format"])
-    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)
+    command.run(main, required=["checkpoint", "output", "format"])

@@ -15,7 +15,7 @@ from amlr_jax.export import onnx as export_onnx
 from amlr_jax.export import stablehlo as export_stablehlo
 from amlr_jax.export.exported_network import ANY, Check, Export
 from amlr_jax.models import pretrained
-from amlr_jax.runtime import workdir
+from amlr_jax.runtime import files
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError
 
@@ -56,7 +56,7 @@ def run(
             export, path, max_depth=max_depth, check=check
         )
         facts["format"] = writer.facts(data)
-        workdir.write_json(_json_of(path), facts)
+        files.write_json(_json_of(path), facts)
         report.advance(note="")
     _show(path, len(data), facts, check)
     return path

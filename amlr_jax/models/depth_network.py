@@ -104,3 +104,8 @@ def _check_image(image_BHWC: Any) -> None:
             f"`image_BHWC` must be float in [0, 1], got {image_BHWC.dtype}."
         )
     checks.image_shape(image_BHWC)
+
+
+def as_float(image: jax.Array) -> jax.Array:
+    """uint8 codes to float32 in [0, 1]; no mean and deviation, as the references."""
+    return image.astype(jnp.float32) / 255.0

@@ -22,6 +22,7 @@ from amlr_jax.checkpoints import array_store, verification
 from amlr_jax.checkpoints import files as steps
 from amlr_jax.models import depth
 from amlr_jax.models.from_torch.assign import leaves, nested, written
+from amlr_jax.runtime import files as runtime_files
 from amlr_jax.runtime import workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, preview
@@ -66,7 +67,7 @@ def save(folder: Path, variables: dict, model: dict) -> None:
     try:
         temporary.mkdir(parents=True)
         array_store.save(temporary / VARIABLES, variables)
-        workdir.write_json(temporary / MODEL, model)
+        runtime_files.write_json(temporary / MODEL, model)
         temporary.replace(folder)
     except (OSError, ValueError) as error:  # tensorstore's are ValueErrors
         array_store.remove(temporary)

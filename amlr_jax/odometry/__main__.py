@@ -16,12 +16,11 @@ whole prediction is rotated, moved and scaled onto the truth first, since poses 
 camera have no scale.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
-from amlr_jax.runtime.command import parse, report_input_errors
+from amlr_jax.runtime import command
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Workdir of a run, or a converted checkpoint."
@@ -39,7 +38,6 @@ _OPTIONS |= {"batch_size": _BATCH_SIZE}
 def main(argv: list[str]) -> None:
     """Hands the flags over."""
     del argv
-    logging.set_verbosity(logging.ERROR)
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.odometry import run
 
@@ -49,5 +47,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["checkpoint", "root", "output"])
-    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)
+    command.run(main, required=["checkpoint", "root", "output"])

@@ -8,7 +8,7 @@ from amlr_jax.odometry import drives, pose_weights
 from amlr_jax.odometry.drives import Drive
 from amlr_jax.odometry.results import as_json, as_table, results, write_picture
 from amlr_jax.odometry.run import RESULT
-from amlr_jax.runtime import workdir
+from amlr_jax.runtime import files
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.distributed import is_first
 from amlr_jax.runtime.errors import InputError
@@ -41,7 +41,7 @@ def of_run(config, variables: dict, folder: Path) -> bool:
         return False
     if is_first():
         values = as_json(made, weights.size, how="7dof", choice=note)
-        workdir.write_json(folder / RESULT, values)
+        files.write_json(folder / RESULT, values)
         write_picture(made, folder / PICTURE, how="7dof")
         show(as_table(made, how="7dof"), f"{RESULT}, {PICTURE}: {note}")
     return True

@@ -16,7 +16,7 @@ from amlr_jax.odometry.results import (
     write_poses,
 )
 from amlr_jax.odometry.steps import BATCH
-from amlr_jax.runtime import workdir
+from amlr_jax.runtime import files
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -45,11 +45,11 @@ def run(
         raise InputError(f"--batch_size must be at least 1, got {batch_size}")
     found = find(root, sequences=sequences, names=names)
     weights = pose_weights.load(checkpoint)
-    workdir.make_writable(output)
+    files.make_writable(output)
     made = results(weights, found, how=how, batch_size=batch_size)
     facts = {"weights": str(checkpoint), "step": weights.step}
     values = as_json(made, weights.size, how=how, **facts)
-    workdir.write_json(output / RESULT, values)
+    files.write_json(output / RESULT, values)
     for result in made:
         name = result.drive.name
         write_poses(result, output / f"{name}.txt")

@@ -14,11 +14,11 @@ from amlr_jax.data import images
 from amlr_jax.data.storage import Storage, size_name
 from amlr_jax.data.views.images import stored_image
 from amlr_jax.evaluate.depth_stream import in_order
+from amlr_jax.models.depth_network import as_float
 from amlr_jax.odometry.pose_weights import PoseWeights
 from amlr_jax.odometry.poses import pose_of
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train.objectives.supervised import as_float
 
 BATCH = 16  # pairs
 THREADS = min(8, os.cpu_count() or 1)

@@ -26,9 +26,9 @@ reported, the others go on; then the exit status is 1.
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
-from amlr_jax.runtime.command import parse, report_input_errors
+from amlr_jax.runtime import command
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Workdir of a run, or a converted checkpoint."
@@ -56,7 +56,6 @@ _OPTIONS += (_PLY_STRIDE, _MAX_DEPTH, _LIMIT, _OVERWRITE)
 def main(argv: list[str]) -> None:
     """Collects what was given and hands over."""
     del argv
-    logging.set_verbosity(logging.ERROR)
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.predict import images_to_depth
 
@@ -73,5 +72,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["checkpoint", "input", "output"])
-    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)
+    command.run(main, required=["checkpoint", "input", "output"])

@@ -7,13 +7,12 @@ current folder for several. A run writes its own page when it ends; this makes i
 on any machine, and while a run goes on.
 """
 
-import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from amlr_jax.report import page
-from amlr_jax.runtime.command import fail, report_input_errors
+from amlr_jax.runtime import command
 from amlr_jax.runtime.errors import InputError
 
 _OUTPUT = flags.DEFINE_string("output", None, "The HTML file.")
@@ -21,7 +20,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "The HTML file.")
 
 def main(argv: list[str]) -> None:
     """Checks the paths and hands over."""
-    folders = [Path(name).expanduser() for name in argv[1:]]
+    folders = [Path(name).expanduser() for name in argv]
     if not folders:
         raise InputError("name at least one workdir: amlr_jax.report WORKDIR...")
     home = folders[0] if len(folders) == 1 else Path()
@@ -32,13 +31,5 @@ def main(argv: list[str]) -> None:
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, opens in any browser")
 
 
-def parse(argv: list[str]) -> list[str]:
-    """absl's parsing for app.run that leaves workdirs; a typo is one line."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        fail(str(error))
-
-
 if __name__ == "__main__":
-    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)
+    command.run(main, takes_paths=True)

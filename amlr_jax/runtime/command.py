@@ -1,15 +1,16 @@
-"""What every command shares: one clear line and exit status 1 for a user's mistake."""
+"""What all commands share: flags, configs, and one line with status 1 for a mistake."""
 
 import ast
 import difflib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from amlr_jax.runtime.errors import InputError
@@ -23,26 +24,43 @@ def fail(message: str) -> None:
     sys.exit(1)
 
 
+def run(
+    main: Callable[[list[str]], int | None],
+    *,
+    required: Sequence[str] = (),
+    takes_paths: bool = False,
+) -> None:
+    """Runs `main` as a command of absl flags.
+
+    `main` gets the arguments that are no flags, of which there are none unless
+    `takes_paths`. A mistyped flag and an InputError are one line and status 1.
+    """
+    flags.mark_flags_as_required(required)
+    parser = partial(parse, takes_paths=takes_paths)
+    app.run(report_input_errors(main), flags_parser=parser, argv=sys.argv)
+
+
 def report_input_errors(main: Callable) -> Callable:
     """`main` whose InputErrors end it with their message and no traceback."""
 
     def guarded(argv: list[str]) -> int | None:
+        logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
         try:
-            return main(argv)
+            return main(argv[1:])
         except InputError as error:
             fail(error)
 
     return guarded
 
 
-def parse(argv: list[str]) -> list[str]:
+def parse(argv: list[str], *, takes_paths: bool = False) -> list[str]:
     """absl's parsing for app.run, with a user's typo reported in one line."""
     try:
         check_config_keys(argv)
         rest = flags.FLAGS(argv)
     except (InputError, flags.Error) as error:
         fail(_last_line(error))
-    if len(rest) > 1:
+    if len(rest) > 1 and not takes_paths:
         fail(f"unexpected argument '{rest[1]}'; options are --name=value")
     return rest
 

@@ -6,6 +6,8 @@ and its store of keys. A run of one process needs none of it and starts none of 
 
 import atexit
 import contextlib
+import itertools
+import json
 import os
 import socket
 import sys
@@ -13,12 +15,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 from amlr_jax.runtime.cluster import ADDRESS, Place, from_environment
 from amlr_jax.runtime.errors import InputError
 
 # Seconds. A pod may still load its image while the first one waits.
 PATIENCE = 600
+HOUR = 3600.0  # reading all checkpoints takes long: no sign of a dead process
 DAY = 24 * 3600
 SHUTDOWN = 600  # for the first process, which draws pictures at the end
 POLL = 0.5  # between looks at whether another process has failed
@@ -200,6 +204,18 @@ def from_first(name: str, text: str, *, seconds: float = PATIENCE) -> str:
         client.key_value_set(f"amlr_jax/{name}", text)
         return text
     return client.blocking_key_value_get(f"amlr_jax/{name}", int(seconds * 1000))
+
+
+_asked = itertools.count()
+
+
+def of_first(value: Any) -> Any:
+    """Process 0's `value`, which JSON can hold; those of the others are not looked at.
+
+    All processes call it equally often, from the thread that runs the steps.
+    """
+    name = f"value {next(_asked)}"
+    return json.loads(from_first(name, json.dumps(value), seconds=HOUR))
 
 
 def meet(name: str, *, seconds: float = DAY) -> None:

@@ -13,12 +13,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from amlr_jax.checkpoints import files as steps
 from amlr_jax.runtime import distributed
 from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.files import differences, make_writable
 
+# Everything that a run leaves in its folder.
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
+SPEED = "speed.jsonl"
+TENSORBOARD = "tensorboard"
+PROFILE = "profile"
+PARAMETERS = "parameters.txt"
+FACTS = "run.json"
+FRAMES = "frames.npz"
+EVALUATION = "evaluation.json"
+SIDE_OUTPUTS = "resolutions.json"
+PER_IMAGE = "per_image.csv"
+FRAMES_PICTURE = "frames.png"
+CURVES = "curves.png"
+PANEL = "panel.png"
+REPORT = "report.html"
+ODOMETRY = "odometry.json"
+TRAJECTORY = "trajectory.png"
+
 # What may differ when a run goes on: it does not touch what is learnt.
 FREE = ("checkpoint", "log", "eval", "steps", "data.root", "data.cache")
 FREE += ("data.threads", "data.workers", "parallel", "max_skipped")
@@ -72,11 +90,10 @@ def _agree(folder: Path, config: dict) -> None:
 
 def check_same_config(ours: dict, theirs: dict) -> None:
     """Raises InputError for what differs from the first process's config."""
-    ours, theirs = _flat(ours), _flat(theirs)
     changes = [
-        f"{name} is {ours.get(name)}, there {theirs.get(name)}"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name) and name not in OF_A_HOST
+        f"{name} is {our}, there {their}"
+        for name, (our, their) in differences(ours, theirs).items()
+        if name not in OF_A_HOST
     ]
     if changes:
         raise InputError(
@@ -101,20 +118,6 @@ def _wait_for_mark(mark: Path, text: str) -> None:
     )
 
 
-def make_writable(folder: Path) -> None:
-    """Makes the folder; InputError if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"workdir '{folder}' cannot be written: {error.strerror}; "
-            "choose another with --workdir=DIR"
-        ) from error
-
-
 def _remove_empty(folders: list[Path]) -> None:
     for folder in folders:  # innermost first
         if folder.is_dir() and not any(folder.iterdir()):
@@ -124,19 +127,19 @@ def _remove_empty(folders: list[Path]) -> None:
 def check_same_run(folder: Path, config: dict) -> None:
     """Raises InputError if `folder` holds a run of another config."""
     path = folder / CONFIG
-    old = _load(path) if path.is_file() else steps.config_of(folder / CHECKPOINTS)
-    if old is None:
+    if not path.is_file():
         if (folder / CHECKPOINTS).exists():
             raise InputError(
                 f"workdir '{folder}' holds checkpoints but no {CONFIG}, so they are "
                 "another run's; choose another with --workdir=DIR"
             )
         return
-    old, new = _flat(old), _flat(json.loads(json.dumps(config)))
-    names = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-    differing = [name for name in names if not _is_free(name)]
-    if differing:
-        changes = (f"{k} was {old.get(k)}, now {new.get(k)}" for k in differing)
+    changes = [
+        f"{name} was {old}, now {new}"
+        for name, (old, new) in differences(_load(path), config).items()
+        if not _is_free(name)
+    ]
+    if changes:
         raise InputError(
             f"workdir '{folder}' holds another run ({preview(changes, limit=6)}); "
             "choose another with --workdir=DIR or repeat its config"
@@ -154,20 +157,3 @@ def _load(path: Path) -> dict:
         raise InputError(
             f"'{path}' is not JSON ({error}); the run is damaged"
         ) from error
-
-
-def _flat(tree: dict, *, prefix: str = "") -> dict:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, prefix=f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def write_json(path: Path, value) -> None:
-    """Writes the file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)

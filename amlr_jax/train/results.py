@@ -10,8 +10,8 @@ from amlr_jax.evaluate.measure_frames import RESULT, as_json, measure_frames
 from amlr_jax.evaluate.protocol import Evaluation, Protocol, measure
 from amlr_jax.odometry import at_end
 from amlr_jax.report import keep, page
+from amlr_jax.runtime import files
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime import workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.distributed import is_first
 from amlr_jax.train import record
@@ -43,7 +43,7 @@ def _measure(run: Run, variables: dict, *, step: int) -> Evaluation | None:
     result, _ = measure_frames(predict, run.data, run.protocol, config=run.config)
     if is_first():
         values = as_json(result, run.protocol, step=step)
-        workdir.write_json(run.folder / RESULT, values)
+        files.write_json(run.folder / RESULT, values)
     title = f"Test frames after step {step}"
     show(tables.metric_table(result, protocol=run.protocol, title=title))
     return result

@@ -26,8 +26,8 @@ from amlr_jax.evaluate.protocol import Protocol
 from amlr_jax.models import fitting
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.report import keep
+from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime import workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.distributed import is_first
 from amlr_jax.train import build, profiling
@@ -71,7 +71,7 @@ def prepare(config, folder: Path) -> Run:
         _check_first_crop(config, seen)
         protocol = of_data(protocol, data) if data.test else protocol
         if is_first():
-            workdir.write_json(folder / workdir.CONFIG, plain)
+            files.write_json(folder / workdir.CONFIG, plain)
     shapes = jax.eval_shape(partial(build.initial_state, config, made))
     least = config.parallel.fsdp_min_size
     return Run(

@@ -19,7 +19,7 @@ from amlr_jax.config import base
 from amlr_jax.evaluate import evaluate_run, presets, tiling
 from amlr_jax.models import pretrained
 from amlr_jax.runtime import command as commands
-from amlr_jax.runtime import workdir
+from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train import build, loop
 from tests import tiny_kitti
@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
     state = jax.jit(initial)()._replace(step=jnp.int32(config.steps))
     with closing(Checkpoints(base / "run" / "checkpoints", keep=1)) as checkpoints:
         checkpoints.save(state, step=config.steps)
-    workdir.write_json(base / "run" / "config.json", config.to_dict())
+    files.write_json(base / "run" / "config.json", config.to_dict())
     return base / "run", root, cache
 
 

@@ -15,8 +15,8 @@ import pytest
 from amlr_jax import rebalance
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.models import depth, fitting, pretrained
+from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime import workdir
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train import build, loop
 from amlr_jax.train.state import create
@@ -307,7 +307,7 @@ def test_a_run_that_goes_on_does_not_read_them(tmp_path):
 def test_a_run_is_weights_too(initial, tmp_path):
     """The newest checkpoint of a workdir, without its optimizer."""
     config, made, state = initial
-    workdir.write_json(tmp_path / "config.json", config.to_dict())
+    files.write_json(tmp_path / "config.json", config.to_dict())
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
     checkpoints.save(state._replace(params=None), step=9)
     checkpoints.save(state, step=10)
@@ -361,7 +361,7 @@ def run_of_two(initial, tmp_path):
     checkpoints.save(state, step=9)
     checkpoints.save(state, step=10)
     checkpoints.close()
-    workdir.write_json(tmp_path / "config.json", config.to_dict())
+    files.write_json(tmp_path / "config.json", config.to_dict())
     return tmp_path, config, state
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from amlr_jax.runtime import workdir
+from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime.errors import InputError
 
 CONFIG = {"seed": 0, "steps": 10, "data": {"root": "a", "crop": (1, 2)}, "eval": {}}
@@ -12,7 +12,7 @@ CONFIG = {"seed": 0, "steps": 10, "data": {"root": "a", "crop": (1, 2)}, "eval":
 
 def claim(folder, config):
     with workdir.claim(folder, config):
-        workdir.write_json(folder / workdir.CONFIG, config)
+        files.write_json(folder / workdir.CONFIG, config)
 
 
 def test_made_and_claimed_again(tmp_path):

@@ -13,10 +13,10 @@ nothing is written. The data set is left as it is.
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
-from amlr_jax.runtime.command import parse, report_input_errors
+from amlr_jax.runtime import command
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/custom.py."
@@ -29,7 +29,6 @@ _OUTPUT = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
     """Hands the config over; exit status 1 if a fault was found."""
     del argv
-    logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.data.check.findings import FAULT
     from amlr_jax.data.check.run import check
@@ -47,5 +46,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config"])
-    app.run(report_input_errors(main), flags_parser=parse, argv=sys.argv)
+    command.run(main, required=["config"])

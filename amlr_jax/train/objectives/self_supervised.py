@@ -17,8 +17,7 @@ import jax.numpy as jnp
 
 from amlr_jax import geometry, losses
 from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
-from amlr_jax.models.depth_network import DepthNetwork
-from amlr_jax.train.objectives.supervised import as_float
+from amlr_jax.models.depth_network import DepthNetwork, as_float
 
 SMOOTHNESS = "smoothness"
 # The losses of each kind of photometric error, beside the smoothness.

@@ -10,10 +10,9 @@ import inspect
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 
 from amlr_jax import losses
+from amlr_jax.models.depth_network import as_float
 
 DEPTH_LOSSES: dict[str, Callable] = {
     "scale_invariant": losses.scale_invariant_loss,
@@ -64,8 +63,3 @@ def _check_options(name: str, options: Mapping) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
         raise ValueError(f"losses.{name} has no option {', '.join(unknown)}")
-
-
-def as_float(image: jax.Array) -> jax.Array:
-    """uint8 codes to float32 in [0, 1]; no mean and deviation, as the references."""
-    return image.astype(jnp.float32) / 255.0
