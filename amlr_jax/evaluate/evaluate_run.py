@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 
 from amlr_jax.config import check
-from amlr_jax.data import loader
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import frame_report, presets, side_outputs, tables
 from amlr_jax.evaluate.measure_frames import RESULT, as_json, measure_frames, of_data
@@ -55,7 +54,7 @@ def run(
     frame_report.write_pictures(
         result,
         folder / frame_report.FRAMES,
-        frame=partial(loader.test_frame, data, kb_crop=protocol.crops_frames),
+        data=data,
         predict=predict,
         protocol=protocol,
         count=-(-config.eval.pictures // 2),

@@ -1,15 +1,17 @@
 """What each test frame contributed: a table, and the best and worst as pictures."""
 
 import csv
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from amlr_jax.evaluate import pictures
+from amlr_jax.evaluate.evaluator import with_predictions
 from amlr_jax.evaluate.protocol import Evaluation, Protocol
 from amlr_jax.metrics import METRIC_NAMES
+from amlr_jax.runtime import files
 
 PER_IMAGE = "per_image.csv"
 FRAMES = "frames.png"
@@ -21,14 +23,12 @@ def write_csv(result: Evaluation, keys: Sequence[str], path: Path) -> None:
     Metrics of a frame without such a pixel are empty.
     """
     columns = [*METRIC_NAMES, "pixels"] + (["ratio"] if result.ratio else [])
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", newline="") as file:
+    with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["key", *columns])
         for key, row in zip(keys, result.images, strict=True):
             cells = (row[name] for name in columns)
             lines.writerow([key, *("" if np.isnan(c) else c for c in cells)])
-    os.replace(temporary, path)
 
 
 def extremes(result: Evaluation, count: int) -> dict[str, list[dict]]:
@@ -47,27 +47,21 @@ def write_pictures(
     result: Evaluation,
     path: Path,
     *,
-    frame: Callable[[int], dict],
+    data: Any,
     predict: Callable[[np.ndarray], np.ndarray],
     protocol: Protocol,
     count: int,
 ) -> None:
-    """A panel of the worst frames and, below, the best.
+    """A panel of the `count` worst frames and, below, of the `count` best.
 
-    `frame(index)` gives a test frame, as `loader.test_frame`; `predict` maps its image
-    [1, H, W, 3] to depth [1, H, W], which is shown as measured: scaled and clamped.
+    `predict` maps an image [1, H, W, 3] to depth [1, H, W] in metres.
     """
-    frames, depths = [], []
+    frames = []
     for kind, rows in extremes(result, count).items():
-        for row in rows:
-            one = frame(int(row["index"]))
-            depth = predict(one["image"][None])[0]
-            if protocol.median_scaling:
-                depth = depth * row["ratio"]
-            if protocol.median_scaling or protocol.clamp:
-                depth = np.clip(depth, protocol.min_depth, protocol.max_depth)
-            label = f"{kind}, abs_rel {row['abs_rel']:.3f}/{one['key']}"
-            frames.append({**one, "key": label})
-            depths.append(depth)
+        indices = [row["index"] for row in rows]
+        found = with_predictions(indices, predict, data, protocol)
+        for row, frame in zip(rows, found, strict=True):
+            label = f"{kind}, abs_rel {row['abs_rel']:.3f}/{frame['key']}"
+            frames.append({**frame, "key": label})
     if frames:
-        pictures.panel(frames, depths, path, max_depth=protocol.max_depth)
+        pictures.panel(frames, path, max_depth=protocol.max_depth)

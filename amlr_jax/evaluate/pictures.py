@@ -52,12 +52,11 @@ def _series(rows: list[dict], source) -> dict[str, list[float]]:
     return weighted | {"total": [row["total"] for row in rows]}
 
 
-def panel(
-    frames: list[dict], predictions: list[np.ndarray], output: Path, *, max_depth: float
-) -> None:
+def panel(frames: list[dict], output: Path, *, max_depth: float) -> None:
     """Image, ground truth, prediction and relative error of each frame, in rows.
 
-    A frame holds `image` uint8 [H, W, 3], `depth` metres [H, W] (0 = none) and `key`.
+    A frame holds `image` uint8 [H, W, 3], `depth` and `prediction` in metres [H, W]
+    (0 = none) and `key`.
     Depth is coloured by 1/depth, the same scale in all rows.
     """
     rows = len(frames)
@@ -66,8 +65,8 @@ def panel(
     )
     nearest = min(_nearest(frame["depth"]) for frame in frames)
     limits = {"vmin": 1 / max_depth, "vmax": 1 / nearest, "cmap": "magma"}
-    for row, frame, depth in zip(axes, frames, predictions, strict=True):
-        target = frame["depth"]
+    for row, frame in zip(axes, frames, strict=True):
+        target, depth = frame["depth"], frame["prediction"]
         error = np.where(
             target > 0, np.abs(depth - target) / np.maximum(target, 1e-9), 0
         )

@@ -81,23 +81,46 @@ def split_of(config) -> str:
     return PRESETS[name].split
 
 
-def protocol(config, network) -> Protocol:
-    """The protocol of a config, without the data's name, split and constant (NaN).
-
-    Raises InputError for a name or a value that cannot be.
-    """
-    name, options = choose(config), config.eval
-    preset = PRESETS[name]
+def check(config) -> None:
+    """Raises InputError for a protocol that cannot be; needs no network and no data."""
+    options = config.eval
     require("eval.test_mode", options.test_mode, tiling.MODES)
     require("eval.window_form", options.window_form, tiling.FORMS)
     require("eval.crop", options.crop or "none", (*metrics.CROPS, "none"))
     require("eval.median_scaling", options.median_scaling or "on", ("on", "off"))
-    made = Protocol(
+    preset = PRESETS[choose(config)]
+    near, far = _limits(config, preset)
+    if not 0 < near < far:
+        raise InputError(
+            "eval.min_depth must be positive and below eval.max_depth, got "
+            f"{near:g} and {far:g} m"
+        )
+    if (options.windows or preset.windows) < 2:
+        raise InputError(f"eval.windows must be at least 2, got {options.windows}")
+
+
+def _limits(config, preset: Preset) -> tuple[float, float]:
+    """The least and the greatest depth that count, in metres."""
+    options = config.eval
+    near = options.min_depth or metrics.MIN_DEPTH
+    return near, options.max_depth or preset.max_depth
+
+
+def protocol(config, network) -> Protocol:
+    """The protocol of a config, without the data's name, split and constant (NaN).
+
+    Raises InputError as `check`.
+    """
+    check(config)
+    name, options = choose(config), config.eval
+    preset = PRESETS[name]
+    near, far = _limits(config, preset)
+    return Protocol(
         dataset=config.data.name,
         split=config.data.split,
         crop=options.crop or preset.crop,
-        min_depth=options.min_depth or metrics.MIN_DEPTH,
-        max_depth=options.max_depth or preset.max_depth,
+        min_depth=near,
+        max_depth=far,
         kb_crop=preset.kb_crop and config.data.kb_crop,
         median_depth=float("nan"),
         median_scaling=_scales(options.median_scaling, preset, network),
@@ -110,8 +133,6 @@ def protocol(config, network) -> Protocol:
         cap_target=preset.cap_target or bool(options.min_depth or options.max_depth),
         clamp=preset.clamp,
     )
-    _check(made)
-    return made
 
 
 def has_scale(network) -> bool:
@@ -135,13 +156,3 @@ def _scales(asked: str, preset: Preset, network) -> bool:
     if preset.median_scaling is None:
         return not has_scale(network)
     return preset.median_scaling
-
-
-def _check(made: Protocol) -> None:
-    if not 0 < made.min_depth < made.max_depth:
-        raise InputError(
-            "eval.min_depth must be positive and below eval.max_depth, got "
-            f"{made.min_depth:g} and {made.max_depth:g} m"
-        )
-    if made.windows < 2:
-        raise InputError(f"eval.windows must be at least 2, got {made.windows}")

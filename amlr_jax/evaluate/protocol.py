@@ -85,6 +85,26 @@ def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> 
     return {**values, "pixels": pixels, "ratio": ratio}
 
 
+def as_measured(
+    prediction: np.ndarray, target: np.ndarray, *, protocol: Protocol
+) -> tuple[np.ndarray, float]:
+    """The depth [H, W] in metres that the metrics compare, and the scale put on it.
+
+    Every picture of a prediction shows this depth. The scale is `measure`'s ratio, 1
+    where the protocol does not scale or no pixel of `target` counts. Where the
+    prediction is 0 or NaN, as around a crop that was pasted back, it is 0: none.
+    """
+    scale, limits = 1.0, {"min_depth": protocol.min_depth}
+    limits["max_depth"] = protocol.max_depth
+    if protocol.median_scaling:
+        found = measure(prediction[None], target[None], protocol=protocol)["ratio"]
+        scale = found.item() if np.isfinite(found.item()) else 1.0
+    depth = np.asarray(metrics.sanitize(prediction, **limits)) * np.float32(scale)
+    if protocol.clamp or protocol.median_scaling:
+        depth = np.clip(depth, *limits.values())
+    return np.where(prediction > 0, depth, 0), scale
+
+
 class Evaluation(NamedTuple):
     """Mean metrics of the network and of the constant predictor, and each image's."""
 

@@ -4,8 +4,6 @@ run.json says what was run and where; frames.npz holds a few held-out frames wit
 predictions. Neither the data set nor jax is needed to read them.
 """
 
-import json
-import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from importlib import metadata
@@ -18,9 +16,9 @@ import numpy as np
 
 from amlr_jax import __version__
 from amlr_jax.data.intrinsics import resize_intrinsics
+from amlr_jax.runtime import files
+from amlr_jax.runtime.workdir import FACTS, FRAMES
 
-FACTS = "run.json"
-FRAMES = "frames.npz"
 MAX_FRAMES = 6
 MAX_SIDE = 1216  # pixels; larger frames are kept smaller
 QUALITY = 92  # of the JPEG that an image is kept as
@@ -73,9 +71,7 @@ def save_facts(
         },
         "published": {"protocol": protocol, "rows": [list(r) for r in published]},
     }
-    temporary = folder / f".{FACTS}.tmp"
-    temporary.write_text(json.dumps(facts, indent=2) + "\n")
-    os.replace(temporary, folder / FACTS)
+    files.write_json(folder / FACTS, facts)
 
 
 def versions() -> dict[str, str]:
@@ -90,41 +86,24 @@ def versions() -> dict[str, str]:
 
 
 def save_frames(
-    folder: Path,
-    frames: Sequence[dict],
-    predictions: Sequence[np.ndarray],
-    *,
-    protocol: Any,
-    step: int,
+    folder: Path, frames: Sequence[dict], *, max_depth: float, step: int
 ) -> None:
     """Writes frames.npz: JPEG images, float16 depth; `MAX_FRAMES` of `frames`.
 
-    A frame is `loader.test_frame`'s, a prediction is metres [H, W]. Where the
-    `protocol` scales by the median, a prediction is multiplied by median(truth) /
-    median(prediction) on the measured pixels.
+    A frame is `loader.test_frame`'s with `prediction`, metres [H, W] as measured, and
+    `scale`, the factor that is in it; `max_depth` is the protocol's, in metres.
     """
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES))
-    arrays = {"step": np.int64(step), "max_depth": np.float64(protocol.max_depth)}
+    arrays = {"step": np.int64(step), "max_depth": np.float64(max_depth)}
     arrays["count"] = np.int64(len(chosen))
     for number, index in enumerate(chosen.round().astype(int)):
-        frame, depth = frames[index], np.asarray(predictions[index], np.float32)
-        ratio = _ratio(frame["depth"], depth) if protocol.median_scaling else 1.0
-        for name, value in _packed(frame, depth * np.float32(ratio)).items():
+        for name, value in _packed(frames[index]).items():
             arrays[f"{name}{number}"] = value
-        arrays[f"ratio{number}"] = np.float64(ratio)
-    temporary = folder / f".{FRAMES}.tmp.npz"
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, folder / FRAMES)
+    with files.replacing(folder / FRAMES) as temporary:
+        np.savez_compressed(temporary, **arrays)
 
 
-def _ratio(truth: np.ndarray, depth: np.ndarray) -> float:
-    measured = (truth > 0) & (depth > 0)
-    if not measured.any():
-        return 1.0
-    return float(np.median(truth[measured]) / np.median(depth[measured]))
-
-
-def _packed(frame: dict, prediction: np.ndarray) -> dict[str, np.ndarray]:
+def _packed(frame: dict) -> dict[str, np.ndarray]:
     height, width = frame["depth"].shape
     factor = min(1.0, MAX_SIDE / max(height, width))
     size = max(round(width * factor), 1), max(round(height * factor), 1)
@@ -142,8 +121,9 @@ def _packed(frame: dict, prediction: np.ndarray) -> dict[str, np.ndarray]:
         "key": np.str_(frame["key"]),
         "image": code.ravel(),
         "depth": _half(frame["depth"], size),
-        "prediction": _half(prediction, size),
+        "prediction": _half(frame["prediction"], size),
         "intrinsics": camera,
+        "ratio": np.float64(frame["scale"]),
     }
 
 

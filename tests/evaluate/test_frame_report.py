@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from amlr_jax.data import loader
 from amlr_jax.evaluate import frame_report
 from amlr_jax.evaluate.protocol import Evaluation
 from amlr_jax.metrics import METRIC_NAMES
@@ -56,35 +57,27 @@ def test_extremes(errors, worst, best):
     assert [row["index"] for row in found["best"]] == best
 
 
-@pytest.mark.parametrize("scaling", [False, True])
-def test_pictures_show_depth_as_measured(tmp_path, monkeypatch, scaling):
-    shown = []
+def test_pictures_of_the_worst_and_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(loader, "test_frame", lambda data, index, kb_crop: frame(index))
+    panels = []
+    panel = frame_report.pictures.panel
     monkeypatch.setattr(
-        frame_report.pictures, "panel", lambda f, d, *_, **__: shown.append((f, d))
+        frame_report.pictures,
+        "panel",
+        lambda frames, *args, **more: (
+            panels.append(frames) or panel(frames, *args, **more)
+        ),
     )
     frame_report.write_pictures(
         result([0.2, 0.9]),
         tmp_path / "a.png",
-        frame=frame,
+        data=None,
         predict=lambda image: np.full(image.shape[:3], 70.0),
-        protocol=PROTOCOL._replace(median_scaling=scaling),
+        protocol=PROTOCOL._replace(crop="none"),
         count=1,
     )
-    ((frames, depths),) = shown
-    assert [f["key"] for f in frames] == [
+    assert [f["key"] for f in panels[0]] == [
         "worst, abs_rel 0.900/drive/1",
         "best, abs_rel 0.200/drive/0",
     ]
-    assert {d.max() for d in depths} == {80.0 if scaling else 70.0}
-
-
-def test_a_picture_is_written(tmp_path):
-    frame_report.write_pictures(
-        result([0.2, 0.9]),
-        tmp_path / "a.png",
-        frame=frame,
-        predict=lambda image: np.full(image.shape[:3], 7.0),
-        protocol=PROTOCOL,
-        count=2,
-    )
     assert cv2.imread(str(tmp_path / "a.png")) is not None

@@ -15,11 +15,14 @@ def frame(seed):
     return {"image": image, "depth": depth.astype(np.float32), "key": f"drive/{seed}"}
 
 
+def predicted(seed, metres):
+    return frame(seed) | {"prediction": np.full((88, 304), metres)}
+
+
 def test_panel(tmp_path):
     one, other = tmp_path / "a.png", tmp_path / "b.png"
-    near, far = np.full((88, 304), 5.0), np.full((88, 304), 50.0)
-    pictures.panel([frame(0), frame(1)], [near, near], one, max_depth=80.0)
-    pictures.panel([frame(0), frame(1)], [near, far], other, max_depth=80.0)
+    pictures.panel([predicted(0, 5.0), predicted(1, 5.0)], one, max_depth=80.0)
+    pictures.panel([predicted(0, 5.0), predicted(1, 50.0)], other, max_depth=80.0)
     a, b = cv2.imread(str(one)), cv2.imread(str(other))
     assert a.shape == b.shape and a.shape[1] > 1500
     assert np.abs(a.astype(int) - b).mean() > 1
@@ -27,8 +30,8 @@ def test_panel(tmp_path):
 
 
 def test_panel_without_any_ground_truth(tmp_path):
-    blank = frame(0) | {"depth": np.zeros((88, 304), np.float32)}
-    pictures.panel([blank], [np.ones((88, 304))], tmp_path / "a.png", max_depth=80.0)
+    blank = predicted(0, 1.0) | {"depth": np.zeros((88, 304), np.float32)}
+    pictures.panel([blank], tmp_path / "a.png", max_depth=80.0)
     assert cv2.imread(str(tmp_path / "a.png")) is not None
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from amlr_jax import metrics
 from amlr_jax.evaluate.predictor import pasted
-from amlr_jax.evaluate.protocol import Protocol, evaluate
+from amlr_jax.evaluate.protocol import Protocol, as_measured, evaluate, measure
 from amlr_jax.runtime.errors import InputError
 from tests.test_metrics import numpy_metrics as metrics_of_pixels
 
@@ -132,6 +132,32 @@ def test_pasted_back_equals_the_offline_evaluation_of_bts():
         want = metrics.bts_offline_metrics(inner, frame["depth"])
         for name in metrics.METRIC_NAMES:
             assert row[name] == pytest.approx(float(want[name]), rel=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"median_scaling": True}, {"clamp": True}])
+def test_pictures_show_the_depth_that_is_measured(changes):
+    """`as_measured` gives the metrics that the protocol gives of the raw depth."""
+    protocol = PROTOCOL._replace(**changes)
+    (frame,) = frames(1)
+    raw, target = 3 * predict(frame["image"]), frame["depth"]
+    depth, scale = as_measured(raw, target, protocol=protocol)
+    want = measure(raw[None], target[None], protocol=protocol)
+    if protocol.median_scaling:
+        assert scale == want["ratio"].item() != 1
+    else:
+        assert scale == 1
+    same = protocol._replace(median_scaling=False, clamp=False)
+    got = measure(depth[None], target[None], protocol=same)
+    for name in metrics.METRIC_NAMES:
+        assert got[name].item() == pytest.approx(want[name].item(), rel=1e-6)
+    assert (depth.max() > 80) == (not changes)
+
+
+def test_what_no_network_predicted_is_not_shown():
+    protocol = PROTOCOL._replace(kb_crop=False, crop="none", median_scaling=True)
+    raw = np.array([[0.0, np.nan, np.inf, 2.0]], np.float32)
+    depth, scale = as_measured(raw, np.zeros((1, 4)), protocol=protocol)
+    assert scale == 1 and depth.tolist() == [[0, 0, 80, 2]]
 
 
 def test_without_a_cap_every_measured_pixel_counts():

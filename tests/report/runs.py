@@ -1,7 +1,6 @@
 """Workdirs of our own making, as a run leaves them."""
 
 import json
-from collections import namedtuple
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,6 @@ import numpy as np
 from amlr_jax.config import base
 from amlr_jax.report import keep
 
-Rules = namedtuple("Rules", "max_depth median_scaling")
 PROTOCOL = {
     "dataset": "kitti", "split": "folder", "crop": "garg", "min_depth": 0.001,
     "max_depth": 80.0, "kb_crop": True, "median_depth": 12.5, "median_scaling": False,
@@ -70,8 +68,7 @@ def write(folder: Path, *, steps: int = 30, frames: int = 2, **config) -> Path:
     return folder
 
 
-def save(folder: Path, pairs, *, scaled: bool = False) -> None:
+def save(folder: Path, pairs, *, scale: float = 1.0) -> None:
     """frames.npz of (frame, prediction)s."""
-    images, predictions = zip(*pairs, strict=True)
-    rules = Rules(80.0, scaled)
-    keep.save_frames(folder, images, predictions, protocol=rules, step=30)
+    frames = [{**f, "prediction": scale * p, "scale": scale} for f, p in pairs]
+    keep.save_frames(folder, frames, max_depth=80.0, step=30)

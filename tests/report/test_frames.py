@@ -41,14 +41,13 @@ def test_no_more_than_a_few_are_kept(tmp_path):
     assert keys[0] == "drive/0" and keys[-1] == "drive/19"
 
 
-def test_median_scaling(tmp_path):
+def test_the_scale_is_kept_beside_the_scaled_depth(tmp_path):
     frame, prediction = runs.frame()
-    (back,) = kept(tmp_path, (frame, prediction / 50), scaled=True)
-    assert back.ratio == pytest.approx(50 / 1.1, rel=1e-5)
-    measured = back.depth > 0
-    np.testing.assert_allclose(
-        back.prediction[measured], frame["depth"][measured], rtol=2e-3
-    )
+    (back,) = kept(tmp_path, (frame, prediction / 50), scale=50.0)
+    assert back.ratio == 50.0
+    np.testing.assert_allclose(back.prediction, prediction, rtol=2e-3)
+    text = pictures.html([run_of("a", [back])])
+    assert "prediction scaled by 50" in text
 
 
 def test_depth_that_is_not_finite_is_none(tmp_path):
