@@ -12,7 +12,7 @@ COMMANDS = {
     "report": ("amlr_jax.report", "one page of one or several runs"),
     "odometry": ("amlr_jax.odometry", "measure a pose network"),
     "convert": ("amlr_jax.convert", "PyTorch weights to start from"),
-    "export": ("amlr_jax.export", "a network as StableHLO or ONNX"),
+    "export": ("amlr_jax.export", "a network as StableHLO"),
     "ablation": ("amlr_jax.ablation", "train and compare the rows of a table"),
 }
 

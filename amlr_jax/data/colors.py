@@ -1,4 +1,4 @@
-"""Depth as a picture: colours by inverse depth, and a scale in metres below."""
+"""Depth as a picture: colours by inverse depth, and a scale bar in metres below."""
 
 from functools import lru_cache
 
@@ -6,33 +6,37 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Narrower pictures get margins: a scale of fewer pixels cannot be read.
+# Narrower pictures get margins: a scale bar of fewer pixels cannot be read.
 LEAST_WIDTH = 160
-_STEPS = (1, 1.5, 2, 3, 4, 5, 7)
-_TICKS = [step * 10.0**power for power in range(-2, 4) for step in _STEPS]
+# Depths that may be labelled, as (is not 1 or 5 times a power of ten, metres).
+_TICKS = sorted(
+    (step not in (1, 5), step * 10.0**power)
+    for power in range(-2, 4)
+    for step in (1, 1.5, 2, 3, 4, 5, 7)
+)
 
 
 def nearest(depth: np.ndarray, *, far: float) -> float:
-    """The depth that the brightest colour stands for: of the nearest percent, metres.
+    """The depth of the brightest colour in metres: the first percentile of the map.
 
-    At least a thousandth below `far`, so that there is a scale.
+    At least a thousandth below `far`, so that the scale has a length.
     """
     good = depth[np.isfinite(depth) & (depth > 0)]
     near = float(np.percentile(good, 1)) if good.size else far
     return min(max(near, 1e-3), 0.999 * far)
 
 
-def colors(depth: np.ndarray, *, near: float, far: float) -> np.ndarray:
-    """Metres [H, W] as uint8 RGB [H, W, 3], by 1 / depth: near is bright.
+def colorize(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """Metres [H, W] as uint8 RGB [H, W, 3], by inverse depth: near is bright.
 
-    What is nearer than `near` is as bright, what is beyond `far` as dark. Where nothing
-    was measured (0, NaN) it is grey.
+        code = round(255 (1/depth - 1/far) / (1/near - 1/far)), cut to 0 .. 255
+
+    of the colour map "magma". Pixels without a depth (0, NaN) are grey.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore"):
         known = depth > 0
-        part = _part(np.where(known, depth, far), near=near, far=far)
-    codes = np.rint(255 * part).astype(np.uint8)
-    picture = _palette()[codes]
+    part = _part(np.where(known, depth, far), near, far)
+    picture = _palette()[np.rint(255 * part).astype(np.uint8)]
     picture[~known] = 128
     return picture
 
@@ -40,9 +44,9 @@ def colors(depth: np.ndarray, *, near: float, far: float) -> np.ndarray:
 def with_scale(
     picture: np.ndarray, *, near: float, far: float, unit: str = "m"
 ) -> np.ndarray:
-    """The picture with the colours of `near` to `far` and their metres below it.
+    """The picture with a bar of the colours from `near` to `far` below, labelled.
 
-    Narrower than LEAST_WIDTH it stands in the middle of dark margins.
+    A picture narrower than LEAST_WIDTH gets dark margins on both sides.
     """
     height, width = picture.shape[:2]
     size = int(np.clip(min(width, 2 * height) / 32, 11, 40))  # of the letters
@@ -50,25 +54,28 @@ def with_scale(
     canvas = np.full((height + 2 * size + size // 2, wide, 3), 40, np.uint8)
     left = (wide - width) // 2
     canvas[:height, left : left + width] = picture
-    margin, top, bottom = size, height + size // 3, height + size
-    columns = np.arange(wide - 2 * margin)
-    part = 1 - columns / max(len(columns) - 1, 1)
-    band = _palette()[np.rint(255 * part).astype(np.uint8)]
-    canvas[top:bottom, margin : wide - margin] = band
-    return _labelled(
-        canvas, bottom, size, _ticks(near=near, far=far), margin=margin, unit=unit
-    )
+    top, bottom = height + size // 3, height + size
+    codes = np.rint(np.linspace(255, 0, wide - 2 * size)).astype(np.uint8)
+    canvas[top:bottom, size : wide - size] = _palette()[codes]
+    return _labelled(canvas, bottom, size, _ticks(near, far), unit=unit)
 
 
-def _labelled(canvas, bottom: int, size: int, ticks, *, margin: int, unit: str):
-    """Ticks as [(metres, place from 0 to 1)], the more important first."""
+def _labelled(
+    canvas: np.ndarray,
+    bottom: int,
+    size: int,
+    ticks: list[tuple[float, float]],
+    *,
+    unit: str,
+) -> np.ndarray:
+    """Draws `ticks` below row `bottom`; omits labels that would touch earlier ones."""
     image = Image.fromarray(canvas)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
-    length = image.width - 2 * margin - 1
+    length = image.width - 2 * size - 1
     taken: list[tuple[float, float]] = []
     for metres, place in ticks:
         text = f"{metres:.3g} {unit}".rstrip()
-        x, half = margin + place * length, draw.textlength(text, font=font) / 2
+        x, half = size + place * length, draw.textlength(text, font=font) / 2
         middle = min(max(x, half + 1), image.width - half - 1)
         start, end = middle - half, middle + half
         if any(start < b + size / 2 and end > a - size / 2 for a, b in taken):
@@ -79,22 +86,13 @@ def _labelled(canvas, bottom: int, size: int, ticks, *, margin: int, unit: str):
     return np.array(image)
 
 
-def _ticks(*, near: float, far: float) -> list[tuple[float, float]]:
-    """The ends of the scale, then round depths from the roundest on."""
-    between = [m for m in _TICKS if near < m < far]
-    roundest = sorted(between, key=lambda m: (_STEPS.index(_leading(m)) % 5 != 0, m))
-    return [
-        (m, 1 - float(_part(m, near=near, far=far))) for m in (near, far, *roundest)
-    ]
+def _ticks(near: float, far: float) -> list[tuple[float, float]]:
+    """(metres, place on the bar from 0 to 1): both ends, then the roundest first."""
+    between = [metres for _, metres in _TICKS if near < metres < far]
+    return [(m, 1 - float(_part(m, near, far))) for m in (near, far, *between)]
 
 
-def _leading(metres: float) -> float:
-    """The first digits, one of _STEPS."""
-    scaled = metres / 10.0 ** np.floor(np.log10(metres) + 1e-9)
-    return min(_STEPS, key=lambda step: abs(step - scaled))
-
-
-def _part(depth, *, near: float, far: float) -> np.ndarray:
+def _part(depth: np.ndarray | float, near: float, far: float) -> np.ndarray:
     """0 at `far`, 1 at `near`, linear in inverse depth."""
     low, high = 1 / far, 1 / near
     return np.clip((1 / np.maximum(depth, 1e-9) - low) / (high - low), 0, 1)

@@ -1,22 +1,34 @@
-"""A function of images as StableHLO, serialised by `jax.export`.
+"""A trained network as one StableHLO file, serialised by `jax.export`.
 
-The file runs with jax and flatbuffers alone, on the platforms it was made for.
+The weights are inside, so the file runs with jax and flatbuffers alone, on the
+platforms that it was made for. FILE.json beside it describes input and output, how to
+load it, and how it was checked.
 """
 
-from collections.abc import Callable
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from amlr_jax import __version__
+from amlr_jax.evaluate import presets
+from amlr_jax.models import pretrained
+from amlr_jax.models.depth_network import DepthNetwork
+from amlr_jax.runtime import files
+from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError
 
 ENDING = ".stablehlo"
-# jax.export imports it and jax does not require it.
-NEEDS = ("flatbuffers",)
-INSTALL = "pip install flatbuffers"
+DYNAMIC = "dynamic"
 PLATFORMS = ("cpu", "cuda", "tpu")
+MOST_BYTES = 2**31  # of a flatbuffer
+# Largest relative difference of a pixel, from sums in another order.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 LOAD = (
     "from jax import export",
     "network = export.deserialize(open({file!r}, 'rb').read())",
@@ -24,8 +36,39 @@ LOAD = (
 )
 
 
-def check_platforms(platforms: list[str] | None) -> tuple[str, ...]:
-    """The platforms to export for, by default CPU and CUDA; InputError if unknown."""
+def run(
+    checkpoint: Path,
+    output: Path,
+    *,
+    size: tuple[int, int],
+    batch: str = DYNAMIC,
+    platforms: list[str] | None = None,
+) -> Path:
+    """Exports the network of a folder of weights and checks the result; its path.
+
+    `size` is height and width of the images, `batch` their number or "dynamic".
+    InputError for options that do not fit, and for an exported network whose depth is
+    not that of the network; then nothing is written.
+    """
+    platforms = _checked_platforms(platforms)
+    shape = (_batch(batch), *size, 3)
+    path = output_file(output)
+    with bar("Exporting", 3) as report:
+        network, variables, max_depth = pretrained.load_network(checkpoint)
+        network = portable(network)
+        check_fit(network, variables, size)
+        report.advance(note="converting")
+        data = encoded(partial(network.apply, variables, train=False), shape, platforms)
+        report.advance(note="checking")
+        check = compare(network, variables, data)
+        facts = describe(network, data, max_depth=max_depth, file=path.name)
+        _write(path, data, facts | {"check": check})
+        report.advance(note="")
+    _show(path, len(data), facts, check)
+    return path
+
+
+def _checked_platforms(platforms: list[str] | None) -> tuple[str, ...]:
     if platforms is None:
         return ("cpu", "cuda")
     unknown = [p for p in platforms if p not in PLATFORMS]
@@ -37,25 +80,169 @@ def check_platforms(platforms: list[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(platforms))
 
 
-def encoded(
-    forward: Callable, shape: tuple[int | str, ...], platforms: tuple[str, ...]
-) -> bytes:
-    """`forward` of a float32 array of that shape, where "batch" is any number."""
+def _batch(text: str) -> int | str:
+    if text == DYNAMIC:
+        return "batch"
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--batch must be {DYNAMIC} or at least 1, got '{text}'")
+    return int(text)
+
+
+def output_file(output: Path) -> Path:
+    """The file to write; InputError if it exists or cannot be written."""
+    in_folder = output.is_dir() or not output.suffix
+    path = output / f"depth{ENDING}" if in_folder else output
+    for there in (path, _json_of(path)):
+        if there.exists():
+            raise InputError(f"--output '{there}' exists; choose another")
+    files.check_writable(path, option="output")
+    return path
+
+
+def _json_of(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def portable(network: DepthNetwork) -> DepthNetwork:
+    """The same function without cuDNN's attention and without recomputation."""
+    change = {"attention": "xla", "remat": False}
+    parts = {}
+    for name in ("encoder", "decoder"):
+        part = getattr(network, name)
+        fields = type(part).__dataclass_fields__.keys() & change.keys()
+        parts[name] = part.clone(**{field: change[field] for field in fields})
+    return network.clone(**parts)
+
+
+def check_fit(network: DepthNetwork, variables: dict, size: tuple[int, int]) -> None:
+    """Raises InputError for a size that the network refuses, or too many weights."""
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+    if weights >= MOST_BYTES:
+        raise InputError(
+            f"the weights have {weights / 1e9:.2f} GB and a StableHLO file holds less "
+            f"than {MOST_BYTES / 1e9:.2f} GB; export a smaller network"
+        )
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    try:
+        jax.eval_shape(partial(network.apply, train=False), variables, image)
+    except ValueError as error:
+        raise InputError(
+            f"--height={size[0]} --width={size[1]} do not suit the network: {error}"
+        ) from error
+
+
+def encoded(forward, shape: tuple[int | str, ...], platforms: tuple[str, ...]) -> bytes:
+    """`forward` of a float32 array of that shape; "batch" in it stands for any number.
+
+    What `forward` closes over, such as weights, becomes constants of the file.
+    """
     dims = export.symbolic_shape(", ".join(map(str, shape)))
     spec = jax.ShapeDtypeStruct(dims, jnp.float32)
-    exported = export.export(jax.jit(forward), platforms=platforms)(spec)
-    return bytes(exported.serialize())
+    return bytes(export.export(jax.jit(forward), platforms=platforms)(spec).serialize())
 
 
-def outcome(data: bytes, image: np.ndarray) -> np.ndarray:
-    """What the file makes of an image, on the default device."""
-    return np.asarray(export.deserialize(bytearray(data)).call(image))
+def compare(
+    network: DepthNetwork, variables: dict, data: bytes
+) -> dict[str, Any] | None:
+    """Runs the exported network and the original on the same random images.
 
-
-def facts(data: bytes) -> dict:
-    """What the file says of itself, for its JSON."""
+    Returns the largest difference of a pixel in the unit of depth and relative to its
+    depth, the tolerance of the latter, the number of images and the device; None if
+    there is no device here that the file was made for. InputError beyond the tolerance.
+    """
     exported = export.deserialize(bytearray(data))
-    return {
-        "platforms": list(exported.platforms),
-        "calling_convention_version": exported.calling_convention_version,
+    device = _device(exported.platforms)
+    if device is None:
+        return None
+    batch, *rest = exported.in_avals[0].shape
+    images = batch if isinstance(batch, int) else 2
+    image = np.random.default_rng(0).random((images, *rest), np.float32)
+    with jax.default_device(device):
+        expected = jax.jit(partial(network.apply, train=False))(variables, image)
+        difference = np.abs(np.asarray(exported.call(image)) - np.asarray(expected))
+    relative = difference / np.maximum(expected, np.finfo(np.float32).tiny)
+    check = {
+        "difference": float(difference.max()),
+        "relative": float(relative.max()),
+        "tolerance": TOLERANCES[jnp.dtype(network.decoder.dtype).name],
+        "images": images,
+        "device": device.platform,
     }
+    if not check["relative"] <= check["tolerance"]:  # NaN fails too
+        raise InputError(
+            "the exported depth is not the network's: the largest relative difference "
+            f"is {check['relative']:.1e}, allowed are {check['tolerance']:.0e}; "
+            "nothing was written"
+        )
+    return check
+
+
+def _device(platforms: tuple[str, ...]) -> jax.Device | None:
+    for platform in platforms:
+        try:
+            return jax.devices(platform)[0]
+        except RuntimeError:  # there is none
+            continue
+    return None
+
+
+def describe(
+    network: DepthNetwork, data: bytes, *, max_depth: float, file: str
+) -> dict[str, Any]:
+    """What a user of the file must know, for its JSON."""
+    exported = export.deserialize(bytearray(data))
+    shape = [d if isinstance(d, int) else str(d) for d in exported.in_avals[0].shape]
+    factor = "" if presets.has_scale(network) else ", up to one unknown factor"
+    versions = {name: metadata.version(name) for name in ("jax", "jaxlib")}
+    return {
+        "file": file,
+        "input": {
+            "name": "image",
+            "shape": shape,
+            "dtype": "float32",
+            "range": [0, 1],
+            "meaning": "RGB, channels last: 8-bit codes / 255, no mean subtracted",
+        },
+        "output": {
+            "name": "depth",
+            "shape": shape[:3],
+            "dtype": "float32",
+            "unit": f"metres{factor}",
+            "meaning": "depth along the optical axis, larger than 0",
+        },
+        "max_depth": max_depth,
+        "computed_in": jnp.dtype(network.decoder.dtype).name,
+        "load": [line.format(file=file) for line in LOAD],
+        "versions": {"amlr_jax": __version__, **versions},
+        "format": {
+            "platforms": list(exported.platforms),
+            "calling_convention_version": exported.calling_convention_version,
+        },
+    }
+
+
+def _write(path: Path, data: bytes, facts: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(data)
+        files.write_json(_json_of(path), facts)
+    except OSError as error:
+        why = error.strerror
+        raise InputError(f"--output '{path}' cannot be written: {why}") from error
+
+
+def _show(
+    path: Path, size: int, facts: dict[str, Any], check: dict[str, Any] | None
+) -> None:
+    shapes = " to ".join(str(tuple(facts[k]["shape"])) for k in ("input", "output"))
+    show(f"{path}: {size / 1e6:.1f} MB, images {shapes}; how to load it: {path}.json")
+    if check is None:
+        platforms = ", ".join(facts["format"]["platforms"])
+        show(f"[yellow]not checked[/yellow]: no {platforms} device here")
+        return
+    unit = "m" if facts["output"]["unit"] == "metres" else "units"
+    show(
+        f"equal to the network on {check['images']} random images: largest difference "
+        f"{check['difference']:.1e} {unit}, {check['relative']:.1e} of the depth"
+    )

@@ -88,7 +88,7 @@ def picture(kind: str, result: Result, style: Style) -> np.ndarray:
     """The picture "color", or "side_by_side" with the image left of it; uint8 RGB."""
     near = result.near or colors.nearest(result.depth, far=style.far)
     limits = {"near": min(near, 0.999 * style.far), "far": style.far}
-    shown = colors.colors(result.depth, **limits)
+    shown = colors.colorize(result.depth, **limits)
     if kind == "side_by_side":
         shown = np.concatenate([result.image, shown], axis=1)
     return colors.with_scale(shown, unit=style.unit, **limits)

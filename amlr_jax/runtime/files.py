@@ -73,6 +73,8 @@ def check_writable(path: Path, *, option: str) -> None:
     Makes nothing, for commands that must not leave a folder behind when they fail.
     """
     above = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not above.is_dir() and above != path:
+        raise InputError(f"--{option} '{path}' cannot be made: '{above}' is a file")
     above = above if above.is_dir() else above.parent
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(

@@ -11,20 +11,20 @@ def test_the_palette_by_inverse_depth():
     depth = np.array([[2.0, 4.0, 80.0], [1.0, 100.0, 3.0]])
     part = np.clip((1 / depth - 1 / 80) / (1 / 2 - 1 / 80), 0, 1)
     expected = 255 * matplotlib.colormaps["magma"](np.rint(255 * part).astype(int))
-    found = colors.colors(depth, near=2.0, far=80.0)
+    found = colors.colorize(depth, near=2.0, far=80.0)
     np.testing.assert_array_equal(found, np.rint(expected[..., :3]))
 
 
 def test_nearer_is_brighter():
     depth = np.linspace(2, 80, 100).reshape(10, 10)
     near = colors.nearest(depth, far=80.0)
-    brightness = colors.colors(depth, near=near, far=80.0).astype(int).sum(-1).ravel()
+    brightness = colors.colorize(depth, near=near, far=80.0).astype(int).sum(-1).ravel()
     assert (np.diff(brightness) <= 0).all() and brightness[0] > 600 > brightness[-1]
 
 
 def test_what_was_not_measured_is_grey():
     depth = np.array([[0.0, np.nan, 5.0]])
-    shown = colors.colors(depth, near=1.0, far=10.0)
+    shown = colors.colorize(depth, near=1.0, far=10.0)
     np.testing.assert_array_equal(shown[0, :2], 128)
     assert (shown[0, 2] != 128).any()
 
@@ -34,7 +34,7 @@ def test_a_flat_map_has_a_scale(value):
     depth = np.full((4, 6), value)
     near = colors.nearest(depth, far=80.0)
     assert 0 < near < 80
-    picture = colors.colors(depth, near=near, far=80.0)
+    picture = colors.colorize(depth, near=near, far=80.0)
     assert colors.with_scale(picture, near=near, far=80.0).dtype == np.uint8
 
 
@@ -53,7 +53,7 @@ def test_the_scale_is_below_and_the_picture_whole(size):
 
 
 def test_ticks_stand_where_their_colour_is():
-    ticks = colors._ticks(near=2.0, far=80.0)
+    ticks = colors._ticks(2.0, 80.0)
     assert [metres for metres, _ in ticks[:2]] == [2.0, 80.0]
     assert {5.0, 10.0, 20.0} <= {metres for metres, _ in ticks}
     for metres, place in ticks:

@@ -58,7 +58,7 @@ def test_every_kind_reads_back(tmp_path):
     np.testing.assert_array_equal(np.load(files["npz"])["depth"], DEPTH)
     color = cv2.imread(str(files["color"]))[..., ::-1]
     limits = {"near": colors.nearest(DEPTH, far=80.0), "far": 80.0}
-    shown = colors.colors(DEPTH, **limits)
+    shown = colors.colorize(DEPTH, **limits)
     np.testing.assert_array_equal(color, colors.with_scale(shown, **limits))
     both = cv2.imread(str(files["side_by_side"]))[..., ::-1]
     left = (colors.LEAST_WIDTH - 14) // 2
