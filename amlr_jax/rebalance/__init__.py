@@ -1,11 +1,13 @@
 """Loss weights as optax transformations; needs jax and optax and nothing else.
 
-rule = every_k_steps(500, log_amlr(1e-2, shares={"silog": 0.99, "gradient": 0.01}))
-loss_weights = equal_weights(["silog", "gradient"])
-state = rule.init(loss_weights)
-# in the jitted step:
-loss_weights, state = rule.update(loss_weights, state, losses=losses)
-total = weighted_total(losses, loss_weights)
+A rule updates the weights in the jitted step; `losses` is a dict of scalars by name:
+
+    rule = every_k_steps(500, log_amlr(1e-2, shares={"silog": 0.99, "gradient": 0.01}))
+    loss_weights = equal_weights(["silog", "gradient"])
+    state = rule.init(loss_weights)
+    # in the jitted step:
+    loss_weights, state = rule.update(loss_weights, state, losses=losses)
+    total = weighted_total(losses, loss_weights)
 """
 
 from amlr_jax.rebalance.amlr import AMLRState, amlr, log_amlr
