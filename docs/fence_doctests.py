@@ -1,7 +1,7 @@
 """Shows the examples of docstrings as code on the API pages.
 
-A docstring here ends with bare `>>>` lines, which doctest runs. Markdown would show them
-as nested quotations, so this extension of griffe puts a fence around them.
+A docstring here ends with bare `>>>` lines, which doctest runs. Markdown would show
+them as nested quotations, so this extension of griffe puts a fence around them.
 """
 
 import re

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def depth_pictures(frames: np.lib.npyio.NpzFile, number: int) -> dict:
-    """Title -> uint8 RGB [H, W, 3]; both depths have the same colours, near is bright."""
+    """Title -> uint8 RGB [H, W, 3]; both depths in the same colours, near is bright."""
     image = np.asarray(Image.open(io.BytesIO(frames[f"image{number}"].tobytes())))
     truth = frames[f"depth{number}"].astype(np.float32)
     prediction = frames[f"prediction{number}"].astype(np.float32)
@@ -48,15 +48,15 @@ def depth_pictures(frames: np.lib.npyio.NpzFile, number: int) -> dict:
     dense = cv2.dilate(truth, np.ones((5, 5), np.uint8))
     return {
         "image (held out)": image,
-        "ground truth": colors.colors(dense, near=near, far=far),
-        "prediction": colors.colors(prediction, near=near, far=far),
+        "ground truth": colors.colorize(dense, near, far),
+        "prediction": colors.colorize(prediction, near, far),
     }
 
 
 def draw(pictures: dict[str, np.ndarray], rows: list[dict], output: Path) -> None:
     """The pictures below each other on the left, the weights on the right."""
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    grid = figure.add_gridspec(3, 2, width_ratios=(1.45, 1))
+    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+    grid = figure.add_gridspec(3, 2, width_ratios=(1.35, 1))
     for row, (title, picture) in enumerate(pictures.items()):
         axis = figure.add_subplot(grid[row, 0])
         axis.imshow(picture)
@@ -71,7 +71,7 @@ def weights(axis: Axes, rows: list[dict]) -> None:
     steps = [row["step"] for row in rows]
     for name in rows[0]["weights"]:
         axis.plot(steps, [row["weights"][name] for row in rows], label=name)
-    axis.set(title="loss weights by AMLR", xlabel="step", yscale="log")
+    axis.set(title="loss weights by AMLR", xlabel="step", ylim=(0, None))
     axis.grid(alpha=0.3)
     axis.legend()
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +14,8 @@ import numpy as np
 import pytest
 
 from amlr_jax.checkpoints.manager import Checkpoints
-from amlr_jax.config import base
-from amlr_jax.evaluate import evaluate_run, presets, tiling
+from amlr_jax.evaluate import evaluate_run
 from amlr_jax.models import pretrained
-from amlr_jax.runtime import command as commands
 from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train import build, loop
@@ -184,15 +181,3 @@ def test_the_command(run, trained):
     bad = command(flags, f"--workdir={folder}", "--test_mode=shiftd")
     assert bad.returncode == 1 and "Traceback" not in bad.stderr
     assert "did you mean shifted?" in bad.stderr.strip().splitlines()[-1]
-
-
-def test_the_readme_names_what_there_is():
-    """Protocols, test modes and keys of the README's section, and no others."""
-    text = (REPOSITORY / "README.md").read_text().split("\n## Evaluate\n")[1]
-    section = text.split("\n## ")[0]
-    named = re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
-    assert named == [*list(presets.PRESETS)[:-1], *tiling.MODES]
-    (line,) = re.findall(r"amlr_jax\.evaluate .*", section.replace("\\\n", " "))
-    commands.check_config_keys(line.split())
-    for key in re.findall(r"--config\.eval\.(\w+)", section):
-        assert key in base().eval
