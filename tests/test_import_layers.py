@@ -68,11 +68,11 @@ ROOMS = {
     "amlr_jax.evaluate": Room(MIDDLE, COMMAND),
     "amlr_jax.convert": Room(MIDDLE, COMMAND),
     "amlr_jax.predict": Room(COMMANDS, COMMAND | {"imageio_ffmpeg"}),
-    "amlr_jax.odometry": Room(COMMANDS, COMMAND),
+    # scipy comes with jax.
+    "amlr_jax.odometry": Room(COMMANDS, COMMAND | {"scipy"}),
     "amlr_jax.export": Room(COMMANDS, COMMAND),
     # Made again later from files alone: no jax.
     "amlr_jax.report": Room({"runtime", "config", "data"}, IMAGES | {"absl", "numpy"}),
-    # scipy comes with jax.
     "amlr_jax.ablation": Room(COMMANDS, COMMAND | {"scipy"}),
     # Hands the loop its evaluator, and what is drawn and written at the end.
     "amlr_jax.main": Room(COMMANDS | {"train", "report", "odometry"}, COMMAND),

@@ -1,6 +1,6 @@
-"""How well a pose network tells where a camera has driven, on the host in float64.
+"""Odometry of a pose network on drives with known poses, on the host in float64.
 
-`snippets` is the error of monodepth2 over five frames, `align` and `trajectory` measure
-a whole drive, `measure` collects them; `drives` finds images with true poses, `steps`
-predicts with a pose network, `run` does all of it for a command and for a run.
+`trajectories` holds the alignment and the errors, `drives` finds images with true
+poses, `pose_network` predicts the steps between frames, `results` measures drives and
+writes tables and pictures, `at_end` does so when a training run ends.
 """

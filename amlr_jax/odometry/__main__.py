@@ -1,4 +1,4 @@
-"""Measures a pose network on drives with known poses, and draws where it thinks it was.
+"""Measures a pose network on drives with known poses, and draws the trajectories.
 
     python -m amlr_jax.odometry --checkpoint=DIR --root=DIR --output=DIR [options]
 
@@ -9,41 +9,47 @@ raw KITTI with oxts, such as the embedded street:
     --sequences=09,10     of KITTI odometry; the default where --root has poses
     --drives=all          or names as 2011_09_26_drive_0013; the default elsewhere
 
-Leaves odometry.json: the error over five frames as papers report it, ATE, RPE, and
-KITTI's drift over 100 to 800 m; and of each drive NAME.txt, the predicted poses in
-KITTI's format, scaled to metres, and NAME.png. Without --align=6dof, scale or none the
-whole prediction is rotated, moved and scaled onto the truth first, since poses of one
-camera have no scale.
+Writes odometry.json: the error over five frames as papers report it, ATE, RPE, and
+KITTI's drift over 100 to 800 m; and for each drive NAME.txt, the predicted poses in
+KITTI's format, scaled to metres, and NAME.png. By default the prediction is rotated,
+moved and scaled to fit the truth first, since one camera gives no scale; --align=6dof,
+scale or none allows less.
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from amlr_jax.runtime import command
+from amlr_jax.odometry.trajectories import ALIGNMENTS
+from amlr_jax.runtime import command, files
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Workdir of a run, or a converted checkpoint."
 )
 _ROOT = flags.DEFINE_string("root", None, "Folder of KITTI odometry, or of raw KITTI.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.")
-_SEQUENCES = flags.DEFINE_string("sequences", None, "Of KITTI odometry, as 09,10.")
-_DRIVES = flags.DEFINE_string("drives", None, "Of raw KITTI: all, or their names.")
-_ALIGN = flags.DEFINE_string("align", None, "7dof (default), 6dof, scale or none.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Pairs of images at once.")
-_OPTIONS = {"sequences": _SEQUENCES, "names": _DRIVES, "how": _ALIGN}
-_OPTIONS |= {"batch_size": _BATCH_SIZE}
+_SEQUENCES = flags.DEFINE_list("sequences", [], "Of KITTI odometry, as 09,10.")
+_DRIVES = flags.DEFINE_list("drives", [], "Of raw KITTI: all, or their names.")
+_ALIGN = flags.DEFINE_enum("align", "7dof", list(ALIGNMENTS), "What is fitted.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pairs of images.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
-    """Hands the flags over."""
+    """Finds the drives, predicts, measures and writes."""
     del argv
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
-    from amlr_jax.odometry import run
+    from amlr_jax.odometry import drives, pose_network, results
 
-    given = {k: flag.value for k, flag in _OPTIONS.items() if flag.value is not None}
-    paths = (Path(f.value).expanduser() for f in (_CHECKPOINT, _ROOT, _OUTPUT))
-    run.run(*paths, **given)
+    flags_of_paths = (_CHECKPOINT, _ROOT, _OUTPUT)
+    checkpoint, root, output = (Path(f.value).expanduser() for f in flags_of_paths)
+    found = drives.find(root, sequences=_SEQUENCES.value, names=_DRIVES.value)
+    weights = pose_network.load(checkpoint)
+    files.make_writable(output, option="output")
+    made = results.measure_drives(
+        weights, found, how=_ALIGN.value, batch_size=_BATCH_SIZE.value
+    )
+    facts = {"weights": str(checkpoint), "step": weights.step, "size": weights.size}
+    results.write(made, output, how=_ALIGN.value, **facts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Drives whose images and true poses are there: KITTI odometry, raw KITTI, the street.
+"""Drives with images and true poses: KITTI odometry, raw KITTI, the street.
 
 The street is rendered in the layout of raw KITTI, oxts and calibration included.
 """
@@ -14,7 +14,7 @@ from amlr_jax.runtime.errors import InputError, preview
 
 
 class Drive(NamedTuple):
-    """Consecutive images of one camera, and where it was."""
+    """Consecutive images of one camera, and its trajectory."""
 
     name: str
     images: tuple[Path, ...]
@@ -23,44 +23,63 @@ class Drive(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def find_sequences(root: Path, numbers: Sequence[int] = odometry.TEST) -> list[Drive]:
-    """Sequences of KITTI odometry, left colour images; InputError if not whole.
+def find(
+    root: Path, *, sequences: Sequence[str] = (), names: Sequence[str] = ()
+) -> list[Drive]:
+    """The sequences of KITTI odometry or the raw drives under `root`.
 
-    Their poses are those of camera 0, 6 cm beside; as in the papers, that is left so.
+    Args:
+      root: folder of KITTI odometry or of raw KITTI.
+      sequences: numbers, as 09 and 10; the default where `root` has poses.
+      names: of raw drives, or "all"; all are the default elsewhere.
+
+    Raises:
+      InputError: what is asked for is not there or not whole.
     """
-    found = []
-    for number in numbers:
-        views = odometry.read_sequences(root, train=(), test=(number,)).test
-        path = root / "poses" / f"{number:02d}.txt"
-        truth = odometry.read_poses(path)
-        require_pairs(f"sequence {number:02d}", len(truth))
-        images = tuple(view.image for view in views) + views[-1].sources
-        found.append(Drive(f"{number:02d}", images, truth, f"poses/{path.name}"))
-    return found
-
-
-def find_drives(root: Path, names: Sequence[str] = ()) -> list[Drive]:
-    """Raw drives by name, without `_sync` if you like; none named: all with oxts.
-
-    Of a drive with gaps it is the longest run of consecutive left images. InputError
-    for a drive that is not there or lacks images, records or calibration.
-    """
+    if sequences and names:
+        raise InputError("give --sequences or --drives, not both")
+    if not root.is_dir():
+        raise InputError(f"--root '{root}' is no folder")
+    wrong = [word for word in sequences if not word.isdecimal()]
+    if wrong:
+        raise InputError(f"--sequences must be numbers as 09,10; got {preview(wrong)}")
+    if sequences or (not names and (root / "poses").is_dir()):
+        numbers = dict.fromkeys(map(int, sequences)) or odometry.TEST
+        return [_sequence(root, number) for number in numbers]
     files.check_root(root, depth=False)
-    there = files.drives(root)
-    if names:
-        known = dict.fromkeys(_known(name, there) for name in names)
-        return [_drive(root, name) for name in known]
-    found = [_drive(root, name) for name in drives_with_poses(root)]
+    if names and list(names) != ["all"]:
+        known = files.drives(root)
+        full = dict.fromkeys(_full_name(name, known) for name in names)
+        return [raw_drive(root, name) for name in full]
+    found = drives_with_poses(root)
     if not found:
         raise InputError(
             f"no drive under '{root / 'raw_data'}' has oxts records, "
             f"{oxts.IMU_TO_VELO} of its date, and two consecutive left images"
         )
-    return found
+    return [raw_drive(root, name) for name in found]
+
+
+def _sequence(root: Path, number: int) -> Drive:
+    """Left colour images; the poses are those of camera 0, 6 cm beside, as in papers"""
+    views = odometry.read_sequences(root, train=(), test=(number,)).test
+    path = root / "poses" / f"{number:02d}.txt"
+    truth = odometry.read_poses(path)
+    _require_steps(f"sequence {number:02d}", len(truth))
+    images = tuple(view.image for view in views) + views[-1].sources
+    return Drive(f"{number:02d}", images, truth, f"poses/{path.name}")
+
+
+def _full_name(name: str, known: Sequence[str]) -> str:
+    full = name if name.endswith("_sync") else f"{name}_sync"
+    if full not in known:
+        there = preview(known) or "none"
+        raise InputError(f"--drives names '{name}', which is not there; it has {there}")
+    return full
 
 
 def drives_with_poses(root: Path) -> list[str]:
-    """The raw drives of which poses can be made."""
+    """The raw drives with what poses are computed from."""
     return [
         name
         for name in files.drives(root)
@@ -70,6 +89,28 @@ def drives_with_poses(root: Path) -> list[str]:
     ]
 
 
+def raw_drive(root: Path, name: str, *, limit: int | None = None) -> Drive:
+    """The longest run of consecutive left images of a raw drive, or its first `limit`.
+
+    Raises InputError for a drive that lacks images, records or calibration.
+    """
+    images = files.image_files(root, name, files.LEFT)
+    run = longest_run(images)
+    _require_steps(name, len(run))
+    frames, notes = run[:limit], []
+    oxts.require_records(root, name, frames)
+    if len(run) < len(images):
+        notes.append(
+            f"frames {run[0]} to {run[-1]}, the longest run without a gap: "
+            f"{len(run)} of {len(images)} images"
+        )
+    if len(frames) < len(run):
+        notes.append(f"the first {len(frames)} of {len(run)} frames")
+    truth = oxts.camera_poses(root, name, frames)
+    images = tuple(images[frame] for frame in frames)
+    return Drive(name, images, truth, "oxts", tuple(notes))
+
+
 def longest_run(numbers) -> list[int]:
     """The first longest run of consecutive numbers."""
     numbers = np.array(sorted(numbers), int)
@@ -77,44 +118,10 @@ def longest_run(numbers) -> list[int]:
     return max(runs, key=len).tolist()
 
 
-def first_frames(drive: Drive, count: int) -> Drive:
-    """The drive without what is beyond its first `count` frames."""
-    if len(drive.images) <= count:
-        return drive
-    note = f"the first {count} of {len(drive.images)} frames"
-    notes = (*drive.notes, note)
-    return drive._replace(
-        images=drive.images[:count], truth=drive.truth[:count], notes=notes
-    )
-
-
-def require_pairs(name: str, frames: int) -> None:
+def _require_steps(name: str, frames: int) -> None:
     """Raises InputError for a drive without a step."""
     if frames < 2:
         raise InputError(
             f"{name} has {frames} consecutive frame{'' if frames == 1 else 's'}; "
             "odometry needs at least 2"
         )
-
-
-def _known(name: str, there: Sequence[str]) -> str:
-    full = name if name.endswith("_sync") else f"{name}_sync"
-    if full not in there:
-        known = preview(there) or "none"
-        raise InputError(f"--drives names '{name}', which is not there; it has {known}")
-    return full
-
-
-def _drive(root: Path, name: str) -> Drive:
-    images = files.image_files(root, name, files.LEFT)
-    frames = longest_run(images)
-    require_pairs(name, len(frames))
-    oxts.require_records(root, name, frames)
-    notes = ()
-    if len(frames) < len(images):
-        notes = (
-            f"frames {frames[0]} to {frames[-1]}, the longest run without a gap: "
-            f"{len(frames)} of {len(images)} images",
-        )
-    truth = oxts.camera_poses(root, name, frames)
-    return Drive(name, tuple(images[f] for f in frames), truth, "oxts", notes)

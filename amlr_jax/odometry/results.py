@@ -1,128 +1,211 @@
-"""Measured drives: the figures of a network, and what is left of them in files."""
+"""Measured drives as odometry.json, a table, poses and pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from amlr_jax.odometry import picture, poses, snippets, tables, trajectory
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from amlr_jax.odometry import trajectories
 from amlr_jax.odometry.drives import Drive
-from amlr_jax.odometry.measure import Figures, Measured, measure, straight
-from amlr_jax.odometry.pose_weights import PoseWeights
-from amlr_jax.odometry.steps import BATCH, predictor
+from amlr_jax.odometry.pose_network import BATCH, PoseWeights, predictor
+from amlr_jax.odometry.trajectories import (
+    ALIGNMENTS,
+    Aligned,
+    Measurement,
+    measure,
+    straight,
+)
+from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime.console import bar
+from amlr_jax.runtime.console import bar, show
 
-ALIGNED = {
-    "7dof": "rotation, translation and scale (Umeyama), from the first frames",
-    "6dof": "rotation and translation (Umeyama), from the first frames",
-    "scale": "scale by least squares, from the first frames",
-    "none": "from the first frames alone",
-}
+# Columns of the table: heading, key in odometry.json, format.
+COLUMNS = (
+    ("t_err\n(%)", "t_err_percent", ".2f"),
+    ("r_err °\n/100 m", "r_err_deg_per_100m", ".2f"),
+    ("ATE\n(m)", "ate_rmse_m", ".2f"),
+    ("RPE\n(m)", "rpe_m", ".3f"),
+    ("RPE\n(°)", "rpe_deg", ".3f"),
+    ("scale", "scale", ".3g"),
+)
+TOO_SHORT = "too short for t_err and r_err"
+TRUE, PREDICTED = "#333333", "#d55e00"  # distinct for colour-blind eyes, and in grey
+SIDE = 7.0  # inches of a panel
 
-SHORT = f"t_err, r_err: no segment of {trajectory.LENGTHS[0]} m in a drive with -"
 
-
-class Result(NamedTuple):
-    """A drive, what was measured of it, and of a car that drives straight on."""
+class MeasuredDrive(NamedTuple):
+    """A drive with the errors of a network, and of a car that drives straight ahead."""
 
     drive: Drive
-    steps: object  # predicted next_from_previous [N - 1, 4, 4]
-    measured: Measured
-    straight: Figures
+    steps: np.ndarray  # predicted next_from_previous [N - 1, 4, 4]
+    network: Measurement
+    straight: Measurement
 
     @property
     def metres(self) -> float:
-        """How long the drive is."""
-        return poses.length(self.drive.truth)
+        """The length of the drive."""
+        return float(trajectories.distances(self.drive.truth)[-1])
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the drive and its errors."""
+        return [*self.drive.notes, *self.network.notes]
 
 
-def results(
-    weights: PoseWeights,
-    found: Sequence[Drive],
-    *,
-    how: str = "7dof",
-    batch_size: int = BATCH,
-) -> list[Result]:
-    """Predicts and measures each drive; `how` is one of `align.ALIGNMENTS`."""
+def measure_drives(
+    weights: PoseWeights, found: Sequence[Drive], *, how: str, batch_size: int = BATCH
+) -> list[MeasuredDrive]:
+    """Predicts and measures each drive; `how` is one of `ALIGNMENTS`."""
     predict = predictor(weights, parallel.make_mesh(), batch_size=batch_size)
     made = []
     with bar("Odometry", sum(len(drive.images) - 1 for drive in found)) as progress:
         for drive in found:
             steps = predict(drive.images, progress.advance)
-            made.append(_result(drive, steps, how))
+            both = (measure(drive.truth, s, how) for s in (steps, straight(len(steps))))
+            made.append(MeasuredDrive(drive, steps, *both))
     return made
 
 
-def _result(drive: Drive, steps, how: str) -> Result:
-    plain = measure(drive.truth, straight(len(steps)), how)
-    return Result(drive, steps, measure(drive.truth, steps, how), plain.figures)
+def write(made: Sequence[MeasuredDrive], output: Path, *, how: str, **facts) -> None:
+    """Writes odometry.json, and poses and a picture of each drive; prints the table.
+
+    Args:
+      made: of `measure_drives` with the same `how`.
+      facts: of the weights, as in `as_json`.
+    """
+    files.write_json(output / workdir.ODOMETRY, as_json(made, how=how, **facts))
+    for one in made:
+        write_poses(one, output / f"{one.drive.name}.txt")
+        write_picture([one], output / f"{one.drive.name}.png", how=how)
+    show(as_table(made, how=how))
+    show(f"Results in {output}: {workdir.ODOMETRY}; poses and a picture of each drive")
 
 
-def as_json(made: Sequence[Result], size, *, how: str, **facts) -> dict:
-    """What odometry.json holds: facts of the weights, the protocol, each drive."""
+def as_json(made: Sequence[MeasuredDrive], *, how: str, size, **facts) -> dict:
+    """The content of odometry.json: `facts`, the protocol, each drive.
+
+    `size` is the height and width of the images that the network sees, or None.
+    """
     return {
         **facts,
         "protocol": {
             "pairs": "each frame and the next, in the order of time",
             "image_size": list(size) if size else "as the files",
-            "snippet_frames": snippets.FRAMES,
+            "snippet_frames": trajectories.SNIPPET,
             "snippet_error": "one scale a snippet, sqrt(sum |difference|^2) / frames",
             "alignment": how,
-            "alignment_is": ALIGNED[how],
-            "segments_m": list(trajectory.LENGTHS),
-            "segment_every_frames": trajectory.EVERY,
+            "alignment_is": ALIGNMENTS[how],
+            "segments_m": list(trajectories.LENGTHS),
+            "segment_every_frames": trajectories.EVERY,
             "rpe": "mean over steps of one frame",
             "straight_on": "a car that drives straight on at one speed",
         },
-        "drives": {result.drive.name: _row(result) for result in made},
+        "drives": {
+            one.drive.name: {
+                "frames": len(one.drive.images),
+                "length_m": one.metres,
+                "poses": one.drive.source,
+                "notes": one.notes + [TOO_SHORT] * _is_short(one),
+                "network": one.network.values,
+                "straight_on": one.straight.values,
+            }
+            for one in made
+        },
     }
 
 
-def _row(result: Result) -> dict:
-    drive, figures = result.drive, result.measured.figures
-    return {
-        "frames": len(drive.images),
-        "length_m": result.metres,
-        "poses": drive.source,
-        "notes": [*drive.notes, *figures.notes]
-        + ([] if figures.segments else ["too short for t_err and r_err"]),
-        "network": tables.as_json(figures),
-        "straight_on": tables.as_json(result.straight),
-    }
+def _is_short(one: MeasuredDrive) -> bool:
+    return "t_err_percent" not in one.network.values
 
 
-def write_poses(result: Result, path: Path) -> None:
-    """The prediction in KITTI's format, from its first frame, scaled to metres."""
-    way = poses.chain(result.steps)
-    way[:, :3, 3] *= result.measured.figures.scale or 1.0
-    poses.write_kitti(way, path)
+def write_poses(one: MeasuredDrive, path: Path) -> None:
+    """Writes the prediction in KITTI's format, from its first frame, in metres."""
+    poses = trajectories.chain(one.steps)
+    poses[:, :3, 3] *= one.network.values.get("scale", 1.0)
+    trajectories.write_kitti(poses, path)
 
 
-def write_picture(made: Sequence[Result], path: Path, *, how: str) -> bool:
-    """The drives that move, side by side; False and no file if none does."""
-    panels = []
-    for drive, _, measured, _ in made:
-        if measured.aligned is not None:
-            metres = poses.length(drive.truth)
-            title = tables.title(drive.name, metres, measured.figures, how)
-            panels.append((title, measured.aligned))
-    if panels:
-        picture.draw(panels, path)
-    return bool(panels)
+def as_table(made: Sequence[MeasuredDrive], *, how: str) -> Table:
+    """The printed table: two rows a drive, the protocol and notes below."""
+    lines = [f"aligned by {how}: {ALIGNMENTS[how]}"]
+    if any(map(_is_short, made)):
+        shortest = trajectories.LENGTHS[0]
+        lines.append(f"t_err, r_err: no segment of {shortest} m in a drive with -")
+    lines += [f"{one.drive.name}: {note}" for one in made for note in one.notes]
+    table = Table(title="Odometry", caption="\n".join(lines), caption_justify="left")
+    table.add_column("", no_wrap=True)
+    for heading in ("frames", "metres", "5-frame\nATE (m)", *(c[0] for c in COLUMNS)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in made:
+        name = one.drive.name.removesuffix("_sync")
+        size = str(len(one.drive.images)), f"{one.metres:.0f}"
+        table.add_row(name, *size, *_cells(one.network.values))
+        cells = _cells(one.straight.values)
+        table.add_row("  straight on", "", "", *cells, style="dim")
+    return table
 
 
-def as_table(made: Sequence[Result], *, how: str):
-    """The table that is printed, with what the protocol is and notes under it."""
-    rows = [
-        (r.drive.name, len(r.drive.images), r.metres, r.measured.figures, r.straight)
-        for r in made
-    ]
-    lines = [f"aligned by {how}: {ALIGNED[how]}"]
-    if any(r.measured.figures.segments is None for r in made):
-        lines.append(SHORT)
-    lines += [
-        f"{r.drive.name}: {note}"
-        for r in made
-        for note in (*r.drive.notes, *r.measured.figures.notes)
-    ]
-    return tables.table(rows, caption="\n".join(lines))
+def _cells(values: dict) -> list[str]:
+    mean, std = values["ate_5_frames_mean_m"], values["ate_5_frames_std_m"]
+    rest = [format(values[k], f) if k in values else "-" for _, k, f in COLUMNS]
+    return [f"{mean:.3f} ± {std:.3f}", *rest]
+
+
+def write_picture(made: Sequence[MeasuredDrive], path: Path, *, how: str) -> None:
+    """Draws the drives that move, side by side; no file if none does.
+
+    A panel shows a drive from above, x to the right and z ahead, in metres of the first
+    camera; a square marks the start and a dot each end.
+    """
+    shown = [one for one in made if one.network.aligned]
+    if not shown:
+        return
+    figure = Figure(figsize=(SIDE * len(shown), SIDE), layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axis, one in zip(axes, shown, strict=True):
+        _draw(axis, one.network.aligned)
+        axis.set_title(_title(one, how), fontsize=9)
+        axis.legend(loc="best")
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+def _draw(axis: Axes, aligned: Aligned) -> None:
+    lines = (
+        (aligned.truth, "ground truth", TRUE, "-", 2.5),
+        (aligned.predicted, "predicted, aligned", PREDICTED, "--", 1.8),
+    )
+    for poses, label, color, style, width in lines:
+        x, z = poses[:, 0, 3], poses[:, 2, 3]
+        axis.plot(x, z, style, color=color, linewidth=width, label=label)
+        axis.plot(x[-1], z[-1], "o", color=color, markersize=5)
+    start = aligned.truth[0, :3, 3]
+    mark = {"color": TRUE, "markerfacecolor": "white", "markersize": 9}
+    axis.plot(start[0], start[2], "s", label="start", linestyle="none", **mark)
+    # A square frame around both: a straight drive would be a thin line otherwise.
+    points = np.concatenate([aligned.truth, aligned.predicted])[:, (0, 2), 3]
+    low, high = points.min(0), points.max(0)
+    middle, half = (low + high) / 2, 0.55 * max(float((high - low).max()), 1.0)
+    axis.set_xlim(middle[0] - half, middle[0] + half)
+    axis.set_ylim(middle[1] - half, middle[1] + half)
+    axis.set_aspect("equal")
+    axis.set_xlabel("x, to the right (m)")
+    axis.set_ylabel("z, ahead (m)")
+    axis.grid(alpha=0.3)
+
+
+def _title(one: MeasuredDrive, how: str) -> str:
+    """Two lines: the drive, and its errors."""
+    values = one.network.values
+    parts = [f"ATE {values['ate_rmse_m']:.2f} m"]
+    if not _is_short(one):
+        parts += [f"t_err {values['t_err_percent']:.2f} %"]
+        parts += [f"r_err {values['r_err_deg_per_100m']:.2f} °/100 m"]
+    parts += [f"RPE {values['rpe_m']:.3f} m, {values['rpe_deg']:.3f} °"]
+    parts += [f"5 frames {values['ate_5_frames_mean_m']:.4f} m"]
+    name = f"{one.drive.name}, {one.metres:.0f} m, aligned by {how}"
+    return f"{name}\n{'; '.join(parts)}"

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from amlr_jax.odometry.pose_weights import PoseWeights
+from amlr_jax.odometry.pose_network import PoseWeights
 from amlr_jax.street import rig
 from tests.odometry.drives import pose
 

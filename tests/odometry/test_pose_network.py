@@ -8,7 +8,7 @@ from PIL import Image
 
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.pose import PoseNetwork
-from amlr_jax.odometry import pose_weights, poses, steps
+from amlr_jax.odometry import pose_network, trajectories
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.errors import InputError
 from tests.odometry import toy
@@ -28,14 +28,14 @@ def paths(tmp_path, told):
 
 
 def predictor(weights, **options):
-    return steps.predictor(weights, parallel.make_mesh(), **options)
+    return pose_network.predictor(weights, parallel.make_mesh(), **options)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 16])
 def test_the_order_of_time_and_batches_of_any_size(paths, told, batch_size):
     done = []
     found = predictor(toy.weights(), batch_size=batch_size)(paths, done.append)
-    np.testing.assert_allclose(poses.chain(found), toy.drive(told), atol=1e-4)
+    np.testing.assert_allclose(trajectories.chain(found), toy.drive(told), atol=1e-4)
     assert sum(done) == 8 and max(done) <= max(batch_size, len(jax.devices()))
     assert found.dtype == np.float64
 
@@ -54,19 +54,19 @@ def test_images_are_resized_as_monodepth2_does(tmp_path):
     names = [tmp_path / "a.png", tmp_path / "b.png"]
     for name, image in zip(names, images, strict=True):
         Image.fromarray(image).save(name)
-    (first, second), *rest = steps._pairs(names, (16, 48), 4)
-    assert not rest
-    for image, got in zip(images, (first, second), strict=True):
+    (frames,) = pose_network._batches(names, (16, 48), 4)
+    for image, got in zip(images, frames, strict=True):
         small = Image.fromarray(image).resize((48, 16), Image.Resampling.LANCZOS)
-        np.testing.assert_array_equal(got[0], small)
+        np.testing.assert_array_equal(got, small)
 
 
-def test_images_as_they_are_must_be_of_one_size(paths):
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_images_as_they_are_must_be_of_one_size(paths, batch_size):
     weights = toy.weights(size=None)
     assert len(predictor(weights)(paths)) == 8
-    toy.write_image(paths[4], (3, 3), size=(20, 48))
-    with pytest.raises(InputError, match="4.png' has 20x48, those before it 16x48"):
-        predictor(weights)(paths)
+    toy.write_image(paths[-1], (3, 3), size=(20, 48))
+    with pytest.raises(InputError, match="8.png' has 20x48, those before it 16x48"):
+        predictor(weights, batch_size=batch_size)(paths)
 
 
 def test_damaged_images_and_weights(paths):
@@ -87,7 +87,7 @@ def test_damaged_images_and_weights(paths):
 
 
 def network_shapes(parts):
-    shapes = pose_weights._shapes(PoseNetwork())
+    shapes = pose_network.variable_shapes(PoseNetwork())
     names = ("params", "batch_stats")
     return {name: dict.fromkeys(parts, shapes[name]) for name in names}
 
@@ -110,12 +110,12 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_pose_network_and_its_images(folder, tmp_path):
     folder()
-    weights = pose_weights.load(tmp_path)
+    weights = pose_network.load(tmp_path)
     assert weights.size == (192, 640) and weights.network == PoseNetwork()
     assert weights.variables.keys() == {"params", "batch_stats"}
     assert weights.variables["params"].keys() == {"encoder", "decoder"}
     folder(input_size=[96, 320], dtype="bfloat16")
-    weights = pose_weights.load(tmp_path)
+    weights = pose_network.load(tmp_path)
     assert weights.size == (96, 320)
     assert weights.network.dtype == depth.DTYPES["bfloat16"]
 
@@ -128,19 +128,19 @@ def test_a_run_sees_its_views(folder, tmp_path, text, size):
     folder(input_size=[96, 320])
     data = "{}" if text == "null" else f'{{"size": {text}}}'
     (tmp_path / "config.json").write_text(f'{{"data": {data}}}')
-    assert pose_weights.load(tmp_path).size == size
+    assert pose_network.load(tmp_path).size == size
 
 
 def test_weights_without_a_pose_network(folder, tmp_path):
     folder(parts=("encoder", "decoder"))
     with pytest.raises(InputError, match="no pose network, only encoder, decoder"):
-        pose_weights.load(tmp_path)
+        pose_network.load(tmp_path)
 
 
 def test_weights_that_are_not_whole(folder, tmp_path):
     del folder().variables["params"]["pose"]["decoder"]["conv1"]
     with pytest.raises(InputError, match="lack some of pose"):
-        pose_weights.load(tmp_path)
+        pose_network.load(tmp_path)
     folder().variables["params"]["pose"]["decoder"]["conv1"]["bias"] = np.zeros(3)
     with pytest.raises(InputError, match="do not fit: .*conv1"):
-        pose_weights.load(tmp_path)
+        pose_network.load(tmp_path)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax.data.kitti import files
 from amlr_jax.data.kitti.odometry import read_poses
-from amlr_jax.odometry import at_end, drives, pose_weights, run
+from amlr_jax.odometry import at_end, drives, pose_network, results
 from amlr_jax.runtime.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.odometry import toy
@@ -19,11 +19,6 @@ from tests.odometry import toy
 FRAMES = 90  # of sequence 9; longer than 100 m
 DRIVE, OTHER = "2000_01_01_drive_0001_sync", "2000_01_01_drive_0002_sync"
 HELD_OUT = "2011_09_26_drive_0002_sync"  # of the Eigen test
-
-
-@pytest.fixture(autouse=True)
-def toy_weights(monkeypatch):
-    monkeypatch.setattr(pose_weights, "load", lambda _: toy.weights(0.5))
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +37,24 @@ def raw(tmp_path):
     return tmp_path / "raw"
 
 
+def measure(root, output, *, factor=0.5, how="7dof", **chosen):
+    """As the command with a network that predicts `factor` of the true motion."""
+    weights = toy.weights(factor)
+    made = results.measure_drives(weights, drives.find(root, **chosen), how=how)
+    output.mkdir()
+    facts = {"weights": "of a toy", "step": weights.step, "size": weights.size}
+    results.write(made, output, how=how, **facts)
+    return made
+
+
 def test_sequences(root, tmp_path):
     """The network tells the truth at half its size: only the scale is to be found."""
-    made = run.run(tmp_path / "weights", root, tmp_path / "out")
+    made = measure(root, tmp_path / "out")
     assert [result.drive.name for result in made] == ["09", "10"]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["09.png", "09.txt", "10.png", "10.txt", "odometry.json"]
     values = json.loads((tmp_path / "out/odometry.json").read_text())
-    assert values["weights"] == str(tmp_path / "weights")
+    assert values["weights"] == "of a toy"
     assert values["protocol"]["image_size"] == [*toy.SIZE]
     assert values["protocol"]["alignment"] == "7dof"
     long, short = values["drives"].values()
@@ -67,32 +72,31 @@ def test_sequences(root, tmp_path):
     assert cv2.imread(str(tmp_path / "out/09.png")).shape[0] > 600
 
 
-def test_the_picture_shows_the_prediction(root, tmp_path, monkeypatch):
-    run.run(tmp_path, root, tmp_path / "a", sequences="9")
-    monkeypatch.setattr(pose_weights, "load", lambda _: toy.weights(0.25))
-    run.run(tmp_path, root, tmp_path / "b", sequences="9", how="6dof")
+def test_the_picture_shows_the_prediction(root, tmp_path):
+    measure(root, tmp_path / "a", sequences=["9"])
+    measure(root, tmp_path / "b", sequences=["9"], factor=0.25, how="6dof")
     one, other = (cv2.imread(str(tmp_path / f"{x}/09.png")) for x in "ab")
     assert one.shape == other.shape and np.abs(one.astype(int) - other).max() > 100
 
 
 def test_raw_drives(raw, tmp_path, capsys):
-    made = run.run(tmp_path, raw, tmp_path / "out")
+    made = measure(raw, tmp_path / "out")
     assert [result.drive.name for result in made] == [DRIVE, OTHER]
     assert made[0].drive.source == "oxts"
-    assert made[0].measured.figures.scale == pytest.approx(2, rel=0.01)
+    assert made[0].network.values["scale"] == pytest.approx(2, rel=0.01)
     assert "2000_01_01_drive_0001 " in capsys.readouterr().out
-    short = run.find(raw, names=f"{OTHER.removesuffix('_sync')}, {OTHER}")
+    short = drives.find(raw, names=[OTHER.removesuffix("_sync"), OTHER])
     assert [drive.name for drive in short] == [OTHER]
 
 
 def test_a_gap_leaves_the_longest_run(raw):
     files.image_path(raw, DRIVE, files.LEFT, 2).unlink()
-    (drive,) = drives.find_drives(raw, [DRIVE])
+    (drive,) = drives.find(raw, names=[DRIVE])
     assert [int(path.stem) for path in drive.images] == [3, 4, 5, 6, 7]
     np.testing.assert_allclose(drive.truth[:, 2, 3], range(5), atol=1e-3)
     assert drive.notes[0].startswith("frames 3 to 7, the longest run without a gap: 5")
     assert drives.longest_run({9, 1, 2, 8}) == [1, 2]
-    cut = drives.first_frames(drive, 3)
+    cut = drives.raw_drive(raw, DRIVE, limit=3)
     assert len(cut.images) == len(cut.truth) == 3 and cut.notes[1] == (
         "the first 3 of 5 frames"
     )
@@ -104,7 +108,7 @@ def test_a_car_that_stands_has_no_picture(tmp_path):
     still = (record / "0000000000.txt").read_text()
     for path in record.iterdir():
         path.write_text(still)
-    run.run(tmp_path, tmp_path / "raw", tmp_path / "out")
+    measure(tmp_path / "raw", tmp_path / "out")
     values = json.loads((tmp_path / "out/odometry.json").read_text())["drives"][DRIVE]
     assert "the car stands" in values["notes"][0]
     assert values["network"].keys() == {"ate_5_frames_mean_m", "ate_5_frames_std_m"}
@@ -118,44 +122,41 @@ def test_a_car_that_stands_has_no_picture(tmp_path):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"sequences": "9", "names": "all"}, "not both"),
-        ({"sequences": "nine"}, "--sequences must be numbers as 09,10; got nine"),
-        ({"sequences": "8"}, "poses '.*08.txt' cannot be read"),
-        ({"names": "all"}, "no KITTI data"),
-        ({"how": "8dof"}, "--align must be one of .* did you mean"),
-        ({"batch_size": 0}, "--batch_size must be at least 1"),
+        ({"sequences": ["9"], "names": ["all"]}, "not both"),
+        ({"sequences": ["nine"]}, "--sequences must be numbers as 09,10; got nine"),
+        ({"sequences": ["8"]}, "poses '.*08.txt' cannot be read"),
+        ({"names": ["all"]}, "no KITTI data"),
     ],
 )
-def test_mistakes(root, tmp_path, options, words):
+def test_mistakes(root, options, words):
     with pytest.raises(InputError, match=words):
-        run.run(tmp_path, root, tmp_path / "out", **options)
-    assert not (tmp_path / "out").exists()
+        drives.find(root, **options)
 
 
 def test_sequences_of_one_frame_or_damaged(root, tmp_path):
     toy.write_sequence(tmp_path, 9, toy.codes(1))
     with pytest.raises(InputError, match="sequence 09 has 1 consecutive frame; odom"):
-        run.find(tmp_path)
+        drives.find(tmp_path)
     toy.write_sequence(tmp_path, 9, toy.codes(3))
     (tmp_path / "poses/09.txt").write_text("nan " * 12)
     with pytest.raises(InputError, match="must hold 12 numbers"):
-        run.find(tmp_path, sequences="9")
+        drives.find(tmp_path, sequences=["9"])
     with pytest.raises(InputError, match="--root '.*/nothing' is no folder"):
-        run.find(tmp_path / "nothing")
+        drives.find(tmp_path / "nothing")
 
 
 def test_raw_drives_without_what_they_need(raw):
     with pytest.raises(InputError, match="names '2011_x', which is not there; it has"):
-        run.find(raw, names="2011_x")
+        drives.find(raw, names=["2011_x"])
     records = files.drive_folder(raw, DRIVE) / "oxts" / "data"
     (records / "0000000003.txt").unlink()
     with pytest.raises(InputError, match="1 of 8 frames of .* no oxts record"):
-        run.find(raw)
+        drives.find(raw)
     (raw / "raw_data/2000_01_01/calib_imu_to_velo.txt").unlink()
     with pytest.raises(InputError, match="no drive under .* has oxts records"):
-        run.find(raw, names="all")
+        drives.find(raw, names=["all"])
     with pytest.raises(InputError, match="calib_imu_to_velo.txt' cannot be read"):
-        run.find(raw, names=OTHER)
+        drives.find(raw, names=[OTHER])
 
 
 # ------------------------------------------------------------------ at the end of a run
@@ -168,7 +169,7 @@ def config(root, **data):
 
 @pytest.fixture
 def in_memory(monkeypatch):
-    monkeypatch.setattr(pose_weights, "of_state", lambda *_: toy.weights(0.5))
+    monkeypatch.setattr(pose_network, "of_state", lambda *_: toy.weights(0.5))
 
 
 @pytest.mark.usefixtures("in_memory")
@@ -213,13 +214,13 @@ def test_a_run_without_a_pose_network_has_no_trajectory(raw, tmp_path):
 
 def test_the_pose_network_of_a_state():
     parts = {"encoder": 1, "pose": {"decoder": 2}}
-    found = pose_weights.of_state(
+    found = pose_network.of_state(
         config("x"), {"params": parts, "batch_stats": parts, "more": {}}
     )
     assert found.size == toy.SIZE
     assert found.variables == dict.fromkeys(("params", "batch_stats"), parts["pose"])
     assert (
-        pose_weights.of_state(
+        pose_network.of_state(
             config("x", size=()), {"params": parts, "batch_stats": parts}
         ).size
         is None
@@ -231,9 +232,9 @@ def test_the_pose_network_of_a_state():
 # The command on a network of one number, whatever the checkpoint.
 ON_A_TOY = """
 import runpy
-from amlr_jax.odometry import pose_weights
+from amlr_jax.odometry import pose_network
 from tests.odometry import toy
-pose_weights.load = lambda folder: toy.weights(0.5)
+pose_network.load = lambda folder: toy.weights(0.5)
 runpy.run_module("amlr_jax.odometry", run_name="__main__")
 """
 
@@ -269,7 +270,7 @@ def test_the_command(root, tmp_path):
     "options, words",
     [
         ([], "--checkpoint must have a value"),
-        (["--checkpoint=nowhere", "--drive=all"], "drive"),
+        (["--checkpoint=nowhere", "--align=8dof"], "should be one of <7dof|6dof|scale"),
         (["--checkpoint=nowhere", "--sequences=10"], "'nowhere' does not exist"),
     ],
 )

@@ -1,0 +1,165 @@
+"""A pose network from a folder of weights or a state, and the steps it predicts."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from amlr_jax.data import images
+from amlr_jax.data.storage import Storage, size_name
+from amlr_jax.data.views.images import stored_image
+from amlr_jax.evaluate.depth_stream import in_order
+from amlr_jax.models import depth, pretrained
+from amlr_jax.models.depth_network import as_float
+from amlr_jax.models.pose import PoseNetwork
+from amlr_jax.odometry.trajectories import pose_of
+from amlr_jax.runtime import mesh as parallel
+from amlr_jax.runtime import workdir
+from amlr_jax.runtime.errors import InputError
+
+BATCH = 16  # pairs of images
+THREADS = min(8, os.cpu_count() or 1)
+SIZE = (192, 640)  # height and width of monodepth2 and the paper, where none is stored
+
+
+class PoseWeights(NamedTuple):
+    """A pose network with its variables and the size of its images."""
+
+    network: PoseNetwork
+    variables: dict  # {"params", "batch_stats"} of the pose network alone
+    size: tuple[int, int] | None  # height, width of its images; None: as the files
+    step: int | None = None  # of a run's checkpoint
+
+
+def load(folder: Path) -> PoseWeights:
+    """The pose network of a run, or of monodepth2's weights that were converted.
+
+    Raises InputError as `pretrained.load` does, and for weights without one.
+    """
+    found = pretrained.load(folder)
+    if "pose" not in found.variables["params"]:
+        parts = ", ".join(found.model["parts"])
+        raise InputError(
+            f"'{folder}' holds no pose network, only {parts}; "
+            "odometry is for runs with config.objective=self_supervised and "
+            "neighbouring frames, and for monodepth2's weights with their pose network"
+        )
+    options = found.model["options"]
+    network = PoseNetwork(dtype=depth.DTYPES[options.get("dtype", "float32")])
+    shapes = {name: {"pose": part} for name, part in variable_shapes(network).items()}
+    merged, report = pretrained.merge(shapes, found)
+    if report.initial:
+        raise InputError(f"weights '{folder}' lack some of {', '.join(report.initial)}")
+    step = found.model.get("step")
+    return PoseWeights(network, _pose_of(merged), _size(folder, options), step)
+
+
+def of_state(config: ConfigDict, variables: dict) -> PoseWeights | None:
+    """The pose network of a run in memory; None if it has none."""
+    if "pose" not in variables["params"]:
+        return None
+    network = PoseNetwork(dtype=depth.DTYPES[config.model.dtype])
+    return PoseWeights(network, _pose_of(variables), tuple(config.data.size) or None)
+
+
+def _pose_of(variables: dict) -> dict:
+    return {name: variables[name]["pose"] for name in ("params", "batch_stats")}
+
+
+def variable_shapes(network: PoseNetwork) -> dict:
+    """The variables of a pose network as `jax.ShapeDtypeStruct`."""
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    init = partial(network.init, jax.random.key(0), train=False)
+    return jax.eval_shape(init, image, image)
+
+
+def _size(folder: Path, options: dict) -> tuple[int, int] | None:
+    """The size of a run's views, or what was stored with converted weights."""
+    path = folder / workdir.CONFIG
+    if (folder / pretrained.MODEL).is_file() or not path.is_file():
+        return tuple(options.get("input_size") or SIZE)
+    size = json.loads(path.read_text()).get("data", {}).get("size", SIZE)
+    return tuple(size) or None
+
+
+def predictor(weights: PoseWeights, mesh: Mesh, *, batch_size: int = BATCH) -> Callable:
+    """`predict(paths, advance)`: the steps of images in the order of time.
+
+    The steps are next_from_previous, float64 [N - 1, 4, 4], in the unit of the depth
+    that the network was trained with. Images are resized as for training. It is
+    compiled once for a size of image; a batch is padded to a multiple of the devices
+    and split over them. `advance` is called with the number of pairs that are done.
+
+    `predict` raises InputError for an image that cannot be read or differs in size, and
+    for a prediction that is not finite.
+    """
+    whole, split = parallel.replicated(mesh), parallel.over_batch(mesh)
+    batch_size += -batch_size % mesh.size
+
+    def forward(variables, first, second):
+        frames = as_float(first), as_float(second)
+        return weights.network.apply(variables, *frames, train=False)
+
+    compiled = jax.jit(forward, in_shardings=(whole, split, split), out_shardings=whole)
+    variables = jax.device_put(weights.variables, whole)  # once, not with each batch
+
+    def predict(paths: Sequence[Path], advance: Callable = lambda count: None):
+        found = []
+        for frames in _batches(paths, weights.size, batch_size):
+            pairs = (_padded(part, batch_size) for part in (frames[:-1], frames[1:]))
+            motion = compiled(variables, *(parallel.put_global(p, mesh) for p in pairs))
+            count = len(frames) - 1
+            found.append(np.concatenate(jax.device_get(motion), axis=1)[:count])
+            advance(count)
+        return _as_steps(np.concatenate(found), paths)
+
+    return predict
+
+
+def _as_steps(motion: np.ndarray, paths: Sequence[Path]) -> np.ndarray:
+    bad = np.flatnonzero(~np.isfinite(motion).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"the pose network gives no finite motion for {len(bad)} of {len(motion)} "
+            f"pairs, the first from '{paths[bad[0]]}'; its weights are damaged"
+        )
+    return pose_of(motion[:, :3], motion[:, 3:])
+
+
+def _padded(frames: np.ndarray, count: int) -> np.ndarray:
+    """The batch with its last frame repeated, so that one size is compiled."""
+    missing = count - len(frames)
+    return np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
+
+
+def _batches(paths: Sequence[Path], size, batch_size: int) -> Iterator[np.ndarray]:
+    """uint8 [<= batch_size + 1, H, W, 3]; a batch starts with the last frame before."""
+    starts = range(0, len(paths) - 1, batch_size)
+    read = partial(_read, how=Storage(decoded=True, resize=size))
+    with ThreadPoolExecutor(THREADS) as pool:
+        chunks = (paths[start : start + batch_size + 1] for start in starts)
+        yield from in_order(pool, read, chunks, ahead=THREADS)
+
+
+def _read(paths: Sequence[Path], how: Storage) -> np.ndarray:
+    frames: list[np.ndarray] = []
+    for path in paths:
+        data = images.read(path, what="image")
+        images.check_image(path, data)
+        frames.append(stored_image(path, data, how))
+        size, before = frames[-1].shape[:2], frames[0].shape[:2]
+        if size != before:
+            raise InputError(
+                f"the images of a drive must be of one size; '{path}' has "
+                f"{size_name(size)}, those before it {size_name(before)}"
+            )
+    return np.stack(frames)
