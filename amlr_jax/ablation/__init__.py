@@ -1,1 +1,1 @@
-"""Studies: tables of configs times seeds, with mean and spread; see `study`."""
+"""Studies: tables of configs, each trained with several seeds, with mean and spread."""

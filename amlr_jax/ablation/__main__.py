@@ -3,55 +3,62 @@
     python -m amlr_jax.ablation --study=FILE[:variant] --output=DIR \
         [--seeds=0,1,2] [--gpus=0,1] [--only=NAME,NAME] [--dry_run] [--config.KEY=VALUE]
 
-The same command again goes on with what is missing. Every run has a workdir
-DIR/NAME/seed_N of its own, with its log in log.txt. DIR gets table.md, table.json and
-table.png. Without --gpus one run after the other uses all devices.
+The same command again continues with what is missing. Every run has its own workdir
+DIR/NAME/seed_N, with its log in log.txt. DIR gets table.md, table.json and table.png.
+Without --gpus one run after the other uses all devices.
 """
 
-import argparse
-import sys
+import shlex
 from pathlib import Path
 
-from amlr_jax.runtime.command import fail
+from absl import flags
+
+from amlr_jax.runtime import command
 from amlr_jax.runtime.errors import InputError
 
-
-def main(arguments: list[str]) -> int:
-    """Parses and hands over; the exit status."""
-    options, overrides = _parsed(arguments)
-    # Imported here: a mistyped option is reported before the seconds that jax takes.
-    from amlr_jax.ablation import run
-
-    return run.run(options, overrides)
+_STUDY = flags.DEFINE_string("study", None, "FILE[:variant] of a study.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of all runs.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Numbers, as 0,1,2.")
+_GPUS = flags.DEFINE_list("gpus", [], "One run at a time on each, as 0,1.")
+_ONLY = flags.DEFINE_list("only", [], "Names of runs, as ssim_a,ssc.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands and run nothing.")
 
 
-def _parsed(arguments: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    parser = argparse.ArgumentParser(
-        prog="amlr_jax.ablation", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--study", required=True, help="FILE[:variant] of a study")
-    parser.add_argument("--output", required=True, type=Path, help="folder of all runs")
-    parser.add_argument("--seeds", default="0,1,2", help="numbers, e.g. 0,1,2")
-    parser.add_argument("--gpus", default="", help="one run at a time on each: 0,1")
-    parser.add_argument("--only", default="", help="names of runs, e.g. ssim_a,ssc")
-    parser.add_argument("--dry_run", action="store_true", help="print the commands")
-    options, rest = parser.parse_known_args(arguments)
-    try:
-        options.seeds = sorted({int(seed) for seed in options.seeds.split(",")})
-    except ValueError:
-        parser.error(f"--seeds must be numbers with commas, got '{options.seeds}'")
-    return options, dict(_override(argument, parser) for argument in rest)
+def main(overrides: list[str]) -> int:
+    """Trains what is missing and writes the table; 1 if a run failed."""
+    seeds, changes = _seeds(_SEEDS.value), dict(map(_key_and_value, overrides))
+    # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax.ablation import schedule, study, table
+    from amlr_jax.runtime import console, files
+
+    found, output = study.load(_STUDY.value), Path(_OUTPUT.value).expanduser()
+    chosen = {"seeds": seeds, "only": _ONLY.value, "overrides": changes}
+    jobs = schedule.jobs_of(found, output, **chosen)
+    if _DRY_RUN.value:
+        for job in jobs:
+            left = job.next_command()
+            console.show(shlex.join(left) if left else f"# done: {job.folder}")
+        return 0
+    files.make_writable(output, option="output")
+    with console.bar("Runs", len(jobs)) as report:
+        failed = schedule.run_all(jobs, gpus=_GPUS.value, report=report)
+    table.write(found, output, seeds)
+    return 1 if failed else 0
 
 
-def _override(argument: str, parser: argparse.ArgumentParser) -> tuple[str, str]:
-    key, is_given, value = argument.partition("=")
-    if not (key.startswith("--config.") and is_given):
-        parser.error(f"unknown option '{argument}'; overrides are --config.KEY=VALUE")
+def _seeds(words: list[str]) -> list[int]:
+    if not words or not all(word.isdecimal() for word in words):
+        given = ",".join(words)
+        raise InputError(f"--seeds must be numbers with commas, got '{given}'")
+    return sorted(set(map(int, words)))
+
+
+def _key_and_value(override: str) -> tuple[str, str]:
+    key, is_given, value = override.partition("=")
+    if not is_given:
+        raise InputError(f"'{override}' has no value; write --config.KEY=VALUE")
     return key.removeprefix("--config."), value
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        fail(error)
+    command.run(main, required=["study", "output"], takes_overrides=True)

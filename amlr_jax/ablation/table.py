@@ -3,26 +3,39 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
 from rich.table import Table
 
-from amlr_jax.ablation.figures import Figures, is_beyond_spread
+from amlr_jax.ablation.statistics import Statistics, statistics
 from amlr_jax.ablation.study import Study
 from amlr_jax.evaluate.tables import COLUMNS
-
-matplotlib.use("Agg")  # no screen on a training machine
-from matplotlib import pyplot as plt  # noqa: E402
+from amlr_jax.runtime import files
+from amlr_jax.runtime.console import show
 
 HEADINGS = dict(COLUMNS)
 RISING = {"d1", "d2", "d3"}  # larger is better
-Rows = Sequence[Figures | None]
+CAPTION = (
+    "mean ± standard deviation over seeds; bold: best mean. Last column: mean "
+    "difference to row 1 of equal seeds ± half of its 95 % interval, * if without 0"
+)
+Rows = Sequence[Statistics | None]
+
+
+def write(study: Study, output: Path, seeds: Sequence[int]) -> None:
+    """Writes table.md, table.json and table.png to `output`; prints the table."""
+    rows = statistics(study, output, seeds)
+    files.write_text(output / "table.md", markdown(study, rows))
+    files.write_json(output / "table.json", as_json(study, rows))
+    write_picture(study, rows, output / "table.png")
+    show(as_table(study, rows))
+    show(f"Results in {output}: table.md, table.json, table.png")
 
 
 def headings(study: Study) -> list[str]:
-    """Factors, runs, metrics, and the change of the first metric."""
-    first = HEADINGS[study.metrics[0]].split(" ↓")[0]
+    """Factors, seeds, metrics, and the change of the first metric."""
     names = [HEADINGS[name] for name in study.metrics]
-    return [*study.factors, "seeds", *names, f"{first} - row 1"]
+    return [*study.factors, "seeds", *names, f"{names[0].split(' ↓')[0]} - row 1"]
 
 
 def cells(study: Study, rows: Rows) -> list[tuple[list[str], bool]]:
@@ -33,28 +46,10 @@ def cells(study: Study, rows: Rows) -> list[tuple[list[str], bool]]:
         line = _measured(study, row.label, found, best)
         lines.append((line if place else [*line[:-1], ""], False))
         if row.published:
-            shown = [_number(row.published.get(name)) for name in study.metrics]
+            values = [row.published.get(name) for name in study.metrics]
+            shown = ["-" if value is None else f"{value:.3f}" for value in values]
             lines.append(([*row.label, "paper", *shown, ""], True))
     return lines
-
-
-def _measured(study: Study, label, found: Figures | None, best: dict) -> list[str]:
-    if found is None:
-        return [*label, "0", *["-"] * len(study.metrics), ""]
-    shown = []
-    for name in study.metrics:
-        spread = found.spread[name]
-        text = _number(found.mean[name])
-        text += f" ± {spread:.3f}" if spread == spread else ""
-        shown.append(f"**{text}**" if found.mean[name] == best[name] else text)
-    return [*label, str(len(found.seeds)), *shown, _change(found, study.metrics[0])]
-
-
-def _change(found: Figures, name: str) -> str:
-    if found.interval[name] != found.interval[name]:
-        return ""
-    text = f"{found.change[name]:+.3f} ± {found.interval[name]:.3f}"
-    return text + (" *" if is_beyond_spread(found, name) else "")
 
 
 def _best(study: Study, rows: Rows) -> dict[str, float]:
@@ -63,32 +58,35 @@ def _best(study: Study, rows: Rows) -> dict[str, float]:
     return {n: pick[n](m[n] for m in means) for n in study.metrics} if means else {}
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _measured(study: Study, label, found: Statistics | None, best: dict) -> list[str]:
+    if found is None:
+        return [*label, "0", *["-"] * len(study.metrics), ""]
+    shown = []
+    for name in study.metrics:
+        text = _with_spread(found.mean[name], found.spread[name])
+        shown.append(f"**{text}**" if found.mean[name] == best[name] else text)
+    first, change = study.metrics[0], ""
+    if not np.isnan(found.interval[first]):
+        change = _with_spread(found.change[first], found.interval[first], sign="+")
+        change += " *" * found.differs(first)
+    return [*label, str(len(found.seeds)), *shown, change]
 
 
-CAPTION = (
-    "mean ± standard deviation over seeds; bold: best mean. Last column: mean "
-    "difference to row 1 of equal seeds ± half of its 95 % interval, * if without 0"
-)
+def _with_spread(value: float, spread: float, *, sign: str = "") -> str:
+    return f"{value:{sign}.3f}" + ("" if np.isnan(spread) else f" ± {spread:.3f}")
 
 
-def rich_table(study: Study, rows: Rows) -> Table:
-    """For the terminal."""
+def as_table(study: Study, rows: Rows) -> Table:
+    """The table for the terminal."""
     caption = f"{CAPTION}. {study.note}" if study.note else CAPTION
     table = Table(title=study.title, caption=caption, caption_justify="left")
     for place, heading in enumerate(headings(study)):
         left = place < len(study.factors)
         table.add_column(heading, justify="left" if left else "right")
     for line, is_published in cells(study, rows):
-        style = "dim" if is_published else None
-        shown = [_bold(cell) for cell in line]
-        table.add_row(*shown, style=style)
+        bold = [f"[bold]{c.strip('*')}[/]" if c.startswith("**") else c for c in line]
+        table.add_row(*bold, style="dim" if is_published else None)
     return table
-
-
-def _bold(cell: str) -> str:
-    return f"[bold]{cell.strip('*')}[/bold]" if cell.startswith("**") else cell
 
 
 def markdown(study: Study, rows: Rows) -> str:
@@ -102,7 +100,7 @@ def markdown(study: Study, rows: Rows) -> str:
 
 
 def as_json(study: Study, rows: Rows) -> dict:
-    """Everything that the table was made of."""
+    """Everything that the table is made of."""
     return {
         "title": study.title,
         "rows": [
@@ -118,12 +116,11 @@ def as_json(study: Study, rows: Rows) -> dict:
     }
 
 
-def picture(study: Study, rows: Rows, output: Path) -> None:
-    """A dot for each seed and a bar for the mean: the first four metrics."""
+def write_picture(study: Study, rows: Rows, path: Path) -> None:
+    """Draws a dot for each seed and a bar for the mean, of up to four metrics."""
     names = study.metrics[:4]
-    figure, axes = plt.subplots(
-        1, 4, figsize=(14, 1.2 + 0.35 * len(rows)), sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=(14, 1.2 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
         for place, found in enumerate(rows):
             if found:
@@ -135,5 +132,5 @@ def picture(study: Study, rows: Rows, output: Path) -> None:
     axes[0].set_yticks(range(len(rows)), [" ".join(r.label) for r in study.rows])
     axes[0].invert_yaxis()
     figure.suptitle(study.title)
-    figure.savefig(output, dpi=110)
-    plt.close(figure)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -29,14 +29,17 @@ def run(
     *,
     required: Sequence[str] = (),
     takes_paths: bool = False,
+    takes_overrides: bool = False,
 ) -> None:
     """Runs `main` as a command of absl flags.
 
     `main` gets the arguments that are no flags, of which there are none unless
-    `takes_paths`. A mistyped flag and an InputError are one line and status 1.
+    `takes_paths`. With `takes_overrides` it gets every `--config.KEY=VALUE` as it is,
+    in a command without --config. A mistyped flag and an InputError are one line and
+    status 1.
     """
     flags.mark_flags_as_required(required)
-    parser = partial(parse, takes_paths=takes_paths)
+    parser = partial(parse, takes_paths=takes_paths, takes_overrides=takes_overrides)
     app.run(report_input_errors(main), flags_parser=parser, argv=sys.argv)
 
 
@@ -53,16 +56,19 @@ def report_input_errors(main: Callable) -> Callable:
     return guarded
 
 
-def parse(argv: list[str], *, takes_paths: bool = False) -> list[str]:
+def parse(
+    argv: list[str], *, takes_paths: bool = False, takes_overrides: bool = False
+) -> list[str]:
     """absl's parsing for app.run, with a user's typo reported in one line."""
+    kept = [a for a in argv if takes_overrides and a.startswith("--config.")]
     try:
         check_config_keys(argv)
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS([argument for argument in argv if argument not in kept])
     except (InputError, flags.Error) as error:
         fail(_last_line(error))
     if len(rest) > 1 and not takes_paths:
         fail(f"unexpected argument '{rest[1]}'; options are --name=value")
-    return rest
+    return rest + kept
 
 
 def check_config_keys(argv: list[str]) -> None:

@@ -7,11 +7,11 @@
 Variants:
   table4  KITTI, Swin-v2 large; the paper prints three of these rows
   street  the same on the embedded street, for two CPU cores in about half an hour. Its
-          figures compare the rules at that size and say nothing about real streets.
+          values compare the rules at that size and say nothing about real streets.
 """
 
 from amlr_jax import recipes
-from amlr_jax.ablation.study import Row, Run, Study, published
+from amlr_jax.ablation.study import Study, StudyRow, StudyRun, published
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "d1", "d2", "d3")
 PRINTED = {
@@ -33,7 +33,7 @@ def get_study(variant: str = "table4") -> Study:
     return recipes.pick(VARIANTS, variant, file="configs/ablations/amlr.py")()
 
 
-def _rows(file: str, *, default: str, printed: dict, lee_kim: dict) -> list[Row]:
+def _rows(file: str, *, default: str, printed: dict, lee_kim: dict) -> list[StudyRow]:
     """`lee_kim` are overrides of that rule alone."""
     rows = []
     for name, label in LABELS.items():
@@ -41,7 +41,7 @@ def _rows(file: str, *, default: str, printed: dict, lee_kim: dict) -> list[Row]
         rule = {} if name == "silog" else {"rebalance.rule": name}
         rule |= lee_kim if name == "lee_kim" else {}
         row = published(*printed[name], names=METRICS) if name in printed else {}
-        rows.append(Row((label,), Run(name, f"{file}:{variant}", rule), row))
+        rows.append(StudyRow((label,), StudyRun(name, f"{file}:{variant}", rule), row))
     return rows
 
 

@@ -10,12 +10,12 @@ Variants:
   table3  nearest upsampling and sub-pixel convolution, for three sets of weights
   table4  the side outputs of both upsamplings
   street  five losses on the embedded street, for two CPU cores in about an hour. Its
-          figures compare the losses at that size and say nothing about real streets.
+          values compare the losses at that size and say nothing about real streets.
 The paper trained each row once, with seed 1234: give --seeds=1234 for its seed.
 """
 
 from amlr_jax import recipes
-from amlr_jax.ablation.study import Row, Run, Study, published
+from amlr_jax.ablation.study import Study, StudyRow, StudyRun, published
 from amlr_jax.evaluate.published import RESOLUTIONS
 
 CONFIG = "configs/kitti_selfsup.py"
@@ -71,29 +71,29 @@ def get_study(variant: str = "table1") -> Study:
     return recipes.pick(VARIANTS, variant, file="configs/ablations/better_ssim.py")()
 
 
-def _monodepth2(cells: int) -> list[Row]:
+def _monodepth2(cells: int) -> list[StudyRow]:
     """The two rows above Tables 1 and 2; differences are to the second, so it leads."""
-    reference = Run("monodepth2", f"{CONFIG}:monodepth2")
-    baseline = Run("baseline", f"{CONFIG}:baseline")
+    reference = StudyRun("monodepth2", f"{CONFIG}:monodepth2")
+    baseline = StudyRun("baseline", f"{CONFIG}:baseline")
     blank = [""] * (cells - 1)
     return [
-        Row(("Baseline", *blank), baseline, BASELINE),
-        Row(("Monodepth2", *blank), reference, MONODEPTH2),
+        StudyRow(("Baseline", *blank), baseline, BASELINE),
+        StudyRow(("Monodepth2", *blank), reference, MONODEPTH2),
     ]
 
 
 def _table1() -> Study:
     rows = [
-        Row(tuple(map(str, exponents)), _exponents(*exponents), published(*printed))
-        for exponents, printed in TABLE_1.items()
+        StudyRow(tuple(map(str, powers)), _exponents(*powers), published(*printed))
+        for powers, printed in TABLE_1.items()
     ]
     title = "Exponents of SSIM_m, Table 1"
     return Study(title, ("alpha", "beta", "gamma"), _monodepth2(3) + rows)
 
 
-def _exponents(alpha: int, beta: int, gamma: int) -> Run:
+def _exponents(alpha: int, beta: int, gamma: int) -> StudyRun:
     values = {"alpha": alpha, "beta": beta, "gamma": gamma}
-    return Run(
+    return StudyRun(
         f"ssim_m_{alpha}{beta}{gamma}",
         f"{CONFIG}:baseline",
         {f"selfsup.{name}": float(value) for name, value in values.items()},
@@ -102,7 +102,7 @@ def _exponents(alpha: int, beta: int, gamma: int) -> Run:
 
 def _table2() -> Study:
     rows = [
-        Row(_tenths(weights), _weights(weights), published(*printed))
+        StudyRow(_tenths(weights), _weights(weights), published(*printed))
         for weights, printed in TABLE_2.items()
     ]
     title = "Weights of SSIM_a and MAE, Table 2"
@@ -113,9 +113,9 @@ def _tenths(weights) -> tuple[str, ...]:
     return tuple(str(weight / 10) for weight in weights)
 
 
-def _weights(weights, *, variant: str = "ssim_a") -> Run:
+def _weights(weights, *, variant: str = "ssim_a") -> StudyRun:
     pairs = zip(WEIGHTS, weights, strict=True)
-    return Run(
+    return StudyRun(
         f"{variant}_{''.join(map(str, weights))}",
         f"{CONFIG}:{variant}",
         {f"rebalance.weights.{name}": weight / 10 for name, weight in pairs},
@@ -127,19 +127,19 @@ def _table3() -> Study:
     for weights, printed in TABLE_3.items():
         label, nearest = _tenths(weights), published(*TABLE_2[weights])
         subpixel = _weights(weights, variant="ssc")
-        rows.append(Row((*label, "nearest"), _weights(weights), nearest))
-        rows.append(Row((*label, "sub-pixel"), subpixel, published(*printed)))
+        rows.append(StudyRow((*label, "nearest"), _weights(weights), nearest))
+        rows.append(StudyRow((*label, "sub-pixel"), subpixel, published(*printed)))
     factors = ("w_1", "w_l", "w_c", "w_s", "upsampling")
     return Study("Upsampling, Table 3", factors, rows)
 
 
 def _table4() -> Study:
-    nearest, subpixel = Run("ssim_a", f"{CONFIG}:ssim_a"), Run("ssc", f"{CONFIG}:ssc")
+    nearest, subpixel = (StudyRun(v, f"{CONFIG}:{v}") for v in ("ssim_a", "ssc"))
     rows = []
     for place, printed in enumerate(RESOLUTIONS):
         label = (printed.resolution, "yes" if printed.bilinear else "no")
         run = nearest if printed.bilinear else subpixel
-        rows.append(Row(label, run, printed.metrics, head=place // 2))
+        rows.append(StudyRow(label, run, printed.metrics, head=place // 2))
     return Study("Side outputs, Table 4", ("resolution", "bilinear"), rows)
 
 
@@ -155,9 +155,9 @@ def _street() -> Study:
     exponents = {"selfsup.beta": 2.0}
     common = {"model.name": "five_level"}
     rows = [
-        Row(
+        StudyRow(
             (label,),
-            Run(
+            StudyRun(
                 variant if variant != "baseline" else "ssim_m_121",
                 f"{file}:{variant}",
                 common | (exponents if variant == "baseline" else {}),

@@ -7,6 +7,7 @@ import pytest
 
 from amlr_jax.ablation import schedule
 from amlr_jax.ablation.schedule import Job
+from amlr_jax.ablation.study import StudyRun
 
 WRITES = """
 import json, os, sys, time
@@ -34,12 +35,13 @@ class Toy(Job):
 
     def _command(self, module: str) -> list[str]:
         name = "evaluation.json" if module == "amlr_jax.main" else "resolutions.json"
-        step = "bad" if self.name == "bad" else str(self.steps)
+        step = "bad" if self.run.name == "bad" else str(self.steps)
         return [sys.executable, "-c", WRITES, str(self.folder), name, step]
 
 
 def toy(tmp_path, name: str, seed: int = 0, **more) -> Toy:
-    return Toy(name, seed, "c.py", {}, 5, tmp_path / name / f"seed_{seed}", **more)
+    folder = tmp_path / name / f"seed_{seed}"
+    return Toy(StudyRun(name, "c.py"), seed, 5, folder, **more)
 
 
 def seen(job: Job) -> list[list[str]]:
@@ -83,14 +85,14 @@ def test_a_failure_is_told_and_the_others_go_on(tmp_path, capsys):
 
 
 def test_the_running_end_with_us(tmp_path):
-    with pytest.raises(KeyboardInterrupt), schedule._ended_with_us() as running:
-        running.append(schedule._started(toy(tmp_path, "slow"), ""))
+    with pytest.raises(KeyboardInterrupt), schedule._terminated_at_the_end() as running:
+        running.append(schedule._start(toy(tmp_path, "slow"), ""))
         raise KeyboardInterrupt
-    assert running[0].process.poll() is not None
+    assert running[0].popen.poll() is not None
 
 
 def test_commands_are_mains(tmp_path):
-    job = Job("a", 3, "configs/demo.py", {"steps": 7}, 7, tmp_path, by_head=True)
+    job = Job(StudyRun("a", "configs/demo.py", {"steps": 7}), 3, 7, tmp_path, True)
     command = job.next_command()
     assert command[1:4] == ["-m", "amlr_jax.main", "--config=configs/demo.py"]
     assert command[-2:] == ["--config.steps=7", "--config.seed=3"]

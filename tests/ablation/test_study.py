@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from amlr_jax.ablation import study
+from amlr_jax.ablation import schedule, study
 from amlr_jax.config import check
 from amlr_jax.runtime import command as commands
 from amlr_jax.runtime.errors import InputError
@@ -31,7 +31,7 @@ def test_every_run_of_a_study_builds(name):
     found = study.load(name)
     assert len({row.run for row in map(_hashable, found.rows)}) == len(found.runs)
     for run in found.runs:
-        config = study.config_of(run, seed=3, more={})
+        config = study.config_of(run, seed=3)
         check(config)
         build.pieces(config)
         assert config.seed == 3
@@ -84,9 +84,9 @@ def test_no_such_study(name, message):
     ],
 )
 def test_a_wrong_override_names_run_and_key(key, value, message):
-    run = study.Run("mine", "configs/demo_selfsup.py:baseline", {key: value})
+    run = study.StudyRun("mine", "configs/demo_selfsup.py:baseline", {key: value})
     with pytest.raises(InputError, match=f"run 'mine': {re.escape(message)}"):
-        study.config_of(run, seed=0, more={})
+        study.config_of(run, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -105,17 +105,45 @@ def test_override_reads_text_as_the_command_line_does(key, text, value):
     assert _at(config, key) == value
 
 
+TABLE4 = "configs/ablations/better_ssim.py:table4"
+
+
+def jobs(tmp_path, **options):
+    return schedule.jobs_of(study.load(TABLE4), tmp_path, seeds=[1, 2], **options)
+
+
+def test_a_table_grows_evenly(tmp_path):
+    made = jobs(tmp_path, overrides={"steps": "7"})
+    assert [(job.run.name, job.seed) for job in made] == [
+        ("ssim_a", 1), ("ssc", 1), ("ssim_a", 2), ("ssc", 2),
+    ]  # fmt: skip
+    assert all(job.by_head and job.steps == 7 for job in made)
+    assert made[1].folder == tmp_path / "ssc" / "seed_1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ["sc"]}, "--only: no run sc; there are ssim_a, ssc"),
+        ({"overrides": {"step": "3"}}, "unknown config key 'step'; did you mean steps"),
+    ],
+)
+def test_mistakes_are_named(options, message, tmp_path):
+    with pytest.raises(InputError, match=re.escape(message)):
+        jobs(tmp_path, **options)
+
+
 def ablation(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "amlr_jax.ablation", *arguments],
+        [sys.executable, "-m", "amlr_jax.ablation", f"--study={TABLE4}", *arguments],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
 def test_dry_run_prints_what_main_would_get(tmp_path):
     done = ablation(
-        "--study=configs/ablations/better_ssim.py:table4", f"--output={tmp_path / 'o'}",
-        "--seeds=1,2", "--only=ssc", "--dry_run", "--config.data.root=/data",
+        f"--output={tmp_path / 'o'}", "--seeds=1,2", "--only=ssc", "--dry_run",
+        "--config.data.root=/data",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -129,14 +157,12 @@ def test_dry_run_prints_what_main_would_get(tmp_path):
     ("arguments", "message"),
     [
         (["--seeds=a"], "--seeds must be numbers with commas, got 'a'"),
-        (["--confg.steps=3"], "unknown option '--confg.steps=3'"),
-        (["--only=sc"], "--only: no run sc; there are ssim_a, ssc"),
-        (["--config.step=3"], "unknown config key 'step'; did you mean steps?"),
+        (["--sed=3"], "Unknown command line flag 'sed'. Did you mean: seeds"),
+        (["--config.steps"], "'--config.steps' has no value; write --config.KEY=VALUE"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, tmp_path):
-    study_file = "--study=configs/ablations/better_ssim.py:table4"
-    done = ablation(study_file, f"--output={tmp_path}", "--dry_run", *arguments)
-    assert done.returncode != 0
-    assert message in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    done = ablation(f"--output={tmp_path}", "--dry_run", *arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and message in line

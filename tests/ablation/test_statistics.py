@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from amlr_jax.ablation import figures, table
-from amlr_jax.ablation.study import Row, Run, Study, published
+from amlr_jax.ablation import table
+from amlr_jax.ablation.statistics import statistics
+from amlr_jax.ablation.study import Study, StudyRow, StudyRun, folder_of, published
 from amlr_jax.runtime.errors import InputError
 
 METRICS = ("abs_rel", "d1")
-FIRST, SECOND = Run("first", "a.py"), Run("second", "b.py")
+FIRST, SECOND = StudyRun("first", "a.py"), StudyRun("second", "b.py")
 STUDY = Study(
     "A title",
     ("loss", "weight"),
     [
-        Row(("one", "1"), FIRST, published(0.05, 0.9, names=METRICS)),
-        Row(("two", "2"), SECOND),
+        StudyRow(("one", "1"), FIRST, published(0.05, 0.9, names=METRICS)),
+        StudyRow(("two", "2"), SECOND),
     ],
     METRICS,
     "A note.",
@@ -25,7 +26,7 @@ STUDY = Study(
 
 
 def write(output, run: str, seed: int, abs_rel: float, d1: float, head=None) -> None:
-    folder = figures.folder_of(output, run, seed)
+    folder = folder_of(output, run, seed)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"abs_rel": abs_rel, "d1": d1, "rmse": 1.0}
     name, value = "evaluation.json", {"metrics": metrics}
@@ -47,7 +48,7 @@ def output(tmp_path):
 
 
 def test_equal_scipys_paired_test(output):
-    first, second = figures.figures(STUDY, output, range(4))
+    first, second = statistics(STUDY, output, range(4))
     a, b = first.values["abs_rel"], second.values["abs_rel"]
     assert second.mean["abs_rel"] == pytest.approx(np.mean(b), rel=1e-12)
     assert second.spread["abs_rel"] == pytest.approx(stats.tstd(b), rel=1e-12)
@@ -57,15 +58,15 @@ def test_equal_scipys_paired_test(output):
     assert middle + half == pytest.approx(interval.high, rel=1e-9)
     # The spread over seeds is larger than the difference; paired, it shows.
     assert abs(middle) < 2 * first.spread["abs_rel"]
-    assert figures.is_beyond_spread(second, "abs_rel")
-    assert not figures.is_beyond_spread(second, "d1")
-    assert not figures.is_beyond_spread(first, "abs_rel")
+    assert second.differs("abs_rel")
+    assert not second.differs("d1")
+    assert not first.differs("abs_rel")
 
 
 def test_seeds_that_only_one_row_has_do_not_pair(output):
     write(output, "second", 9, 0.9, 0.1)
-    _, second = figures.figures(STUDY, output, [*range(4), 9])
-    _, without = figures.figures(STUDY, output, range(4))
+    _, second = statistics(STUDY, output, [*range(4), 9])
+    _, without = statistics(STUDY, output, range(4))
     assert second.seeds == [0, 1, 2, 3, 9]
     assert second.change == without.change
     assert second.mean["abs_rel"] > without.mean["abs_rel"]
@@ -74,8 +75,8 @@ def test_seeds_that_only_one_row_has_do_not_pair(output):
 def test_one_seed_has_no_spread_and_no_claim(tmp_path):
     write(tmp_path, "first", 0, 0.2, 0.8)
     write(tmp_path, "second", 0, 0.1, 0.9)
-    rows = figures.figures(STUDY, tmp_path, [0])
-    assert not figures.is_beyond_spread(rows[1], "abs_rel")
+    rows = statistics(STUDY, tmp_path, [0])
+    assert not rows[1].differs("abs_rel")
     text = table.markdown(STUDY, rows)
     assert "| two | 2 | 1 | **0.100** | **0.900** |  |" in text
     assert "nan" not in text
@@ -83,43 +84,45 @@ def test_one_seed_has_no_spread_and_no_claim(tmp_path):
 
 def test_rows_of_side_outputs(tmp_path):
     write(tmp_path, "first", 0, 0.3, 0.5, head=1)
-    study = STUDY._replace(rows=[Row(("low", "1"), FIRST, head=1)])
-    (only,) = figures.figures(study, tmp_path, [0])
+    study = STUDY._replace(rows=[StudyRow(("low", "1"), FIRST, head=1)])
+    (only,) = statistics(study, tmp_path, [0])
     assert only.mean["abs_rel"] == 0.3
 
 
 def test_markdown_has_the_papers_rows_and_what_is_missing(output):
-    text = table.markdown(STUDY, figures.figures(STUDY, output, [0, 1, 2]))
+    text = table.markdown(STUDY, statistics(STUDY, output, [0, 1, 2]))
     assert text.startswith("# A title\n")
     assert "| loss | weight | seeds | Abs Rel ↓ | δ1 ↑ | Abs Rel - row 1 |" in text
     assert "| one | 1 | paper | 0.050 | 0.900 |  |" in text
     (first,) = [line for line in text.splitlines() if line.startswith("| one | 1 | 3")]
     assert first.endswith(" |  |")  # no difference to itself
     assert text.rstrip().endswith("A note.")
-    nothing = table.markdown(STUDY, figures.figures(STUDY, output / "no", [0]))
+    nothing = table.markdown(STUDY, statistics(STUDY, output / "no", [0]))
     assert "| two | 2 | 0 | - | - |  |" in nothing
 
 
 def test_best_is_small_for_errors_and_large_for_shares(tmp_path):
     write(tmp_path, "first", 0, 0.2, 0.9)
     write(tmp_path, "second", 0, 0.1, 0.8)
-    rows = figures.figures(STUDY, tmp_path, [0])
+    rows = statistics(STUDY, tmp_path, [0])
     first, _, second = (line for line, _ in table.cells(STUDY, rows))
     assert [cell.startswith("**") for cell in first[3:5]] == [False, True]
     assert [cell.startswith("**") for cell in second[3:5]] == [True, False]
 
 
 def test_json_and_picture(output):
-    rows = figures.figures(STUDY, output, [0, 1, 2])
-    made = json.loads(json.dumps(table.as_json(STUDY, rows)))
+    rows = statistics(STUDY, output, [0, 1, 2])
+    table.write(STUDY, output, [0, 1, 2])
+    made = json.loads((output / "table.json").read_text())
     assert made["rows"][1]["measured"]["seeds"] == [0, 1, 2]
+    assert (output / "table.md").read_text() == table.markdown(STUDY, rows)
     four = STUDY._replace(metrics=(*METRICS, "abs_rel", "d1"))
-    table.picture(four, rows, output / "table.png")
+    table.write_picture(four, rows, output / "table.png")
     assert (output / "table.png").stat().st_size > 1000
 
 
 def test_a_damaged_result_is_named(output):
-    path = figures.folder_of(output, "first", 0) / "evaluation.json"
+    path = folder_of(output, "first", 0) / "evaluation.json"
     path.write_text("{")
     with pytest.raises(InputError, match="evaluation.json' has no metrics"):
-        figures.figures(STUDY, output, [0])
+        statistics(STUDY, output, [0])

@@ -1,6 +1,6 @@
-"""The figures of a study: mean and spread over the seeds, and what they tell.
+"""Statistics of a study: mean and spread over the seeds, and paired differences.
 
-Seeds pair the runs: row i and the first row are compared by the differences of runs
+Seeds pair the runs: each row is compared with the first one by the differences of runs
 with equal seeds, as a Student-t interval of 95 % of their mean.
 """
 
@@ -12,49 +12,49 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from amlr_jax.ablation.study import Row, Study
-from amlr_jax.evaluate.measure_frames import RESULT
-from amlr_jax.evaluate.side_outputs import RESULT as HEADS
+from amlr_jax.ablation.study import Study, StudyRow, folder_of
+from amlr_jax.runtime import workdir
 from amlr_jax.runtime.errors import InputError
 
 CONFIDENCE = 0.95
 
 
-class Figures(NamedTuple):
-    """One row's results, by metric."""
+class Statistics(NamedTuple):
+    """The results of one row, by metric."""
 
     seeds: list[int]
     values: dict[str, list[float]]  # of each seed
     mean: dict[str, float]
-    spread: dict[str, float]  # sample standard deviation; NaN of one seed
+    spread: dict[str, float]  # sample standard deviation; NaN for one seed
     change: dict[str, float]  # mean difference to the first row
-    interval: dict[str, float]  # half of its 95 % interval; NaN of one seed
+    interval: dict[str, float]  # half of its 95 % interval; NaN for one seed
+
+    def differs(self, name: str) -> bool:
+        """Whether the interval of the difference to the first row excludes 0."""
+        return abs(self.change[name]) > self.interval[name]  # NaN: False
 
 
-def figures(study: Study, output: Path, seeds: Sequence[int]) -> list[Figures | None]:
-    """The figures of each row, None where no seed has been measured yet."""
-    rows = [_values(row, study, output, seeds) for row in study.rows]
+def statistics(
+    study: Study, output: Path, seeds: Sequence[int]
+) -> list[Statistics | None]:
+    """The statistics of each row, None where no seed has been measured yet."""
+    rows = [_read(row, study, output, seeds) for row in study.rows]
     return [_of_row(found, rows[0], study.metrics) if found else None for found in rows]
 
 
-def _values(row: Row, study: Study, output: Path, seeds) -> dict[int, dict[str, float]]:
-    """Metrics of each seed that is done."""
+def _read(row: StudyRow, study: Study, output: Path, seeds) -> dict[int, dict]:
+    """The metrics of each finished seed."""
     found = {}
     for seed in seeds:
-        folder = folder_of(output, row.run.name, seed)
-        path = folder / (RESULT if row.head is None else HEADS)
+        name = workdir.EVALUATION if row.head is None else workdir.SIDE_OUTPUTS
+        path = folder_of(output, row.run.name, seed) / name
         if path.is_file():
             metrics = _metrics(path, row)
             found[seed] = {name: metrics[name] for name in study.metrics}
     return found
 
 
-def folder_of(output: Path, name: str, seed: int) -> Path:
-    """The workdir of one run."""
-    return output / name / f"seed_{seed}"
-
-
-def _metrics(path: Path, row: Row) -> dict[str, float]:
+def _metrics(path: Path, row: StudyRow) -> dict[str, float]:
     try:
         found = json.loads(path.read_text())
         one = found if row.head is None else found["resolutions"][row.head]
@@ -63,15 +63,12 @@ def _metrics(path: Path, row: Row) -> dict[str, float]:
         raise InputError(f"'{path}' has no metrics ({error}); remove it") from error
 
 
-def _of_row(found: dict, first: dict, names: Sequence[str]) -> Figures:
+def _of_row(found: dict, first: dict, names: Sequence[str]) -> Statistics:
     seeds = sorted(found)
-    values = {name: [found[seed][name] for seed in seeds] for name in names}
     shared = [seed for seed in seeds if seed in first]
-    paired = {
-        name: np.array([found[s][name] - first[s][name] for s in shared])
-        for name in names
-    }
-    return Figures(
+    values = {name: [found[seed][name] for seed in seeds] for name in names}
+    paired = {n: np.array([found[s][n] - first[s][n] for s in shared]) for n in names}
+    return Statistics(
         seeds,
         values,
         {name: float(np.mean(v)) for name, v in values.items()},
@@ -91,8 +88,3 @@ def _half_interval(differences: np.ndarray) -> float:
         return float("nan")
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
     return float(quantile * _deviation(differences) / np.sqrt(count))
-
-
-def is_beyond_spread(row: Figures, name: str) -> bool:
-    """The interval of the difference to the first row does not hold 0."""
-    return abs(row.change[name]) > row.interval[name]  # NaN: False
