@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The runs of a study with each seed, and its table; what is done is skipped.
+# Trains the runs of a study with each seed and writes its table; skips finished runs.
 #   ./launch/ablation.sh --study=configs/ablations/amlr.py:street --output=runs/ablation
 # --gpus=0,1 trains one run on each at a time. Uses the Python that has amlr_jax, and
 # makes .venv where none has.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The documentation as a site on http://127.0.0.1:8000, made anew when a page changes.
+# The documentation as a site on http://127.0.0.1:8000, built again when a page changes.
 #
-#   launch/docs.sh          serves it until Ctrl-C
+#   launch/docs.sh          serves it until Ctrl-C; options are passed on to mkdocs
 #   launch/docs.sh --build  writes it to build/site; a broken link is an error
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,7 +9,6 @@ source launch/environment.sh
 
 install docs
 case ${1:-} in
-  '') exec .venv/bin/python -m mkdocs serve ;;
   --build) exec .venv/bin/python -m mkdocs build --strict --site-dir=build/site ;;
-  *) echo "error: unknown option '$1'; see launch/docs.sh" >&2 && exit 2 ;;
+  *) exec .venv/bin/python -m mkdocs serve "$@" ;;
 esac

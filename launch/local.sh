@@ -4,7 +4,7 @@
 #   launch/local.sh --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE]...
 #     --dry_run  prints the command and runs nothing
 #
-# The same again goes on from the newest checkpoint. Paths are those of this repository.
+# The same command again continues from the newest checkpoint. Paths are those of this repository.
 # CUDA_VISIBLE_DEVICES=0,1 chooses GPUs; PYTHON=... the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,7 +13,7 @@ source launch/options.sh
 only_main_options "$@"
 python=$(python_here)
 
-# What an allocation has set is for its own processes: here there is one.
+# Variables of a surrounding allocation describe its processes; here there is one.
 command=(env -u JAX_COORDINATOR_ADDRESS -u JAX_NUM_PROCESSES -u JAX_PROCESS_ID -u SLURM_PROCID
   "$python" -m amlr_jax.main "${main_options[@]}")
 if [ -n "$dry_run" ]; then

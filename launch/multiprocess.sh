@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# This machine, one process a GPU: where reading or preparing images in one process is
-# what the GPUs wait for, and as a rehearsal of many machines.
+# This machine, one process a GPU: where one process cannot read images fast enough for
+# the GPUs, and to test a run of several machines on one.
 #
 #   launch/multiprocess.sh --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE]...
 #     --processes=N  how many; otherwise the GPUs of CUDA_VISIBLE_DEVICES or nvidia-smi
@@ -9,9 +9,9 @@
 #     --grace=S      seconds until the others are killed when one has failed: 20
 #     --dry_run      prints the commands and runs nothing
 #
-# Process 0 is shown, and each has its DIR/logs/process_K.log. If one fails, its status is
-# that of this script. SIGTERM and SIGINT are passed on: the run saves and ends, with
-# status 75 after SIGTERM, which asks for another start.
+# Prints the output of process 0; each writes DIR/logs/process_K.log. If one fails, its
+# status is that of this script. SIGTERM and SIGINT are passed on: the run saves and ends,
+# after SIGTERM with status 75, which asks for another start.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/options.sh

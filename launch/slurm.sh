@@ -23,7 +23,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=amlr_jax_%j.log
 set -euo pipefail
-# SLURM runs a copy of this script, which lies elsewhere.
+# SLURM runs a copy of this script in another folder.
 cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/..}"
 if [ ! -f launch/options.sh ]; then
   echo "error: '$PWD' is not the repository; call sbatch from there" >&2

@@ -6,16 +6,15 @@ import subprocess
 
 import pytest
 
-from amlr_jax.runtime import errors
+from amlr_jax.runtime import cluster, errors
+from tests.conftest import REPOSITORY
 from tests.launch.scripts import LAUNCH, MAIN, executable, run
 
-KUBERNETES = ["--name=a", "--image=i:1", "--hosts=2", "--gpus=8"]
 # What a script needs besides the options of amlr_jax.main, and a workdir it takes.
 SCRIPTS = {
     "local.sh": ([], "/runs/a b"),
     "multiprocess.sh": (["--processes=2", "--cpu", "--port=5000"], "/runs/a b"),
     "slurm.sh": ([], "/runs/a b"),
-    "kubernetes.sh": (KUBERNETES, "/runs/a b"),
 }
 
 
@@ -82,8 +81,29 @@ def test_slurm_has_a_batch_and_a_step():
 
 def test_the_status_that_asks_for_another_start():
     assert errors.REQUEUE == 75
-    for script in ("slurm.sh", "kubernetes.yaml", "multiprocess.sh"):
+    for script in ("slurm.sh", "multiprocess.sh"):
         assert "75" in (LAUNCH / script).read_text()
+
+
+def test_the_documented_manifest():
+    """JobSet's pod names, our variables, and the status that is no failure."""
+    yaml = pytest.importorskip("yaml")
+    text = (REPOSITORY / "docs" / "kubernetes.md").read_text()
+    manifest = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    name, job = manifest["metadata"]["name"], manifest["spec"]["replicatedJobs"][0]
+    spec = job["template"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    subdomain = manifest["spec"]["network"]["subdomain"]
+    address = f"{name}-{job['name']}-0-0.{subdomain}:55527"
+    assert variables[cluster.ADDRESS] == address
+    assert spec["parallelism"] == spec["completions"] == int(variables[cluster.COUNT])
+    assert cluster.ID in variables
+    by_status, _ = spec["podFailurePolicy"]["rules"]
+    assert by_status["onExitCodes"]["values"] == [errors.REQUEUE]
+    assert by_status["onExitCodes"]["containerName"] == container["name"]
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {one["name"] for one in spec["template"]["spec"]["volumes"]}
 
 
 OWN = {
@@ -92,15 +112,6 @@ OWN = {
         (["--processes="], "--processes must be a whole number from 1, got ''"),
         (["--port=http"], "--port must be a whole number"),
         (["--processes=2", "--grace=-1"], "--grace must be a whole number"),
-    ],
-    "kubernetes.sh": [
-        (["--name=A_b"], "--name must be lower-case"),
-        (["--name=" + "a" * 41], "at most 40"),
-        (["--image="], "--image=IMAGE is needed"),
-        (["--hosts=two"], "--hosts must be a whole number"),
-        (["--gpus=0"], "--gpus must be a whole number"),
-        (["--data=a b"], "--data and --runs must be names of volume claims"),
-        (["--workdir=runs/a"], "--workdir must be under /runs"),
     ],
     "slurm.sh": [],
     "local.sh": [],
