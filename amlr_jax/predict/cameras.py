@@ -2,9 +2,9 @@
 
 import json
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from amlr_jax.data import calibration
 from amlr_jax.predict.inputs import Source
@@ -12,14 +12,15 @@ from amlr_jax.runtime.errors import InputError
 
 Camera = tuple[float, float, float, float]  # fx, fy, cx, cy, pixels
 Reader = Callable[[Source, tuple[int, int]], Camera]
-_FORM = '{"fx": .., "fy": .., "cx": .., "cy": ..}'
+_KEYS = ("fx", "fy", "cx", "cy")
+_FORM = '{"fx": .., "fy": .., "cx": .., "cy": ..} in pixels, the first two positive'
 
 
 def reader(intrinsics: str, fov: float | None) -> Reader | None:
     """From a source and its (height, width) to its camera; None if nothing is known.
 
     `intrinsics` is "fx,fy,cx,cy"; or a .json file with one such camera, or one for each
-    name without its ending ("kitchen/0001"); or KITTI's calib_cam_to_cam.txt, of which
+    name without its suffix ("kitchen/0001"); or KITTI's calib_cam_to_cam.txt, of which
     it is camera 02, or 03 for images below a folder image_03. `fov` is the horizontal
     field of view in degrees, of square pixels around the middle of the image.
     """
@@ -30,16 +31,14 @@ def reader(intrinsics: str, fov: float | None) -> Reader | None:
     if not intrinsics:
         return None
     path = Path(intrinsics).expanduser()
-    if path.suffix.lower() == ".json":
-        find = _of_json(path)
-    elif path.suffix.lower() == ".txt":
-        find = _of_kitti(path)
-    else:
-        find = _of_numbers(intrinsics)
+    kinds = {".json": _of_json, ".txt": _of_kitti}
+    of_file = kinds.get(path.suffix.lower())
+    find = of_file(path, _text(path)) if of_file else _of_numbers(intrinsics)
     return lambda source, size: _inside(find(source), source, size)
 
 
 def _of_view(fov: float) -> Reader:
+    """fx = fy = (width / 2) / tan(fov / 2), the centre in the middle."""
     if not 0 < fov < 180:
         raise InputError(
             f"--fov is an angle between 0 and 180 degrees, got {fov:g}; that of a "
@@ -47,8 +46,7 @@ def _of_view(fov: float) -> Reader:
         )
     half = math.tan(math.radians(fov) / 2)
 
-    def camera(source: Source, size: tuple[int, int]) -> Camera:
-        del source
+    def camera(_: Source, size: tuple[int, int]) -> Camera:
         height, width = size
         focal = width / 2 / half
         return focal, focal, (width - 1) / 2, (height - 1) / 2
@@ -57,30 +55,26 @@ def _of_view(fov: float) -> Reader:
 
 
 def _of_numbers(text: str) -> Callable[[Source], Camera]:
-    try:
-        camera = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        camera = ()
-    if not _is_camera(camera):
-        raise InputError(
-            "--intrinsics must be fx,fy,cx,cy in pixels, the first two positive, or a "
-            f".json or KITTI's .txt file; got '{text}'"
-        )
+    rule = (
+        "must be fx,fy,cx,cy in pixels, the first two positive, or a .json or KITTI's "
+        f".txt file; got '{text}'"
+    )
+    camera = _camera(text.split(","), f"--intrinsics {rule}")
     return lambda source: camera
 
 
-def _of_json(path: Path) -> Callable[[Source], Camera]:
+def _of_json(path: Path, text: str) -> Callable[[Source], Camera]:
     try:
-        given = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"--intrinsics '{path}': {error.strerror}") from error
+        given = json.loads(text)
     except ValueError as error:
         raise InputError(f"--intrinsics '{path}' is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise InputError(f"--intrinsics '{path}' must hold {_FORM}")
-    if "fx" in given:
-        one = _entry(path, given)
-        return lambda source: one
+
+    def entry(values: Any) -> Camera:
+        rule = f"must hold {_FORM}; got {json.dumps(values)[:80]}"
+        numbers = map(values.get, _KEYS) if isinstance(values, dict) else ()
+        return _camera(numbers, f"--intrinsics '{path}' {rule}")
 
     def camera(source: Source) -> Camera:
         if source.stem not in given:
@@ -88,30 +82,21 @@ def _of_json(path: Path) -> Callable[[Source], Camera]:
                 f"'{source.path}' has no camera: --intrinsics '{path}' lacks "
                 f"'{source.stem}'"
             )
-        return _entry(path, given[source.stem])
+        return entry(given[source.stem])
 
-    return camera
-
-
-def _entry(path: Path, given) -> Camera:
-    try:
-        camera = tuple(float(given[key]) for key in ("fx", "fy", "cx", "cy"))
-    except (KeyError, TypeError, ValueError):
-        camera = ()
-    if not _is_camera(camera):
-        raise InputError(
-            f"--intrinsics '{path}' must hold {_FORM} in pixels, the first two "
-            f"positive; got {json.dumps(given)[:80]}"
-        )
-    return camera
+    if "fx" not in given:
+        return camera
+    one = entry(given)
+    return lambda source: one
 
 
-def _of_kitti(path: Path) -> Callable[[Source], Camera]:
+def _of_kitti(path: Path, text: str) -> Callable[[Source], Camera]:
     rows = {
         number: calibration.intrinsics_of(
             calibration.read_projection(path, f"P_rect_{number}")
         )
-        for number in re.findall(r"(?m)^P_rect_(0[0-3]):", _text(path))
+        for number in ("00", "01", "02", "03")
+        if f"P_rect_{number}:" in text
     }
     if "02" not in rows:
         raise InputError(f"--intrinsics '{path}' has no line 'P_rect_02:'")
@@ -130,8 +115,15 @@ def _text(path: Path) -> str:
         raise InputError(f"--intrinsics '{path}': {error.strerror}") from error
 
 
-def _is_camera(camera: tuple) -> bool:
-    return len(camera) == 4 and all(map(math.isfinite, camera)) and min(camera[:2]) > 0
+def _camera(values: Iterable, complaint: str) -> Camera:
+    """The four numbers; InputError with `complaint` if they are no camera."""
+    try:
+        camera = tuple(map(float, values))
+    except (TypeError, ValueError):
+        camera = ()
+    if len(camera) != 4 or not all(map(math.isfinite, camera)) or min(camera[:2]) <= 0:
+        raise InputError(complaint)
+    return camera
 
 
 def _inside(camera: Camera, source: Source, size: tuple[int, int]) -> Camera:

@@ -1,17 +1,23 @@
-"""What a predicted depth map is written as: 16-bit PNG, arrays, pictures, points."""
+"""What a predicted depth map is written as: 16-bit PNG, arrays, pictures, points.
+
+KITTI's depth prediction benchmark takes a zip of 16-bit PNGs, 256 codes a metre,
+0000000000.png to 0000000499.png at its root, each as large as its image, 1216 x 352.
+"""
 
 import io
-import os
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from amlr_jax.data import colors
 from amlr_jax.models.decoders.disparity import disparity_from_depth
-from amlr_jax.predict import kitti_server, point_cloud
 from amlr_jax.predict.cameras import Camera
+from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
 
 CODE_LIMIT = 2**16 - 1
@@ -25,9 +31,16 @@ ENDINGS = {
     "side_by_side": "_side_by_side.png",
     "ply": "_points.ply",
 }
-KITTI = "kitti"  # 16-bit PNGs in a folder of their own
+KITTI = "kitti"  # also the folder of its PNGs
 KINDS = (*ENDINGS, KITTI)
 PICTURES = ("color", "side_by_side")
+
+ARCHIVE = f"{KITTI}.zip"
+KITTI_SCALE = 256  # codes a metre
+MOST_METRES = CODE_LIMIT // KITTI_SCALE
+KITTI_SIZE = 352, 1216  # height, width
+KITTI_MOST_BYTES = 500_000_000  # the server refuses more
+KITTI_NAMES = tuple(f"{number:010d}.png" for number in range(500))
 
 
 class CannotWriteError(InputError):
@@ -37,6 +50,7 @@ class CannotWriteError(InputError):
 class Style(NamedTuple):
     """What all results of a run share."""
 
+    kinds: tuple[str, ...]  # of `KINDS`
     far: float  # metres: the darkest colour
     scale: int  # codes a metre of 16-bit PNGs
     unit: str = "m"  # "": true up to one factor
@@ -54,34 +68,87 @@ class Result(NamedTuple):
     near: float | None = None  # metres: the brightest colour; None: of this map
 
 
-def png_scale(max_depth: float) -> int:
-    """Code per metre of a 16-bit PNG: NYUv2's 1000 where it reaches, else KITTI's 256.
+def write(
+    result: Result, stem: str, target: Path, *, kinds: Iterable[str], style: Style
+) -> list[str]:
+    """Writes the kinds of result of one image; their names below `target`.
 
-    ValueError beyond 255 m, which neither can hold.
+    Each file is whole or absent. CannotWriteError if one cannot be written.
     """
-    for scale in (1000, 256):
-        if max_depth * scale <= CODE_LIMIT:
-            return scale
-    raise ValueError(
-        f"`max_depth` must be at most {CODE_LIMIT / 256:.0f} m for a 16-bit PNG, "
-        f"got {max_depth:g}."
-    )
+    names = {kind: file_of(kind, stem) for kind in kinds}
+    for kind, name in names.items():
+        write_whole(target / name, encoded(kind, result, style))
+    return [*names.values()]
+
+
+def file_of(kind: str, stem: str) -> str:
+    """Where a kind of result of "kitchen/0001" is in the folder of results.
+
+    >>> file_of("npy", "kitchen/0001")
+    'kitchen/0001_depth.npy'
+    >>> file_of("kitti", "image/0000000007")
+    'kitti/0000000007.png'
+    """
+    if kind == KITTI:
+        return f"{KITTI}/{Path(stem).name}.png"
+    return stem + ENDINGS[kind]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """The file, whole or not at all; CannotWriteError if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        why = error.strerror
+        raise CannotWriteError(f"'{path}' cannot be written: {why}") from error
+
+
+def encoded(kind: str, result: Result, style: Style) -> bytes:
+    """The bytes of the file of that kind."""
+    metres = result.depth.astype(np.float32)
+    if kind in ("png16", KITTI):
+        scale = KITTI_SCALE if kind == KITTI else style.scale
+        return _png(codes(metres, scale=scale))
+    if kind in PICTURES:
+        return _png(picture(kind, result, style)[..., ::-1])
+    if kind == "ply":
+        vertices = points(metres, result.image, result.camera, stride=style.stride)
+        unit = "metres" if style.unit else "true up to one factor"
+        return as_ply(vertices, unit=unit)
+    buffer = io.BytesIO()
+    if kind == "disparity":
+        near, far = style.disparity_depths
+        exact = result.depth.astype(np.float64)
+        made = disparity_from_depth(exact, min_depth=near, max_depth=far)
+        np.save(buffer, made.astype(np.float32))
+    elif kind == "npy":
+        np.save(buffer, metres)
+    else:
+        np.savez_compressed(buffer, depth=metres)
+    return buffer.getvalue()
+
+
+# ---------------------------------------------------------------- depth
+
+
+def png_scale(max_depth: float) -> int:
+    """Codes a metre of a 16-bit PNG: NYUv2's 1000 if they reach, else KITTI's 256.
+
+    0 beyond MOST_METRES, which neither can hold.
+    """
+    fitting = (s for s in (1000, KITTI_SCALE) if max_depth * s <= CODE_LIMIT)
+    return next(fitting, 0)
 
 
 def codes(depth: np.ndarray, *, scale: int) -> np.ndarray:
-    """Metres [H, W] as uint16 codes, rounded; at least 1, since 0 means nothing."""
+    """Metres [H, W] as uint16 codes, rounded; at least 1, since 0 means no depth."""
     return np.clip(np.rint(depth * scale), 1, CODE_LIMIT).astype(np.uint16)
 
 
-def disparity(depth: np.ndarray, near: float, far: float) -> np.ndarray:
-    """The sigmoid disparity s in (0, 1) of which a network made this depth, float32.
-
-        1 / depth = 1 / far + (1 / near - 1 / far) s
-
-    It is monodepth2's: inverse depth up to scale, no shift of pixels.
-    """
-    made = disparity_from_depth(depth.astype(np.float64), min_depth=near, max_depth=far)
-    return made.astype(np.float32)
+def _png(array: np.ndarray) -> bytes:
+    return cv2.imencode(".png", array)[1].tobytes()
 
 
 def picture(kind: str, result: Result, style: Style) -> np.ndarray:
@@ -94,70 +161,93 @@ def picture(kind: str, result: Result, style: Style) -> np.ndarray:
     return colors.with_scale(shown, unit=style.unit, **limits)
 
 
-def encoded(kind: str, result: Result, style: Style) -> bytes:
-    """The bytes of the file of that kind."""
-    metres = result.depth.astype(np.float32)
-    if kind in ("png16", "kitti"):
-        scale = kitti_server.SCALE if kind == "kitti" else style.scale
-        return _png(codes(metres, scale=scale))
-    if kind in PICTURES:
-        return _png(picture(kind, result, style)[..., ::-1])
-    if kind == "ply":
-        vertices = point_cloud.points(
-            metres, result.image, result.camera, stride=style.stride
-        )
-        unit = "metres" if style.unit else "true up to one factor"
-        return point_cloud.as_ply(vertices, unit=unit)
-    buffer = io.BytesIO()
-    if kind == "disparity":
-        np.save(buffer, disparity(result.depth, *style.disparity_depths))
-    elif kind == "npy":
-        np.save(buffer, metres)
-    else:
-        np.savez_compressed(buffer, depth=metres)
-    return buffer.getvalue()
+# ---------------------------------------------------------------- points
+
+_VERTEX = np.dtype(
+    [(axis, "<f4") for axis in "xyz"] + [(c, "u1") for c in ("red", "green", "blue")]
+)
 
 
-def file_of(kind: str, stem: str) -> str:
-    """Where a kind of result of "kitchen/0001" lies in the folder of results.
+def points(
+    depth: np.ndarray, image: np.ndarray, intrinsics: ArrayLike, *, stride: int = 1
+) -> np.ndarray:
+    """The points that every `stride`-th pixel of every `stride`-th row sees.
 
-    >>> file_of("npy", "kitchen/0001")
-    'kitchen/0001_depth.npy'
-    >>> file_of("kitti", "image/0000000007")
-    'kitti/0000000007.png'
+        x = (u - cx) / fx z,   y = (v - cy) / fy z,   z = depth[v, u]
+
+    Args:
+      depth: [H, W] metres; where it is 0, negative or not finite there is no point.
+      image: uint8 RGB [H, W, 3].
+      intrinsics: fx, fy, cx, cy in pixels of the image, the centre of the first at 0.
+
+    Returns:
+      [N] with fields x, y, z (float32 metres: x right, y down, z forward) and red,
+      green, blue (uint8).
     """
-    if kind == "kitti":
-        return f"{kitti_server.FOLDER}/{kitti_server.file_name(stem)}"
-    return stem + ENDINGS[kind]
+    fx, fy, cx, cy = (float(value) for value in intrinsics)
+    v, u = np.mgrid[: depth.shape[0] : stride, : depth.shape[1] : stride]
+    z = depth[::stride, ::stride].astype(np.float64)
+    seen = np.isfinite(z) & (z > 0)
+    u, v, z = u[seen], v[seen], z[seen]
+    found = np.empty(z.size, _VERTEX)
+    found["x"], found["y"], found["z"] = (u - cx) / fx * z, (v - cy) / fy * z, z
+    for channel, name in enumerate(("red", "green", "blue")):
+        found[name] = image[::stride, ::stride, channel][seen]
+    return found
 
 
-def write(result: Result, stem: str, target: Path, *, kinds, style: Style) -> list[str]:
-    """Writes the kinds of result of one image; their names below `target`.
+def as_ply(vertices: np.ndarray, *, unit: str = "metres") -> bytes:
+    """The bytes of a PLY file, binary little endian, of what `points` gives."""
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment camera frame, x right, y down, z forward, {unit}",
+        f"element vertex {len(vertices)}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {colour}" for colour in ("red", "green", "blue")),
+        "end_header\n",
+    ]
+    return "\n".join(header).encode("ascii") + vertices.astype(_VERTEX).tobytes()
 
-    Each file is whole or absent. CannotWriteError if one cannot be.
+
+# ---------------------------------------------------------------- KITTI's server
+
+
+def archive(sizes: dict[str, tuple[int, int]], target: Path) -> str:
+    """Writes `target`/kitti.zip of files in `target`/kitti; a line about it.
+
+    `sizes` are (height, width) by file name. CannotWriteError if it cannot be written.
     """
-    names = [file_of(kind, stem) for kind in kinds]
-    for kind, name in zip(kinds, names, strict=True):
-        write_whole(target / name, encoded(kind, result, style))
-    return names
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """The file, whole or not at all; CannotWriteError if it cannot be written."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    path = target / ARCHIVE
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        # PNGs are compressed already.
+        with (
+            files.replacing(path) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as zipped,
+        ):
+            for name in sorted(sizes):
+                zipped.write(target / KITTI / name, name)
     except OSError as error:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
         why = error.strerror
         raise CannotWriteError(f"'{path}' cannot be written: {why}") from error
+    lacks = shortcomings(sizes, size_bytes=path.stat().st_size)
+    if lacks:
+        return f"{path}: KITTI's server will not take it ({'; '.join(lacks)})"
+    return f"{path}: {len(sizes)} files, as KITTI's server takes them"
 
 
-def _png(array: np.ndarray) -> bytes:
-    good, data = cv2.imencode(".png", array)
-    if not good:
-        raise ValueError(f"OpenCV cannot encode {array.dtype} {array.shape} as a PNG.")
-    return data.tobytes()
+def shortcomings(sizes: dict[str, tuple[int, int]], *, size_bytes: int) -> list[str]:
+    """Why the server would refuse it; `sizes` are (height, width) by file name."""
+    height, width = KITTI_SIZE
+    found = {
+        "files missing": [name for name in KITTI_NAMES if name not in sizes],
+        "files of other names": sorted(sizes.keys() - set(KITTI_NAMES)),
+        f"files not of {width} x {height}": [
+            name for name in sorted(sizes) if tuple(sizes[name]) != KITTI_SIZE
+        ],
+    }
+    lines = [f"{len(n)} {what}, first {n[0]}" for what, n in found.items() if n]
+    if size_bytes > KITTI_MOST_BYTES:
+        most = KITTI_MOST_BYTES / 1e6
+        lines.append(f"{size_bytes / 1e6:.0f} MB, at most {most:.0f}")
+    return lines

@@ -1,148 +1,165 @@
-"""Videos by OpenCV: frames one at a time, and pictures back into an MP4."""
+"""Videos by the ffmpeg that imageio-ffmpeg brings: frames one at a time, and MP4.
 
-import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+Its generators are not used: they hide ffmpeg's exit status, which tells of damaged
+files and of full disks, and they fork, which JAX's threads do not survive.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from subprocess import DEVNULL, PIPE, Popen
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple
 
-import cv2
+import imageio_ffmpeg
 import numpy as np
 
 from amlr_jax.predict.outputs import CannotWriteError
+from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
 
-# Read when a first video is opened: what is wrong with it is for one line of ours.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-USUAL_RATE = 25.0  # frames a second, where a file does not say
+COMPLETE = 0.98  # of the frames that duration and rate promise, both rounded
+# Of sRGB pictures, and named in the file: else players guess by the size.
+_COLORS = ["-vf", "scale=out_color_matrix=bt709:out_range=limited"]
+_COLORS += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
+_H264 = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p"]
+_H264 += ["-movflags", "+faststart"]
 
 
 class Facts(NamedTuple):
-    """What a video file says of itself."""
+    """What the header of a video file says."""
 
-    frames: int  # 0: it does not say
-    rate: float  # frames a second
+    size: tuple[int, int]  # height, width of the upright frames
+    rate: Fraction  # frames a second
+    frames: int  # estimated from the duration; 0: unknown
 
 
 def facts(path: Path) -> Facts:
-    """InputError if OpenCV cannot read a single frame of it."""
-    capture = _opened(path)
-    try:
-        if not capture.read()[0]:
-            raise _unreadable(path)
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        rate = capture.get(cv2.CAP_PROP_FPS)
-    finally:
-        capture.release()
-    known = math.isfinite(rate) and 0 < rate <= 1000
-    return Facts(max(int(count), 0), rate if known else USUAL_RATE)
+    """InputError if ffmpeg cannot decode the first frame."""
+    first = ["-map", "0:v:0", "-frames:v", "1", "-pix_fmt", "yuv420p"]
+    output = [*first, "-f", "yuv4mpegpipe", "-"]
+    with _ffmpeg("-i", _url(path), *output, level="info", stdout=PIPE) as (run, log):
+        header = run.stdout.readline().decode(errors="replace")
+        run.stdout.read()
+        run.wait()
+        said = _said(log)
+    found = re.match(r"YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)", header)
+    if not found:
+        raise InputError(
+            f"'{path}' holds no frame that ffmpeg can read; it is damaged or no video"
+        )
+    width, height, *rate = map(int, found.groups())
+    rate = Fraction(*rate)
+    # Of frames at varying times it is the mean rate, not the nominal one, that keeps
+    # the duration; ffmpeg prints it with two decimals.
+    mean = re.search(r"([\d.]+) fps", said)
+    if mean and abs(rate - Fraction(mean[1])) > 0.01:
+        rate = Fraction(mean[1])
+    time = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
+    hours, minutes, seconds = map(Fraction, time.groups() if time else (0, 0, 0))
+    seconds += 60 * minutes + 3600 * hours
+    return Facts((height, width), rate, round(seconds * rate))
 
 
-def frames(path: Path) -> Iterator[np.ndarray]:
-    """Its frames in turn, uint8 RGB [H, W, 3]; only one is in memory.
+def frames(path: Path, about: Facts, damage: list[str]) -> Iterator[np.ndarray]:
+    """Its frames in turn, uint8 RGB [H, W, 3], upright; only one is in memory.
 
-    It ends where the file ends or cannot be decoded further.
+    Each decoded frame comes once. If the file is damaged, a line is appended to
+    `damage` after the last frame: ffmpeg failed, or it reported errors and fewer frames
+    came than `about` promises. The promise alone proves nothing, as it is an estimate.
     """
-    capture = _opened(path)
-    try:
-        while True:
-            good, frame = capture.read()
-            if not good:
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    finally:
-        capture.release()
-
-
-class Writer:
-    """An MP4 that appears at `path` when it is closed, whole or not at all.
-
-    Pictures are uint8 RGB [H, W, 3] of one size; an odd size loses its last row or
-    column, which the codec cannot hold.
-    """
-
-    def __init__(self, path: Path, *, rate: float) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.tmp.mp4")
-        self._rate = rate
-        self._writer: cv2.VideoWriter | None = None
-        self._count = 0
-
-    def write(self, picture: np.ndarray) -> None:
-        """Appends a picture."""
-        height, width = (length - length % 2 for length in picture.shape[:2])
-        if self._writer is None:
-            self._writer = self._started((width, height))
-        frame = cv2.cvtColor(picture[:height, :width], cv2.COLOR_RGB2BGR)
-        with _quiet():  # a full disk, frame after frame
-            self._writer.write(frame)
-        self._count += 1
-
-    def close(self) -> None:
-        """Puts the file in its place; CannotWriteError if it is not whole."""
-        if self._writer is None:
-            return
-        self._writer.release()
-        # The encoder does not report a full disk; what it wrote must be counted.
-        if not self._is_whole():
-            self.abandon()
-            raise CannotWriteError(
-                f"'{self._path}' cannot be written: the encoder stopped; is the disk "
-                "full?"
+    height, width = about.size
+    length = 3 * height * width
+    output = ["-map", "0:v:0", "-fps_mode", "passthrough"]
+    output += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    count = 0
+    with _ffmpeg("-i", _url(path), *output, stdout=PIPE) as (run, log):
+        while len(data := run.stdout.read(length)) == length:
+            yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+            count += 1
+        failed, complaint = run.wait(), _complaint(log)
+        missing = count < COMPLETE * about.frames
+        if failed or not count or (complaint and missing):
+            damage.append(
+                f"'{path}' is damaged: {count} of about {about.frames} frames can be "
+                f"read ({complaint or 'ffmpeg gives no reason'})"
             )
-        os.replace(self._temporary, self._path)
-
-    def abandon(self) -> None:
-        """Leaves nothing behind."""
-        if self._writer is not None:
-            self._writer.release()
-        self._temporary.unlink(missing_ok=True)
-
-    def _started(self, size: tuple[int, int]) -> cv2.VideoWriter:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            why = error.strerror
-            raise CannotWriteError(f"'{self._path}' cannot be made: {why}") from error
-        code = cv2.VideoWriter_fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._temporary), code, self._rate, size)
-        if not writer.isOpened():
-            raise CannotWriteError(
-                f"'{self._path}' cannot be written as a video of {size[0]} x {size[1]}"
-            )
-        return writer
-
-    def _is_whole(self) -> bool:
-        if not self._temporary.is_file():
-            return False
-        try:
-            return facts(self._temporary).frames == self._count
-        except InputError:
-            return False
-
-
-def _opened(path: Path) -> cv2.VideoCapture:
-    with _quiet():
-        capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise _unreadable(path)
-    return capture
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what OpenCV has to say on stderr."""
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+def writing(path: Path, *, rate: Fraction) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that appends pictures to an MP4, which is at `path` after the block.
+
+    Pictures are uint8 RGB [H, W, 3] of one size; an odd size loses its last row or
+    column, because the codec stores colour for two pixels each. The video is H.264 in
+    yuv420p with its index first, as browsers play it. If the block fails or the disk is
+    full there is no file; the latter is a CannotWriteError.
+    """
+    pictures = ["-f", "image2pipe", "-c:v", "ppm", "-framerate", str(rate), "-i", "-"]
+
+    def write(picture: np.ndarray) -> None:
+        height, width = (length - length % 2 for length in picture.shape[:2])
+        try:
+            run.stdin.write(b"P6 %d %d 255\n" % (width, height))
+            run.stdin.write(picture[:height, :width].tobytes())
+        except OSError:  # ffmpeg has ended
+            finish()
+            raise
+
+    def finish() -> None:
+        with suppress(OSError):
+            run.stdin.close()
+        if run.wait():
+            why = _complaint(log) or "ffmpeg failed"
+            raise CannotWriteError(f"'{path}' cannot be written: {why}")
+
     try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            files.replacing(path) as temporary,
+            _ffmpeg("-y", *pictures, *_COLORS, *_H264, str(temporary), stdin=PIPE) as (
+                run,
+                log,
+            ),
+        ):
+            yield write
+            finish()
+    except OSError as error:
+        why = error.strerror
+        raise CannotWriteError(f"'{path}' cannot be written: {why}") from error
 
 
-def _unreadable(path: Path) -> InputError:
-    return InputError(
-        f"'{path}' holds no frame that OpenCV can read; convert it, for example "
-        "with ffmpeg -i IN -c:v libx264 OUT.mp4"
-    )
+@contextmanager
+def _ffmpeg(
+    *arguments: str, level: str = "error", stdin: int = DEVNULL, stdout: int = DEVNULL
+) -> Iterator[tuple[Popen, IO[bytes]]]:
+    """ffmpeg and what it reports; ended with the block."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", level, *arguments]
+    # A file, because nobody reads a second pipe while frames go through the first.
+    with TemporaryFile() as log:
+        process = Popen(command, stdin=stdin, stdout=stdout, stderr=log)
+        try:
+            yield process, log
+        finally:
+            process.kill()
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with suppress(OSError):
+                    pipe.close()
+            process.wait()
+
+
+def _said(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read(100_000).decode(errors="replace")
+
+
+def _complaint(log: IO[bytes]) -> str:
+    """The first line of what ffmpeg reported, without the names of its parts."""
+    first, *_ = [*_said(log).strip().splitlines(), ""]
+    return re.sub(r"^(\[[^]]*\] )*", "", first)
+
+
+def _url(path: Path) -> str:
+    return f"file:{path.absolute()}"  # a colon in the name is no protocol then

@@ -73,5 +73,5 @@ def test_nothing_to_predict(folder, source, target, words):
 
 def test_results_never_share_a_name(folder, tmp_path):
     (folder / "b.jpeg").write_text("")
-    with pytest.raises(InputError, match=r"other endings: .*b.jpeg, .*b.png; rename"):
+    with pytest.raises(InputError, match=r"suffix only: .*b.jpeg, .*b.png; rename"):
         inputs.find(folder, target=tmp_path / "o")

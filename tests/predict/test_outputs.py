@@ -16,19 +16,14 @@ from amlr_jax.predict import outputs
 DEPTH = np.random.default_rng(0).uniform(1, 79, (5, 7)).astype(np.float32)
 IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 RESULT = outputs.Result(DEPTH, IMAGE, camera=(5.0, 5.0, 3.0, 2.0))
-STYLE = outputs.Style(far=80.0, scale=256, disparity_depths=(0.1, 100.0))
+STYLE = outputs.Style(outputs.KINDS, 80.0, 256, disparity_depths=(0.1, 100.0))
 
 
 @pytest.mark.parametrize(
-    "max_depth, scale", [(10, 1000), (65, 1000), (80, 256), (255, 256)]
+    "max_depth, scale", [(10, 1000), (65, 1000), (80, 256), (255, 256), (300, 0)]
 )
 def test_the_finest_scale_that_reaches(max_depth, scale):
     assert outputs.png_scale(max_depth) == scale
-
-
-def test_too_far_for_sixteen_bits():
-    with pytest.raises(ValueError, match="at most 256 m .* got 300"):
-        outputs.png_scale(300)
 
 
 def test_codes_are_rounded_and_never_nothing():

@@ -8,7 +8,7 @@ import pytest
 
 from amlr_jax import geometry
 from amlr_jax.data import calibration
-from amlr_jax.predict import point_cloud
+from amlr_jax.predict import outputs
 
 RNG = np.random.default_rng(0)
 DEPTH = RNG.uniform(1, 80, (6, 8)).astype(np.float32)
@@ -22,9 +22,9 @@ def coordinates(vertices):
 
 def test_the_points_of_geometry():
     expected = np.asarray(geometry.backproject(DEPTH, np.array(CAMERA)))
-    found = coordinates(point_cloud.points(DEPTH, IMAGE, CAMERA))
+    found = coordinates(outputs.points(DEPTH, IMAGE, CAMERA))
     np.testing.assert_allclose(found, expected.reshape(-1, 3), rtol=1e-5, atol=1e-6)
-    sparse = coordinates(point_cloud.points(DEPTH, IMAGE, CAMERA, stride=4))
+    sparse = coordinates(outputs.points(DEPTH, IMAGE, CAMERA, stride=4))
     np.testing.assert_allclose(
         sparse, expected[::4, ::4].reshape(-1, 3), rtol=1e-5, atol=1e-6
     )
@@ -33,16 +33,16 @@ def test_the_points_of_geometry():
 def test_nothing_where_nothing_was_measured():
     depth = DEPTH.copy()
     depth[0, :4] = [0, np.nan, np.inf, -1]
-    found = point_cloud.points(depth, IMAGE, CAMERA)
+    found = outputs.points(depth, IMAGE, CAMERA)
     np.testing.assert_array_equal(found["z"], DEPTH.ravel()[4:])
     np.testing.assert_array_equal(found["red"], IMAGE.reshape(-1, 3)[4:, 0])
-    assert len(point_cloud.points(0 * DEPTH, IMAGE, CAMERA)) == 0
+    assert len(outputs.points(0 * DEPTH, IMAGE, CAMERA)) == 0
 
 
 @pytest.mark.parametrize("depth", [DEPTH, 0 * DEPTH])
 def test_the_file_by_its_definition(depth):
-    vertices = point_cloud.points(depth, IMAGE, CAMERA)
-    header, _, body = point_cloud.as_ply(vertices).partition(b"end_header\n")
+    vertices = outputs.points(depth, IMAGE, CAMERA)
+    header, _, body = outputs.as_ply(vertices).partition(b"end_header\n")
     lines = header.decode().splitlines()
     assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
     assert lines[2].startswith("comment camera frame, x right, y down, z forward")
@@ -59,8 +59,8 @@ def test_the_file_by_its_definition(depth):
 
 def test_a_standard_reader():
     trimesh = pytest.importorskip("trimesh")
-    vertices = point_cloud.points(DEPTH, IMAGE, CAMERA)
-    cloud = trimesh.load(io.BytesIO(point_cloud.as_ply(vertices)), file_type="ply")
+    vertices = outputs.points(DEPTH, IMAGE, CAMERA)
+    cloud = trimesh.load(io.BytesIO(outputs.as_ply(vertices)), file_type="ply")
     np.testing.assert_array_equal(cloud.vertices, coordinates(vertices))
     np.testing.assert_array_equal(cloud.colors[:, :3], IMAGE.reshape(-1, 3))
 
@@ -76,7 +76,7 @@ def test_a_real_road_is_flat(real_data):
     lane = np.zeros_like(depth)
     lane[240:, 480:700] = depth[240:, 480:700]
     image = np.zeros((*depth.shape, 3), np.uint8)
-    points = coordinates(point_cloud.points(lane, image, camera)).astype(np.float64)
+    points = coordinates(outputs.points(lane, image, camera)).astype(np.float64)
     centre = points.mean(0)
     normal = np.linalg.svd(points - centre)[2][2]
     normal *= np.sign(normal[1])

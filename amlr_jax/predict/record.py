@@ -10,8 +10,8 @@
     images        for each image or video: file, of (size in bytes and time of change of
                   the file), kinds, height, width, min, median, max depth, outputs
 
-A run that goes on in the folder takes over what is done. It must have the same weights
-and settings.
+A later run in the same folder skips what is done. It must have the same weights and
+settings.
 """
 
 import json
@@ -19,6 +19,7 @@ import os
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ import numpy as np
 from amlr_jax.predict import outputs
 from amlr_jax.predict.inputs import Source
 from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.files import differences
 
 FILE = "predictions.json"
 SECONDS = 10.0  # between two writes of the record
@@ -40,8 +42,8 @@ class Record:
     ) -> None:
         """Raises InputError if the folder holds results of other weights or settings.
 
-        `limit` is how many frames a video has at most, 0 for all. `overwrite` takes
-        over nothing and replaces what is there.
+        `limit` is how many frames a video has at most, 0 for all. `overwrite` replaces
+        what is there.
         """
         self._path = target / FILE
         self._limit = limit
@@ -75,11 +77,6 @@ class Record:
         if time.monotonic() - self._written > SECONDS:
             self.write([])
 
-    def sizes(self, sources: list[Source]) -> dict[Source, tuple[int, int]]:
-        """Height and width of those that were predicted."""
-        rows = {s: self._rows[s.name] for s in sources if s.name in self._rows}
-        return {s: (row["height"], row["width"]) for s, row in rows.items()}
-
     def write(self, failed: list[str]) -> None:
         """Writes predictions.json, in the order of the names."""
         rows = [self._rows[name] for name in sorted(self._rows)]
@@ -95,12 +92,13 @@ class Record:
         return [status.st_size, status.st_mtime_ns, *limit]
 
     def _earlier(self) -> dict[str, dict]:
+        """The rows of the record in the folder, by name."""
         try:
             found = json.loads(self._path.read_text())
             rows = {row["file"]: row for row in found["images"]}
             theirs = {key: found[key] for key in _SAME}
             complete = all(
-                {"of", "kinds", "outputs"} <= row.keys() for row in rows.values()
+                {"of", "kinds", "outputs"} <= r.keys() for r in rows.values()
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             complete = False
@@ -109,12 +107,14 @@ class Record:
                 f"'{self._path}' is damaged; choose another --output or give "
                 "--overwrite"
             )
-        ours = {key: self._head[key] for key in _SAME}
-        if theirs != ours:
+        changes = differences(theirs, {key: self._head[key] for key in _SAME})
+        if changes:
+            words = ["other weights"] if changes.pop("weights_crc32", None) else []
+            for key, (old, new) in changes.items():
+                words.append(f"{key.rpartition('.')[2]} was {old}, now {new}")
             raise InputError(
                 f"--output '{self._path.parent}' holds results of another run "
-                f"({preview(_changes(theirs, ours))}); choose another folder or give "
-                "--overwrite"
+                f"({preview(words)}); choose another folder or give --overwrite"
             )
         return rows
 
@@ -127,20 +127,24 @@ def weights_crc32(variables: dict) -> int:
     return total
 
 
-def numbers(depths: list[np.ndarray]) -> dict[str, float]:
-    """Smallest, median and largest depth; of several maps the median of medians."""
+def about(depth: np.ndarray) -> dict[str, Any]:
+    """Size and range of a depth map [H, W]."""
+    height, width = depth.shape
     return {
-        "min": float(min(depth.min() for depth in depths)),
-        "median": float(np.median([np.median(depth) for depth in depths])),
-        "max": float(max(depth.max() for depth in depths)),
+        "height": height,
+        "width": width,
+        "min": float(depth.min()),
+        "median": float(np.median(depth)),
+        "max": float(depth.max()),
     }
 
 
-def _changes(theirs: dict, ours: dict) -> list[str]:
-    changes = ["other weights"] * (theirs["weights_crc32"] != ours["weights_crc32"])
-    old, new = theirs["settings"], ours["settings"]
-    return changes + [
-        f"{key} was {old.get(key)}, now {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
+def about_all(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same of several maps of one size, the median being that of their medians."""
+    return {
+        "frames": len(rows),
+        **rows[-1],
+        "min": min(row["min"] for row in rows),
+        "median": float(np.median([row["median"] for row in rows])),
+        "max": max(row["max"] for row in rows),
+    }

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from amlr_jax.predict import prediction_record
+from amlr_jax.predict import record as records
 from amlr_jax.predict.inputs import Source
 from amlr_jax.runtime.errors import InputError
 
@@ -24,7 +24,7 @@ def source(tmp_path):
 def target(tmp_path, source):
     """A folder of results with one image."""
     target = tmp_path / "out"
-    record = prediction_record.Record(target, HEAD)
+    record = records.Record(target, HEAD)
     record.add(source, ROW)
     record.write(["'b.png' is no image"])
     (target / "a_depth.npy").write_text("")
@@ -39,15 +39,14 @@ def test_what_it_says(target):
 
 
 def test_done_is_not_done_again(target, source):
-    record = prediction_record.Record(target, HEAD)
+    record = records.Record(target, HEAD)
     assert record.done(source, ("npy",))
     assert not record.done(source, ("npy", "ply"))
     assert not record.done(source._replace(name="b.png"), ("npy",))
-    assert record.sizes([source]) == {source: (2, 3)}
     record.add(source, ROW | {"kinds": ("ply",), "outputs": ["a_points.ply"]})
     (target / "a_points.ply").write_text("")
     assert record.done(source, ("npy", "ply"))
-    again = prediction_record.Record(target, HEAD, overwrite=True)
+    again = records.Record(target, HEAD, overwrite=True)
     assert not again.done(source, ("npy",))
 
 
@@ -57,17 +56,17 @@ def test_what_changed_is_done_again(target, source, change):
         (target / "a_depth.npy").unlink()
     else:
         os.utime(source.path, ns=(1, 1))
-    assert not prediction_record.Record(target, HEAD).done(source, ("npy",))
+    assert not records.Record(target, HEAD).done(source, ("npy",))
 
 
 def test_more_frames_of_a_video_are_to_be_done(target, tmp_path):
     (tmp_path / "v.mp4").write_text("")
     video = Source(tmp_path / "v.mp4", "v.mp4")
-    record = prediction_record.Record(target, HEAD, limit=3)
+    record = records.Record(target, HEAD, limit=3)
     record.add(video, ROW)
     record.write([])
-    assert prediction_record.Record(target, HEAD, limit=3).done(video, ("npy",))
-    assert not prediction_record.Record(target, HEAD).done(video, ("npy",))
+    assert records.Record(target, HEAD, limit=3).done(video, ("npy",))
+    assert not records.Record(target, HEAD).done(video, ("npy",))
 
 
 @pytest.mark.parametrize(
@@ -79,26 +78,32 @@ def test_more_frames_of_a_video_are_to_be_done(target, tmp_path):
 )
 def test_another_run_is_refused(target, head, words):
     with pytest.raises(InputError, match=f"results of another run .{words}"):
-        prediction_record.Record(target, head)
-    assert not prediction_record.Record(target, head, overwrite=True).is_new
+        records.Record(target, head)
+    assert not records.Record(target, head, overwrite=True).is_new
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"images": [{"file": "a"}]}'])
 def test_a_damaged_record(target, text):
     (target / "predictions.json").write_text(text)
     with pytest.raises(InputError, match="is damaged; choose another --output"):
-        prediction_record.Record(target, HEAD)
+        records.Record(target, HEAD)
 
 
 def test_weights_by_their_values():
     weights = {"a": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float32)}
-    one = prediction_record.weights_crc32(weights)
-    assert prediction_record.weights_crc32(dict(weights)) == one
+    one = records.weights_crc32(weights)
+    assert records.weights_crc32(dict(weights)) == one
     weights["a"] = weights["a"] + np.float32(1e-7)
-    assert prediction_record.weights_crc32(weights) != one
+    assert records.weights_crc32(weights) != one
 
 
 def test_numbers_of_several_maps():
     maps = [np.array([[1.0, 2.0, 9.0]]), np.array([[3.0, 4.0, 5.0]])]
-    found = prediction_record.numbers(maps)
-    assert found == {"min": 1.0, "median": 3.0, "max": 9.0}
+    assert records.about_all([records.about(depth) for depth in maps]) == {
+        "frames": 2,
+        "height": 1,
+        "width": 3,
+        "min": 1.0,
+        "median": 3.0,
+        "max": 9.0,
+    }
