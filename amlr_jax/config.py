@@ -83,13 +83,11 @@ def _data() -> ConfigDict:
             "crop": (352, 352),  # random crop: height, width in pixels
             # Probabilities: GLPDepth's and MIM-Depth's, on whose code AMLR builds. AMLR
             # itself names "flipping and random cropping".
-            "cut_depth": 0.25,  # a strip of the depth pasted over the image
+            "cut_depth": 0.25,  # a strip of depth pasted over the image
             "flip": 0.5,
             "brightness_contrast": 0.5,
             "gamma": 0.5,
             "hue_saturation": 0.5,
-            # scaled: to 0..255 by model.max_depth; wrapped: the references' overflow
-            "cut_depth_form": "scaled",
             "threads": 2,  # reading threads in a process
             "workers": 0,  # reading processes; 0: threads only
             # Prepared as pixels, not PNGs: four times as fast; KITTI has 31 GB, not 25.

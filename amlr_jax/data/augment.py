@@ -1,19 +1,25 @@
-"""Crops and augmentation of one example, in the order of MIM-Depth and GLPDepth.
+"""Crops and random augmentation of one supervised example.
 
-KB crop, CutDepth, flip, random crop, brightness and contrast, gamma, hue and
-saturation; images stay uint8, depth in metres, and the intrinsics follow the pixels.
-The formulas and limits are albumentations' 1.1.0, on which both reference systems
-train; they truncate, not round.
+The order is that of MIM-Depth and GLPDepth: KB crop, CutDepth, flip, random crop,
+brightness and contrast, gamma, hue and saturation. Images stay uint8, depth is in
+metres, and the intrinsics follow the pixels. Formulas and limits of the colour changes
+are those of albumentations 1.1.0, with which both reference systems train; it truncates
+where others round.
+
+CutDepth pastes a vertical strip of the ground truth over the image: Kim et al. 2022
+(GLPDepth, Sec. 3.4), after Ishii and Yamashita 2021. The code of GLPDepth and MIM-Depth
+assigns the stored code to a uint8 image, which keeps the low byte alone (on KITTI depth
+modulo 1 m), and does so in every fourth sample. Here `max_depth` scales the strip, and
+samples are chosen at random.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from amlr_jax import metrics
-from amlr_jax.data import cutdepth
 from amlr_jax.data.intrinsics import crop_intrinsics, flip_intrinsics
 from amlr_jax.runtime.errors import InputError
 
@@ -26,35 +32,36 @@ class Augmentation(NamedTuple):
     brightness_contrast: float = 0.5
     gamma: float = 0.5
     hue_saturation: float = 0.5
-    cut_depth: cutdepth.CutDepth = cutdepth.CutDepth()
+    cut_depth: float = 0.25
+    max_depth: float = 80.0  # metres that CutDepth shows as 255; more is clipped
 
 
 def check(setting: Augmentation) -> None:
-    """InputError for a probability or a form that cannot be."""
-    cutdepth.check(setting.cut_depth)
-    chances = setting._asdict() | {"cut_depth": setting.cut_depth.probability}
-    del chances["crop"]
-    check_chances(chances)
+    """Raises InputError for a probability outside [0, 1]."""
+    values = setting._asdict()
+    del values["crop"], values["max_depth"]
+    check_probabilities(values)
 
 
-def check_chances(chances: Mapping[str, float]) -> None:
-    """InputError for what is no probability, by its key under `data`."""
-    for name, chance in chances.items():
-        if not 0 <= chance <= 1:
-            raise InputError(f"data.{name} must be a probability, got {chance}")
+def check_probabilities(values: Mapping[str, float]) -> None:
+    """Raises InputError for a value outside [0, 1], named by its key under `data`."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise InputError(f"data.{name} must be a probability, got {value}")
 
 
 def metric_example(example: dict, *, depth_scale: float, kb_crop: bool) -> dict:
-    """A frame as evaluated.
+    """A test frame as it is evaluated.
 
-    `image` uint8 [H, W, 3], `depth` float32 [H, W] in metres, 0 = none, `index`, and
-    `intrinsics` float32 [4]: fx, fy, cx, cy in pixels of this image.
+    `image` uint8 [H, W, 3], `depth` float32 [H, W] in metres, 0 where there is none,
+    `intrinsics` float32 [4] (fx, fy, cx, cy in pixels of this image), `index`, `key`.
     """
-    return in_metres(cropped_example(example, kb_crop=kb_crop), depth_scale=depth_scale)
+    cropped = in_metres(cropped_example(example, kb_crop=kb_crop), depth_scale)
+    return {**cropped, "key": example["key"].decode()}
 
 
 def cropped_example(example: dict, *, kb_crop: bool) -> dict:
-    """Views of what is stored, with `depth` [H, W] as stored."""
+    """Array views of a prepared example, with `depth` [H, W] in stored values."""
     image, depth = example["image"], example["depth"][..., 0]
     camera = example["intrinsics"]
     if kb_crop:
@@ -67,19 +74,19 @@ def cropped_example(example: dict, *, kb_crop: bool) -> dict:
     return {"image": image, "depth": depth, "intrinsics": camera, "index": index}
 
 
-def in_metres(example: dict, *, depth_scale: float) -> dict:
-    """The example with depth and intrinsics in float32, depth in metres."""
-    depth = example["depth"].astype(np.float32) / np.float32(depth_scale)
-    camera = np.asarray(example["intrinsics"], np.float32)
-    return {**example, "depth": depth, "intrinsics": camera}
-
-
 def _kb_offsets(shape: tuple[int, int], key: str) -> tuple[int, int]:
     try:
         return metrics.kb_crop_offsets(*shape)
     except ValueError as error:
         text = f"frame {key}: {error} Set --config.data.kb_crop=False"
         raise InputError(text) from error
+
+
+def in_metres(example: dict, depth_scale: float) -> dict:
+    """The example with depth and intrinsics in float32, depth in metres."""
+    depth = example["depth"].astype(np.float32) / np.float32(depth_scale)
+    camera = np.asarray(example["intrinsics"], np.float32)
+    return {**example, "depth": depth, "intrinsics": camera}
 
 
 def augment(
@@ -89,17 +96,19 @@ def augment(
     *,
     depth_scale: float,
 ) -> dict:
-    """A random view, in metres, of a cropped example.
+    """A random view, in metres, of an example from `cropped_example`.
 
-    The strip of CutDepth is drawn on the whole width, and may miss the crop. It is
-    pasted where it ends up, which is the same and copies only what stays.
+    The strip of CutDepth is drawn over the full width and may lie outside the crop. It
+    is pasted after flip and crop, which gives the same pixels and copies only those of
+    the crop.
     """
     image, depth, camera = (example[k] for k in ("image", "depth", "intrinsics"))
-    strip, width = cutdepth.Strip(0, 0), depth.shape[1]
-    if rng.random() < setting.cut_depth.probability:
-        strip = cutdepth.draw_strip(width, rng)
+    strip, width = (0, 0), depth.shape[1]
+    if rng.random() < setting.cut_depth:
+        strip = draw_strip(width, rng)
     if rng.random() < setting.flip:
-        image, depth, strip = image[:, ::-1], depth[:, ::-1], strip.mirrored(width)
+        image, depth = image[:, ::-1], depth[:, ::-1]
+        strip = width - strip[1], width - strip[0]
         camera = flip_intrinsics(camera, width=width)
     rows, columns = random_crop(depth.shape, setting.crop, rng)
     view = {
@@ -107,23 +116,34 @@ def augment(
         "depth": depth[rows, columns],
         "intrinsics": crop_intrinsics(camera, top=rows.start, left=columns.start),
     }
-    view = in_metres(view, depth_scale=depth_scale)
-    strip = strip.cropped(columns)
-    cutdepth.paste(view["image"], view["depth"], strip, setting.cut_depth)
-    return {**example, **view, "image": _coloured(view["image"], setting, rng)}
+    view = in_metres(view, depth_scale)
+    strip = np.clip(strip, columns.start, columns.stop) - columns.start
+    paste_depth(view["image"], view["depth"], strip, max_depth=setting.max_depth)
+    return {**example, **view, "image": _recoloured(view["image"], setting, rng)}
 
 
-def _coloured(
-    image: np.ndarray, setting: Augmentation, rng: np.random.Generator
-) -> np.ndarray:
-    for chance, change in (
-        (setting.brightness_contrast, brightness_contrast),
-        (setting.gamma, gamma),
-        (setting.hue_saturation, hue_saturation),
-    ):
-        if rng.random() < chance:
-            image = change(image, rng)
-    return image
+def draw_strip(width: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Columns l up to l + w of CutDepth.
+
+        l = int(a W),  w = int(max((W - a W) b 0.75, 1)),  a, b ~ U(0, 1)
+
+    The strip covers up to three quarters of what is to the right of l.
+    """
+    start, share = rng.random() * width, rng.random()
+    left = int(start)
+    return left, left + int(max((width - start) * share * 0.75, 1))
+
+
+def paste_depth(
+    image: np.ndarray, depth: np.ndarray, strip: Sequence[int], *, max_depth: float
+) -> None:
+    """Writes 255 depth / max_depth, clipped to uint8, into columns of the image.
+
+    `image` is uint8 [H, W, 3], `depth` [H, W] in metres; missing depth becomes 0.
+    """
+    columns = slice(*strip)
+    shown = np.clip(depth[:, columns] * (255 / max_depth), 0, 255).astype(np.uint8)
+    image[:, columns] = shown[..., None]
 
 
 def random_crop(
@@ -141,6 +161,19 @@ def random_crop(
     return slice(top, top + crop[0]), slice(left, left + crop[1])
 
 
+def _recoloured(
+    image: np.ndarray, setting: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    for probability, change in (
+        (setting.brightness_contrast, brightness_contrast),
+        (setting.gamma, gamma),
+        (setting.hue_saturation, hue_saturation),
+    ):
+        if rng.random() < probability:
+            image = change(image, rng)
+    return image
+
+
 def brightness_contrast(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """v * alpha + beta * 255, alpha = 1 + U(-0.2, 0.2), beta = U(-0.2, 0.2)."""
     alpha, beta = 1 + rng.uniform(-0.2, 0.2), rng.uniform(-0.2, 0.2)
@@ -150,7 +183,7 @@ def brightness_contrast(image: np.ndarray, rng: np.random.Generator) -> np.ndarr
 def gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(v / 255) ** g * 255, g of 0.80, 0.81 .. 1.20."""
     power = rng.integers(80, 120, endpoint=True) / 100
-    # albumentations multiplies by 1 / 255: other float digits, hence another floor.
+    # albumentations multiplies by 1 / 255, which truncates to other codes than v / 255.
     return _lookup(image, (np.arange(256) * (1 / 255)) ** power * 255)
 
 

@@ -7,7 +7,7 @@ from amlr_jax import street
 from amlr_jax.data import custom, kitti, nyu
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.nyu_tfds import TfdsPrepared
-from amlr_jax.data.prepared import Prepared, default_cache, prepare
+from amlr_jax.data.prepared import Prepared, cache_folder, prepare
 from amlr_jax.data.storage import storage
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, preview
@@ -96,12 +96,10 @@ def load(config, *, bar: Callable, test_only: bool = False) -> Prepared | TfdsPr
     layout = tested(config, bar=bar) if test_only else LAYOUTS[config.name](config, bar)
     for note in layout.notes:
         show(note)
-    cache = Path(config.cache) if config.cache else default_cache()
     how = storage(
         decoded=config.decoded, resize=config.resize, skip_bad=config.skip_bad
     )
-    cache = cache.expanduser().absolute()
-    data = prepare(layout, cache=cache, bar=bar, storage=how)
+    data = prepare(layout, cache=cache_folder(config.cache), bar=bar, storage=how)
     if data.skipped:
         names = preview(data.skipped)
         show(f"{len(data.skipped)} damaged training frames left out: {names}")

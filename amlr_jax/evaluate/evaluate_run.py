@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from amlr_jax.config import check
+from amlr_jax.data import sources
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import frame_report, presets, side_outputs, tables
 from amlr_jax.evaluate.measure_frames import RESULT, as_json, measure_frames, of_data
@@ -15,7 +16,7 @@ from amlr_jax.evaluate.protocol import Evaluation
 from amlr_jax.models import pretrained
 from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime.console import show
+from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, preview
 
 
@@ -37,7 +38,10 @@ def run(
         side_outputs.heads(network)
     protocol = presets.protocol(config, network)
     files.make_writable(folder)
-    data = view_batches.measured(config)
+    if config.objective == "self_supervised":
+        data = view_batches.measured(config)
+    else:
+        data = sources.load(config.data, bar=bar)
     if not len(data.test):
         raise InputError(f"data.split={data.split} has no test frame to measure")
     protocol = of_data(protocol, data)

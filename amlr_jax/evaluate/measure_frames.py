@@ -1,7 +1,6 @@
 """All test frames of a prepared data set, measured by one protocol."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
 
 from amlr_jax import metrics
 from amlr_jax.data import loader
@@ -34,26 +33,6 @@ def of_data(protocol: Protocol, data) -> Protocol:
     return made
 
 
-class _Named(NamedTuple):
-    """Test frames that remember the key of each one read: batches do not carry it."""
-
-    test: "_Remembering"
-    depth_scale: float
-
-
-class _Remembering:
-    def __init__(self, examples) -> None:
-        self._examples, self.keys = examples, {}
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> dict:
-        example = self._examples[index]
-        self.keys[index] = example["key"].decode()
-        return example
-
-
 def measure_frames(
     predict: Callable, data, protocol: Protocol, *, config
 ) -> tuple[Evaluation, list[str]]:
@@ -61,16 +40,23 @@ def measure_frames(
 
     `config` is the run's; InputError if no pixel counts.
     """
-    named = _Named(_Remembering(data.test), data.depth_scale)
     batches = loader.evaluation_batches(
-        named,
+        data,
         batch_size=config.eval.batch_size,
         kb_crop=protocol.crops_frames,
         threads=config.data.threads,
     )
+    keys: list[str] = []
+
+    def named(batches: Iterator[loader.Batch]) -> Iterator[loader.Batch]:
+        for batch in batches:
+            keys.extend(batch["key"].tolist())
+            yield batch
+
     with bar("Evaluating", len(data.test)) as report:
-        result = evaluate(predict, batches, protocol=protocol, advance=report.advance)
-    return result, [named.test.keys[i] for i in range(len(data.test))]
+        frames = named(batches)
+        result = evaluate(predict, frames, protocol=protocol, advance=report.advance)
+    return result, keys
 
 
 def as_json(result: Evaluation, protocol: Protocol, **more) -> dict:

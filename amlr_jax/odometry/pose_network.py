@@ -14,9 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from amlr_jax.data import images
-from amlr_jax.data.storage import Storage, size_name
-from amlr_jax.data.views.images import stored_image
+from amlr_jax.data.storage import size_name
+from amlr_jax.data.views.prepare import read_pixels
 from amlr_jax.evaluate.depth_stream import in_order
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import as_float
@@ -144,22 +143,20 @@ def _padded(frames: np.ndarray, count: int) -> np.ndarray:
 def _batches(paths: Sequence[Path], size, batch_size: int) -> Iterator[np.ndarray]:
     """uint8 [<= batch_size + 1, H, W, 3]; a batch starts with the last frame before."""
     starts = range(0, len(paths) - 1, batch_size)
-    read = partial(_read, how=Storage(decoded=True, resize=size))
+    read = partial(_read, size=size)
     with ThreadPoolExecutor(THREADS) as pool:
         chunks = (paths[start : start + batch_size + 1] for start in starts)
         yield from in_order(pool, read, chunks, ahead=THREADS)
 
 
-def _read(paths: Sequence[Path], how: Storage) -> np.ndarray:
+def _read(paths: Sequence[Path], size: tuple[int, int] | None) -> np.ndarray:
     frames: list[np.ndarray] = []
     for path in paths:
-        data = images.read(path, what="image")
-        images.check_image(path, data)
-        frames.append(stored_image(path, data, how))
-        size, before = frames[-1].shape[:2], frames[0].shape[:2]
-        if size != before:
+        frames.append(read_pixels(path, size)[1])
+        found, before = frames[-1].shape[:2], frames[0].shape[:2]
+        if found != before:
             raise InputError(
                 f"the images of a drive must be of one size; '{path}' has "
-                f"{size_name(size)}, those before it {size_name(before)}"
+                f"{size_name(found)}, those before it {size_name(before)}"
             )
     return np.stack(frames)

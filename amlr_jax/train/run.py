@@ -12,9 +12,8 @@ from jax.sharding import Mesh
 
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.config import check
-from amlr_jax.data import loader
+from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import Augmentation
-from amlr_jax.data.cutdepth import CutDepth
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.data.views import PreparedViews
 from amlr_jax.data.views import batches as view_batches
@@ -28,7 +27,7 @@ from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.report import keep
 from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime.console import show
+from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.distributed import is_first
 from amlr_jax.train import build, profiling
 from amlr_jax.train.state import TrainState
@@ -66,8 +65,10 @@ def prepare(config, folder: Path) -> Run:
         weights = fitting.starting_weights(config.init_from, made.network, folder)
         mesh = parallel.make_mesh(fsdp=config.parallel.fsdp)
         _share_of_batch(config, mesh)
-        data = view_batches.measured(config)
-        seen = view_batches.load(config) or data
+        if config.objective == "self_supervised":
+            data, seen = view_batches.measured(config), view_batches.load(config)
+        else:
+            data = seen = sources.load(config.data, bar=bar)
         _check_first_crop(config, seen)
         protocol = of_data(protocol, data) if data.test else protocol
         if is_first():
@@ -125,12 +126,8 @@ def _batches(config, data, *, start: int, batch_size: int, workers: int) -> Iter
         brightness_contrast=options.brightness_contrast,
         gamma=options.gamma,
         hue_saturation=options.hue_saturation,
-        cut_depth=CutDepth(
-            options.cut_depth,
-            options.cut_depth_form,
-            max_depth=config.model.max_depth,
-            code_per_metre=data.depth_scale,
-        ),
+        cut_depth=options.cut_depth,
+        max_depth=config.model.max_depth,
     )
     return loader.training_batches(data, setting, kb_crop=options.kb_crop, **common)
 

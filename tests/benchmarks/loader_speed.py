@@ -26,7 +26,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from amlr_jax.data import augment, cutdepth, kitti, loader
+from amlr_jax.data import augment, kitti, loader
 from amlr_jax.data.prepared import Prepared, prepare
 from amlr_jax.data.storage import Storage
 
@@ -96,9 +96,9 @@ def albumentations_changes() -> Callable:
 
     def change(cropped: dict, rng: np.random.Generator) -> dict:
         image, depth = cropped["image"], cropped["depth"]
-        if rng.random() < SETTING.cut_depth.probability:
-            image, strip = image.copy(), cutdepth.draw_strip(depth.shape[1], rng)
-            cutdepth.paste(image, depth / 256.0, strip, SETTING.cut_depth)
+        if rng.random() < SETTING.cut_depth:
+            image, strip = image.copy(), augment.draw_strip(depth.shape[1], rng)
+            augment.paste_depth(image, depth / 256.0, strip, max_depth=80.0)
         changed = changes(image=image, depth=depth)
         image = np.ascontiguousarray(changed["image"])
         return {

@@ -1,4 +1,4 @@
-"""Augmentation by the published formulas, on real pixels where there are some."""
+"""Augmentation by the published formulas, on real images where there are some."""
 
 import cv2
 import numpy as np
@@ -7,10 +7,7 @@ from PIL import Image
 
 from amlr_jax import geometry
 from amlr_jax.data import augment as a
-from amlr_jax.data.cutdepth import CutDepth
 from amlr_jax.runtime.errors import InputError
-
-NO_CUT = CutDepth(0.0)
 
 
 @pytest.fixture(scope="module", params=["wheel", "kitti", "nyu"])
@@ -133,7 +130,7 @@ def view(image, depth, setting, seed):
 
 def test_image_and_depth_move_together(image):
     """A depth that is the image's red plane stays so through flip and crop."""
-    setting = a.Augmentation((40, 50), 0.5, 0.0, 0.0, 0.0, NO_CUT)
+    setting = a.Augmentation((40, 50), 0.5, 0.0, 0.0, 0.0, 0.0)
     depth = image[..., 0].astype(np.float32)
     seen = set()
     for seed in range(20):
@@ -152,7 +149,7 @@ def test_intrinsics_see_the_same_ray_at_every_pixel():
     u = np.arange(128, dtype=np.float32)
     x = np.broadcast_to((u - 50) / 70, (96, 128))
     image = np.zeros((96, 128, 3), np.uint8)
-    setting = a.Augmentation((40, 50), 0.5, 0.0, 0.0, 0.0, NO_CUT)
+    setting = a.Augmentation((40, 50), 0.5, 0.0, 0.0, 0.0, 0.0)
     signs = set()
     for seed in range(10):
         out = view(image, x, setting, seed)
@@ -165,7 +162,7 @@ def test_intrinsics_see_the_same_ray_at_every_pixel():
 
 
 def test_colour_changes_leave_depth_alone(image):
-    setting = a.Augmentation(image.shape[:2], 0.0, 1.0, 1.0, 1.0, NO_CUT)
+    setting = a.Augmentation(image.shape[:2], 0.0, 1.0, 1.0, 1.0, 0.0)
     depth = image[..., 0].astype(np.float32)
     out = view(image, depth, setting, 1)
     np.testing.assert_array_equal(out["depth"], depth)
@@ -174,7 +171,7 @@ def test_colour_changes_leave_depth_alone(image):
 
 def test_the_source_is_not_written_to(image):
     """The prepared pixels may be read-only, and are shared by the epochs."""
-    setting = a.Augmentation((40, 50), 1.0, 1.0, 1.0, 1.0, CutDepth(1.0))
+    setting = a.Augmentation((40, 50), 1.0, 1.0, 1.0, 1.0, 1.0)
     before, depth = image.copy(), np.full(image.shape[:2], 7, np.float32)
     for seed in range(5):  # a strip may miss the crop
         view(image, depth, setting, seed)
@@ -184,7 +181,7 @@ def test_the_source_is_not_written_to(image):
 def test_probabilities():
     shape = (4, 6)
     image = np.arange(72, dtype=np.uint8).reshape(*shape, 3)
-    setting = a.Augmentation(shape, 0.25, 0.0, 0.0, 0.0, NO_CUT)
+    setting = a.Augmentation(shape, 0.25, 0.0, 0.0, 0.0, 0.0)
     depth = np.zeros(shape, np.float32)
     draws = (view(image, depth, setting, seed) for seed in range(400))
     flipped = sum(np.array_equal(d["image"], image[:, ::-1]) for d in draws)
@@ -195,9 +192,7 @@ def test_probabilities():
     ("change", "message"),
     [
         ({"flip": 1.5}, "data.flip must be a probability, got 1.5"),
-        ({"cut_depth": CutDepth(-1)}, "data.cut_depth must be a probability, got -1"),
-        ({"cut_depth": CutDepth(0.5, "wrapped", 80.0, 1.0)}, "have metres: use scaled"),
-        ({"cut_depth": CutDepth(0.5, "raw")}, "one of scaled, wrapped; got 'raw'"),
+        ({"cut_depth": -1}, "data.cut_depth must be a probability, got -1"),
     ],
 )
 def test_settings_that_cannot_be(change, message):
@@ -224,3 +219,78 @@ def test_metric_example_crops_and_scales():
 def test_metric_example_too_small():
     with pytest.raises(InputError, match=r"drive/7: .*\(100, 200\).*kb_crop=False"):
         a.metric_example(raw_example((100, 200)), depth_scale=256.0, kb_crop=True)
+
+
+# ---------------------------------------------------------------- CutDepth
+
+
+@pytest.fixture
+def pair():
+    """An image without the values of any depth, and depth with holes."""
+    rng = np.random.default_rng(0)
+    image = np.full((6, 40, 3), 77, np.uint8)
+    depth = np.where(rng.random((6, 40)) < 0.7, rng.uniform(1, 90, (6, 40)), 0)
+    return image, (np.rint(depth * 256) / 256).astype(np.float32)
+
+
+def cut_depth(image, depth, rng):
+    """A copy with the strip."""
+    image = image.copy()
+    a.paste_depth(image, depth, a.draw_strip(image.shape[1], rng), max_depth=80.0)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("draws", "columns"),
+    [
+        ((0.0, 1.0), (0, 30)),  # three quarters of the width
+        ((0.51, 0.5), (20, 27)),  # l = 20.4; (40 - 20.4) 0.375 = 7.35
+        ((0.999, 0.3), (39, 40)),  # at least a column
+        ((0.5, 0.0), (20, 21)),
+    ],
+)
+def test_drawn_strip(draws, columns):
+    assert a.draw_strip(40, Fixed(*draws)) == columns
+
+
+def test_pasted_strip(pair):
+    image, depth = pair
+    got = cut_depth(image, depth, Fixed(0.25, 0.5))
+    np.testing.assert_array_equal(got[:, :10], 77)
+    np.testing.assert_array_equal(got[:, 21:], 77)  # l = 10, w = int(30 * 0.375)
+    for row in range(6):
+        for column in range(10, 21):
+            metres = depth[row, column]
+            want = 255 * min(metres / 80, 1) if metres else 0
+            assert np.ptp(got[row, column]) == 0
+            assert abs(int(got[row, column, 0]) - want) < 1
+
+
+def test_strip_on_real_depth(real_data):
+    """Of the 5 % of pixels that the lidar measured the strip shows some, else zero."""
+    path = sorted(real_data.glob("kitti/data_depth_annotated/**/*.png"))[0]
+    depth = np.asarray(Image.open(path)).astype(np.float32) / 256
+    image = np.full((*depth.shape, 3), 255, np.uint8)
+    got = cut_depth(image, depth, Fixed(0.3, 0.5))
+    strip = got[:, 372:698]
+    assert 0.01 < np.mean(strip > 0) < 0.1
+    assert np.all((strip[..., 0] > 0) <= (depth[:, 372:698] > 0))
+
+
+def test_pasted_after_flip_and_crop_is_pasted_before(pair):
+    """The references paste first; the strip may miss the crop, or end in it."""
+    image, depth = pair
+    image = image + np.arange(40, dtype=np.uint8)[:, None]
+    plain = a.Augmentation((4, 12), 0.5, 0.0, 0.0, 0.0, 0.0)
+    missed = 0
+    for seed in range(60):
+        draws = np.random.default_rng(seed).random(6)  # cut, a, b, flip, top, left
+        first = cut_depth(image, depth, Fixed(*draws[1:3]))
+        raw = {"image": first, "depth": depth, "intrinsics": np.ones(4)}
+        want = a.augment(raw, plain, Fixed(1.0, *draws[3:], 1, 1, 1), depth_scale=1.0)
+        raw = {"image": image, "depth": depth, "intrinsics": np.ones(4)}
+        setting = plain._replace(cut_depth=1.0)
+        got = a.augment(raw, setting, Fixed(*draws, 1, 1, 1), depth_scale=1.0)
+        np.testing.assert_array_equal(got["image"], want["image"])
+        missed += np.all(np.ptp(got["image"], axis=(0, 2)) == 0)
+    assert 0 < missed < 60

@@ -145,7 +145,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from amlr_jax.data import kitti
-from amlr_jax.data.prepared import prepare, shards
+from amlr_jax.data.prepared import prepare
 
 seen = []
 def advance():

@@ -8,7 +8,6 @@ import pytest
 
 from amlr_jax.data import kitti, loader
 from amlr_jax.data.augment import Augmentation, augment, cropped_example
-from amlr_jax.data.cutdepth import CutDepth
 from amlr_jax.data.prepared import prepare
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
@@ -106,9 +105,11 @@ def test_the_place_in_the_epoch_does_not_matter(data):
         cropped = cropped_example(example, kb_crop=False)
         return augment(cropped, SETTING, rng, depth_scale=256.0)
 
-    change = loader.Draw(changed, seed=3, examples=10)
+    options = {"change": changed, "seed": 3, "count": 10}
     example = data.train[4]
-    first, last, later = (change.map_with_index(k, example) for k in (10, 19, 20))
+    first, last, later = (
+        loader.changed(position, example, **options) for position in (10, 19, 20)
+    )
     assert_same([first], [last])
     assert not np.array_equal(first["image"], later["image"])
 
@@ -157,7 +158,7 @@ def test_processes_share_each_batch(data, count, options):
 def test_index_names_the_frame(data):
     """Unaugmented, the image of a batch is that of `data.train` at its index."""
     plain = Augmentation((32, 64), flip=0.0, brightness_contrast=0.0, gamma=0.0)
-    plain = plain._replace(hue_saturation=0.0, cut_depth=CutDepth(0.0))
+    plain = plain._replace(hue_saturation=0.0, cut_depth=0.0)
     options = {"batch_size": 4, "seed": 3, "kb_crop": False}
     with closing(loader.training_batches(data, plain, **options)) as batches:
         batch = next(batches)
@@ -174,5 +175,6 @@ def test_evaluation_batches_are_every_test_frame_in_order(data):
     batches = list(loader.evaluation_batches(data, batch_size=4, kb_crop=False))
     assert [len(b["depth"]) for b in batches] == [2]
     np.testing.assert_array_equal(batches[0]["index"], [0, 1])
+    assert [key[-10:] for key in batches[0]["key"]] == ["0000000005"] * 2
     want = data.test[1]["depth"][..., 0] / np.float32(256)
     np.testing.assert_array_equal(batches[0]["depth"][1], want)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from amlr_jax.data import worker
+from amlr_jax.data import loader
 from tests.conftest import REPOSITORY
 
 # The parent starts a child, prints its number and waits; the child waits for ever.
 CHILD = """
 import time
 from pathlib import Path
-from amlr_jax.data import worker
-worker.prepare()
+from amlr_jax.data import loader
+loader.start_worker()
 print("ready", flush=True)
 time.sleep(1000)
 """
@@ -57,7 +57,7 @@ def family():
 
 def test_signals_are_left_to_the_run(family):
     _, child = family
-    for one in worker.LEFT_TO_THE_RUN:
+    for one in loader.IGNORED_SIGNALS:
         os.kill(child, one)
     time.sleep(0.2)
     assert lives(child)

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 
 from amlr_jax.data.check.findings import FAULT, NOTE, Finding
 from amlr_jax.data.frames import Frame, Sequences, View
-from amlr_jax.data.views.choose import read_views
-from amlr_jax.data.views.index import check_views
+from amlr_jax.data.views.index import check_views, read_views
 from amlr_jax.runtime.errors import InputError
 
 

@@ -1,40 +1,98 @@
-"""The tensorflow-datasets builder of depth frames: checks every file and writes it."""
+"""Frames with depth, prepared: every file of a layout checked and stored."""
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from amlr_jax.data import depth_files, images
-from amlr_jax.data.frames import Frame, Layout
-from amlr_jax.data.prepared.builder import SetBuilder, SetConfig
-from amlr_jax.data.prepared.shards import write_split
-from amlr_jax.data.storage import array, image_feature, stored
+from amlr_jax.data.frames import Frame, Layout, fingerprint
+from amlr_jax.data.prepared.shards import (
+    Records,
+    SetBuilder,
+    SetConfig,
+    damaged,
+    prepared_builder,
+)
+from amlr_jax.data.storage import (
+    AS_THE_FILES,
+    Storage,
+    array,
+    image_feature,
+    size_name,
+    stored,
+)
 from amlr_jax.runtime.errors import InputError
 
 CODES = 2**16  # of a uint16 depth map
 
 
-@dataclasses.dataclass(kw_only=True)
-class LayoutConfig(SetConfig):
-    """Names a prepared set by its layout and the fingerprint of its files."""
+class Prepared:
+    """A prepared layout: random access to its decoded examples.
 
-    layout: Layout | None = dataclasses.field(default=None, repr=False)
+    `train` and `test` are sequences of dicts of NumPy arrays: `image` uint8 [H, W, 3],
+    `depth` [H, W, 1] in uint16 codes, or in float32 metres where the layout's files are
+    not all PNGs; `intrinsics` [4], `key`, `index`. `median_depth` (metres) and
+    `valid_share` are those of the training frames, or of the test frames where the
+    layout has no others (`Layout.test_only`). `skipped` names the training frames that
+    were left out because their files are damaged. Reading a damaged record raises
+    InputError.
+    """
+
+    def __init__(self, builder: "DepthFrames", layout: Layout) -> None:
+        facts = builder.info.metadata
+        if not {"median_code", "valid_share"} <= set(facts):
+            raise damaged(builder.data_dir, "metadata.json is not whole")
+        resize = builder.builder_config.storage.resize
+        # Metrics of resized frames carry the size in the data set's name.
+        self.name = layout.name + (f"@{size_name(resize)}" if resize else "")
+        self.split = layout.split
+        self.depth_scale = depth_files.stored_scale(layout)
+        self.median_depth = facts["median_code"] / depth_files.count_scale(layout)
+        self.valid_share = facts["valid_share"]
+        self.skipped = tuple(facts.get("skipped", ()))
+        self.folder = Path(builder.data_dir)
+        self.train = Records(builder, "train")
+        self.test = Records(builder, "test")
+
+
+def prepare(
+    layout: Layout, *, cache: Path, bar: Callable, storage: Storage = AS_THE_FILES
+) -> Prepared:
+    """Prepares `layout` under `cache`, or reuses what is there.
+
+    `bar(title, total)` is a context manager that yields an object with `advance()`.
+    Of several processes one prepares and the others wait. Raises InputError for a
+    damaged file, a full disk, and a prepared set that has been damaged since.
+    """
+    for name, frames in (("training", layout.train), ("test", layout.test)):
+        asked = name == "test" or not layout.test_only
+        if asked and not frames:
+            raise InputError(
+                f"data.split={layout.split} leaves no {name} frame; "
+                "a drive or scene needs at least two frames to hold one out"
+            )
+    name = f"{layout.name}-{layout.split}-{fingerprint(layout)}{storage.tag}"
+    builder = prepared_builder(
+        DepthFrames,
+        SetConfig(name=name, source=layout, storage=storage),
+        cache=cache,
+        bar=bar,
+        title=f"Preparing {layout.name}",
+        total=len(layout.train) + len(layout.test),
+    )
+    return Prepared(builder, layout)
 
 
 class DepthFrames(SetBuilder):
-    """Image, depth code, camera and name of each frame, in the layout's order."""
+    """Image, depth, camera and name of each frame, in the layout's order."""
 
     VERSION = tfds.core.Version("1.1.0")
 
-    def __init__(self, **kwargs) -> None:
-        self._counts = np.zeros(CODES, np.int64)
-        self._skipped: list[str] = []
-        super().__init__(**kwargs)
-
     def _info(self) -> tfds.core.DatasetInfo:
-        metres = self.builder_config.layout.in_metres
+        metres = self.builder_config.source.in_metres
         features = {
             "image": image_feature(self.builder_config.storage),
             "depth": array(1, np.float32 if metres else np.uint16),
@@ -44,46 +102,51 @@ class DepthFrames(SetBuilder):
         }
         return self.set_info(features)
 
-    def _download_and_prepare(self, dl_manager, download_config=None) -> None:
-        """What tfds calls to fill a folder that it renames when all is written."""
+    def _download_and_prepare(
+        self, dl_manager: Any, download_config: Any = None
+    ) -> None:
         del dl_manager, download_config
-        layout = self.builder_config.layout
-        splits = [
-            write_split(
-                self._get_filename_template(name),
-                self._records(frames, training=name == "train"),
-                count=len(frames),
-                size=_bytes_of(frames),
+        layout, skipped = self.builder_config.source, []
+        counts = np.zeros(CODES, np.int64)
+        splits = []
+        for name, frames in (("train", layout.train), ("test", layout.test)):
+            counted = counts if name == "train" or layout.test_only else None
+            may_skip = name == "train" and self.builder_config.storage.skip_bad
+            records = self._records(frames, counted, skipped if may_skip else None)
+            size = sum(
+                path.stat().st_size for f in frames for path in (f.image, f.depth)
             )
-            for name, frames in (("train", layout.train), ("test", layout.test))
-        ]
+            splits.append(self.write_split(name, records, count=len(frames), size=size))
         self.info.set_splits(tfds.core.splits.SplitDict(splits))
-        median, valid_share = depth_facts(self._counts)
+        median, valid_share = depth_facts(counts)
         facts = {"median_code": median, "valid_share": valid_share}
-        self.info.metadata.update(facts, skipped=self._skipped)
+        self.info.metadata.update(facts, skipped=skipped)
 
     def _records(
-        self, frames: tuple[Frame, ...], *, training: bool
+        self,
+        frames: Sequence[Frame],
+        counts: np.ndarray | None,
+        skipped: list[str] | None,
     ) -> Iterator[bytes | None]:
-        """The frames as records; None for a damaged one that may be left out."""
-        storage, layout = self.builder_config.storage, self.builder_config.layout
+        """The frames as records; adds their depth codes to `counts`.
+
+        A damaged frame is an error, or, with `skipped`, is named there and gives None.
+        """
+        config = self.builder_config
         for index, frame in enumerate(frames):
-            self.builder_config.advance()
+            config.advance()
             try:
-                example, codes = _checked_example(frame, index, layout)
+                example, codes = _checked_example(frame, index, config.source)
             except InputError:
-                if not (storage.skip_bad and training):
+                if skipped is None:
                     raise
-                self._skipped.append(frame.key)
+                skipped.append(frame.key)
                 yield None
                 continue
-            if training or layout.test_only:
-                self._counts += np.bincount(codes.ravel(), minlength=CODES)
-            yield self.info.features.serialize_example(stored(example, storage))
-
-
-def _bytes_of(frames: tuple[Frame, ...]) -> int:
-    return sum(f.image.stat().st_size + f.depth.stat().st_size for f in frames)
+            if counts is not None:
+                counts += np.bincount(codes.ravel(), minlength=CODES)
+            kept = stored(example, config.storage)
+            yield self.info.features.serialize_example(kept)
 
 
 def _checked_example(

@@ -1,54 +1,95 @@
-"""array_record shards: written in one pass, read with what is damaged named.
+"""What all prepared sets share: builder, lock, and array_record shards.
 
 The writer of tensorflow-datasets keeps a split of more than 1 GB in a temporary file
-that only TensorFlow can open, and sorts all of it in memory. Our frames come in order,
-so each goes straight to its shard, and memory holds one of them.
+that only TensorFlow can open, and sorts all of it in memory. Examples come in order
+here, so each goes straight to its shard, and memory holds one of them.
 """
 
+import contextlib
+import dataclasses
+import io
+import os
+import shutil
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
+from typing import Any, TypeVar
 
 import tensorflow_datasets as tfds
+from absl import logging
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from amlr_jax.data.storage import AS_THE_FILES, Storage
 from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.locking import only_one
 
-SHARD_BYTES = 512 * 2**20  # about so large is a shard
+SHARD_BYTES = 512 * 2**20  # approximate size of a shard
 
 
-def write_split(
-    template,
-    records: Iterable[bytes | None],
-    *,
-    count: int,
-    size: int,
-) -> tfds.core.SplitInfo:
-    """Writes `count` records, about `size` bytes together; None is left out.
+def cache_folder(given: str) -> Path:
+    """`config.data.cache`; by default $AMLR_JAX_CACHE, or amlr_jax in ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    default = os.environ.get("AMLR_JAX_CACHE") or Path(home) / "amlr_jax"
+    return Path(given or default).expanduser().absolute()
 
-    `template` is the tensorflow-datasets file name template of the split. Raises
-    RuntimeError if a file cannot be written, a full disk included.
+
+@dataclasses.dataclass(kw_only=True)
+class SetConfig(tfds.core.BuilderConfig):
+    """Name, storage and source (a layout, or paths of images) of a prepared set."""
+
+    storage: Storage = AS_THE_FILES
+    # Without repr, since tfds logs the whole configuration.
+    source: Any = dataclasses.field(default=None, repr=False)
+    advance: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
+
+
+class SetBuilder(tfds.core.GeneratorBasedBuilder):
+    """Base of builders that write their splits in `_download_and_prepare`.
+
+    tensorflow-datasets calls it with a temporary folder, which it renames at the end.
     """
-    number = max(1, min(-(-size // SHARD_BYTES), count))
-    bounds = [count * k // number for k in range(number + 1)]
-    records, lengths, total = iter(records), [], 0
-    for shard, (first, last) in enumerate(pairwise(bounds)):
-        path = template.sharded_filepath(shard_index=shard, num_shards=number)
-        part = islice(records, last - first)
-        length, written = _write_shard(path, part)
-        lengths.append(length)
-        total += written
-    return tfds.core.SplitInfo(
-        name=template.split,
-        shard_lengths=lengths,
-        num_bytes=total,
-        filename_template=template,
-    )
+
+    def set_info(self, features: dict) -> tfds.core.DatasetInfo:
+        """The description of examples that stay in the order of writing."""
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> None:
+        raise RuntimeError("_download_and_prepare writes the splits itself")
+
+    _generate_examples = _split_generators
+
+    def write_split(
+        self, name: str, records: Iterable[bytes | None], *, count: int, size: int
+    ) -> tfds.core.SplitInfo:
+        """Writes `count` records of about `size` bytes in all; None is left out.
+
+        Raises RuntimeError if a file cannot be written, a full disk included.
+        """
+        template = self._get_filename_template(name)
+        number = max(1, min(-(-size // SHARD_BYTES), count))
+        bounds = [count * k // number for k in range(number + 1)]
+        records, lengths, total = iter(records), [], 0
+        for shard, (first, last) in enumerate(pairwise(bounds)):
+            path = template.sharded_filepath(shard_index=shard, num_shards=number)
+            length, written = _write_shard(path, islice(records, last - first))
+            lengths.append(length)
+            total += written
+        return tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=lengths,
+            num_bytes=total,
+            filename_template=template,
+        )
 
 
-def _write_shard(path, records: Iterator[bytes | None]) -> tuple[int, int]:
+def _write_shard(path: Path, records: Iterator[bytes | None]) -> tuple[int, int]:
     length = written = 0
     writer = ArrayRecordWriter(str(path), "group_size:1")
     try:
@@ -62,11 +103,70 @@ def _write_shard(path, records: Iterator[bytes | None]) -> tuple[int, int]:
     return length, written
 
 
+Builder = TypeVar("Builder", bound=SetBuilder)
+
+
+def prepared_builder(
+    kind: type[Builder],
+    config: SetConfig,
+    *,
+    cache: Path,
+    bar: Callable,
+    title: str,
+    total: int,
+) -> Builder:
+    """The builder of a set under `cache`, which is prepared now unless it is there.
+
+    `bar(title, total)` is a context manager that yields an object with `advance()`,
+    which the builder calls for each file. Of several processes one prepares and the
+    others wait. Raises InputError as `kind` does, and for a full disk and a set that
+    has been damaged since.
+    """
+    builder = _opened(kind, config, cache)
+    if not builder.is_prepared():
+        path, doing = cache / f"{config.name}.lock", f"prepare {config.name}"
+        with only_one(path, doing=doing, key="data.cache"):
+            builder = _opened(kind, config, cache)
+            if not builder.is_prepared():
+                _fill(builder, cache, bar(title, total))
+    return builder
+
+
+def _opened(kind: type[Builder], config: SetConfig, cache: Path) -> Builder:
+    # tfds warns that the configuration is not in its catalogue.
+    logging.set_verbosity(logging.ERROR)
+    try:
+        return kind(data_dir=cache, config=config, file_format="array_record")
+    # tfds has no exception of its own for a damaged JSON of an earlier preparation.
+    except Exception as error:
+        raise damaged(cache / kind.name / config.name, str(error)) from error
+
+
+def _fill(builder: SetBuilder, cache: Path, bar: contextlib.AbstractContextManager):
+    # This process holds the lock, so an unfinished folder is of a killed process.
+    for folder in Path(builder.data_dir).parent.glob("incomplete.*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    # `bar` replaces the bars of tfds and its messages on stdout.
+    tfds.disable_progress_bar()
+    try:
+        with bar as progress, contextlib.redirect_stdout(io.StringIO()):
+            builder.builder_config.advance = progress.advance
+            builder.download_and_prepare()
+    except InputError:
+        raise
+    # array_record reports a full disk, and tfds everything else, as RuntimeError.
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"cannot prepare the data under '{cache}': {' '.join(str(error).split())}; "
+            "choose another folder with --config.data.cache=DIR"
+        ) from error
+
+
 class Records:
     """A split as a sequence of decoded examples; a damaged record is an InputError.
 
-    Holds the files and the features and not the builder, which a worker process would
-    have to make anew.
+    Holds the files and the features but not the builder, so that it can be sent to a
+    worker process.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -77,14 +177,15 @@ class Records:
         self._ends = list(accumulate(info.shard_lengths))
         lost = [path.name for path in self._paths if not path.is_file()]
         if lost:
-            raise self._damaged(f"{', '.join(lost[:3])} missing")
+            raise damaged(self._folder, f"{', '.join(lost[:3])} missing")
         try:
             self._source = ArrayRecordDataSource(self._paths)
-        # array_record knows only ValueError and RuntimeError.
+        # array_record raises only ValueError and RuntimeError.
         except (ValueError, RuntimeError, OSError) as error:
-            raise self._damaged(str(error)) from error
+            raise damaged(self._folder, str(error)) from error
         if len(self._source) != len(self):
-            raise self._damaged(f"{len(self._source)} of {len(self)} records")
+            text = f"{len(self._source)} of {len(self)} records"
+            raise damaged(self._folder, text)
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -94,20 +195,17 @@ class Records:
             raise IndexError(index)  # ends a `for` over the sequence
         try:
             return self._features.deserialize_example_np(self._source[index])
-        # The readers below have no exception of their own: a shard cut off gives
+        # The readers below have no exception of their own: a truncated shard gives
         # RuntimeError or a record of None, a flipped bit RuntimeError or cv2.error.
         except Exception as error:
             shard = self._paths[bisect_right(self._ends, index)]
             text = f"{shard.name}, record {index}: {error}"
-            raise self._damaged(text) from error
-
-    def _damaged(self, text: str) -> InputError:
-        return damaged(self._folder, text)
+            raise damaged(self._folder, text) from error
 
 
-def damaged(folder, text: str) -> InputError:
-    """What to say of a prepared set in which something is not as it was written."""
+def damaged(folder: str | Path, text: str) -> InputError:
+    """The error for a prepared set that is no longer as it was written."""
     return InputError(
         f"prepared data in '{folder}' is damaged ({' '.join(text.split())}); delete "
-        "that folder and run the same command again: it is prepared anew"
+        "that folder and run the same command again: it prepares the data anew"
     )

@@ -1,7 +1,7 @@
 """Views for self-supervised training: an image with its neighbours.
 
-`prepare` keeps the images (`images`) and what makes a view of them (`index`), `loader`
-makes batches, changed by `augment` and `jitter`.
+`index` chooses the views, `prepare` stores their images, `augment` changes a view, and
+`batches` makes the batches of a config.
 """
 
 from amlr_jax.data.views.prepare import PreparedViews, prepare_views

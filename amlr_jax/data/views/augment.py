@@ -1,19 +1,19 @@
 """Flip and colour jitter of a view, as in monodepth2.
 
-A flip mirrors all images of the view, its camera and the place of its stereo partner.
-The jitter is one draw for the view's images; the networks see them jittered, the loss
-sees them clean. monodepth2 flips the image of the file and resizes it then; we flip the
-resized one: a symmetric filter gives the same but for rounding of one level.
+A flip mirrors all images of the view, its camera and the position of its stereo
+partner. One draw of the jitter changes all images of a view; the networks see them
+jittered, the loss sees them clean. monodepth2 flips the image of the file and then
+resizes it; here the resized image is flipped: the filter is symmetric, so the results
+differ by rounding of one level only.
 """
 
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image, ImageEnhance
 
-from amlr_jax.data.augment import check_chances
 from amlr_jax.data.intrinsics import flip_intrinsics
-from amlr_jax.data.views import jitter
 
 
 class ViewAugmentation(NamedTuple):
@@ -21,11 +21,6 @@ class ViewAugmentation(NamedTuple):
 
     flip: float = 0.5
     jitter: float = 0.5
-
-
-def check(setting: ViewAugmentation) -> None:
-    """InputError for what is no probability."""
-    check_chances(setting._asdict())
 
 
 def augment_view(
@@ -39,17 +34,16 @@ def augment_view(
     """
     if rng.random() < setting.flip:
         view = flip_view(view)
-    drawn = jitter.draw(rng, probability=setting.jitter)
-    sources = [jitter.apply(source, drawn) for source in view["sources"]]
+    drawn = draw_jitter(rng, probability=setting.jitter)
     return {
         **view,
-        "network_image": jitter.apply(view["image"], drawn),
-        "network_sources": np.stack(sources),
+        "network_image": apply_jitter(view["image"], drawn),
+        "network_sources": np.stack([apply_jitter(s, drawn) for s in view["sources"]]),
     }
 
 
 def flip_view(view: dict) -> dict:
-    """The view in a mirror: x of the world, of the camera and of the partner turns.
+    """The mirrored view: x of the world, of the camera and of the partner is negated.
 
         u' = W - 1 - u,   cx' = W - 1 - cx,   x' = -x
 
@@ -69,3 +63,50 @@ def flip_view(view: dict) -> dict:
 
 def _mirrored(image: np.ndarray) -> np.ndarray:
     return cv2.flip(image, 1)  # ten times as fast as a copy of [:, ::-1]
+
+
+class ColorJitter(NamedTuple):
+    """Changes of torchvision's ColorJitter, in their order; none if it is empty."""
+
+    brightness: float = 1.0  # factor
+    contrast: float = 1.0  # factor, about the mean grey
+    saturation: float = 1.0  # factor, about each pixel's grey
+    hue: float = 0.0  # shift in turns of the colour wheel
+    order: tuple[str, ...] = ()
+
+
+def draw_jitter(rng: np.random.Generator, *, probability: float = 0.5) -> ColorJitter:
+    """Factors of U(0.8, 1.2) and a hue of U(-0.1, 0.1) in random order, or none."""
+    happens = rng.random() < probability
+    factors, hue = rng.uniform(0.8, 1.2, 3), rng.uniform(-0.1, 0.1)
+    order = rng.permutation(len(CHANGES))
+    if not happens:
+        return ColorJitter()
+    names = tuple(tuple(CHANGES)[k] for k in order)
+    return ColorJitter(*map(float, factors), float(hue), names)
+
+
+def apply_jitter(image: np.ndarray, drawn: ColorJitter) -> np.ndarray:
+    """The image uint8 [H, W, 3] with the changes of `drawn`.
+
+    As torchvision on PIL images: Pillow's ImageEnhance, and a shift in Pillow's HSV.
+    """
+    picture = Image.fromarray(image)
+    for name in drawn.order:
+        picture = CHANGES[name](picture, getattr(drawn, name))
+    return np.array(picture)
+
+
+def _shift_hue(picture: Image.Image, turns: float) -> Image.Image:
+    hue, saturation, value = picture.convert("HSV").split()
+    shift = int(turns * 255)  # towards zero, then around the wheel of 256
+    moved = hue.point([(code + shift) % 256 for code in range(256)])
+    return Image.merge("HSV", (moved, saturation, value)).convert("RGB")
+
+
+CHANGES = {
+    "brightness": lambda picture, f: ImageEnhance.Brightness(picture).enhance(f),
+    "contrast": lambda picture, f: ImageEnhance.Contrast(picture).enhance(f),
+    "saturation": lambda picture, f: ImageEnhance.Color(picture).enhance(f),
+    "hue": _shift_hue,
+}

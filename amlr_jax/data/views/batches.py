@@ -1,25 +1,27 @@
-"""What self-supervised training reads, and the frames with depth that test it."""
+"""Training views of a self-supervised config, and the frames that test it."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from amlr_jax.data import sources
-from amlr_jax.data.prepared import Prepared, default_cache
-from amlr_jax.data.views import PreparedViews, prepare_views
-from amlr_jax.data.views.augment import ViewAugmentation
-from amlr_jax.data.views.choose import read_views
-from amlr_jax.data.views.loader import training_views
+from amlr_jax.data.augment import check_probabilities
+from amlr_jax.data.loader import Batch, endless
+from amlr_jax.data.prepared import Prepared, cache_folder
+from amlr_jax.data.storage import size_name
+from amlr_jax.data.views.augment import ViewAugmentation, augment_view
+from amlr_jax.data.views.index import read_views
+from amlr_jax.data.views.prepare import PreparedViews, prepare_views
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError
 
-SELF_SUPERVISED = "self_supervised"
-
 
 class Unmeasured(NamedTuple):
-    """Stands for a `Prepared` set where there is no depth: no frame at all."""
+    """Takes the place of a `Prepared` set where there is no depth: no frame at all."""
 
     name: str
     split: str = sources.NO_TEST
@@ -32,25 +34,18 @@ class Unmeasured(NamedTuple):
     valid_share: float = 0.0
 
 
-def with_depth(config):
-    """The `config.data` of the frames with depth, which test the network.
-
-    In self-supervision `data.list` names views, not frames with depth.
-    """
+def with_depth(config: ConfigDict) -> ConfigDict:
+    """`config.data` for the test frames: its `list` names views, not frames."""
     data = config.data.copy_and_resolve_references()
-    if config.objective == SELF_SUPERVISED:
-        data.list = ""
+    data.list = ""
     return data
 
 
-def measured(config) -> Prepared | Unmeasured:
-    """The frames with depth of a config; in self-supervision those of the test alone.
+def measured(config: ConfigDict) -> Prepared | Unmeasured:
+    """The frames with depth that test the network; training needs no depth.
 
-    What video trains on needs no depth. With data.split=none nothing does, and nothing
-    is measured. InputError for what a user can mend.
+    With data.split=none nothing is measured. InputError for bad input.
     """
-    if config.objective != SELF_SUPERVISED:
-        return sources.load(config.data, bar=bar)
     _check_name(config.data)
     if config.data.split == sources.NO_TEST:
         show("data.split=none: there is no test frame, nothing is measured")
@@ -63,34 +58,30 @@ def measured(config) -> Prepared | Unmeasured:
         ) from error
 
 
-def load(config) -> PreparedViews | None:
-    """The views to train on, without the frames of the test; None if supervised.
+def load(config: ConfigDict) -> PreparedViews:
+    """The views to train on, without the frames of the test.
 
     Where data.split=folder tests on the last frames of each drive, no view has one of
-    them for its target or a source. InputError for what a user can mend.
+    them as its target or a source. InputError for bad input.
     """
-    if config.objective != SELF_SUPERVISED:
-        return None
-    whole, config = config, config.data
-    _check_name(config)
-    test = ()
-    if config.split != sources.NO_TEST:
-        test = sources.tested(with_depth(whole), bar=bar).test
-    found = read_views(config, test)
+    data, test = config.data, ()
+    _check_name(data)
+    if data.split != sources.NO_TEST:
+        test = sources.tested(with_depth(config), bar=bar).test
+    found = read_views(data, test)
     for note in found.notes:
         show(note)
-    cache = Path(config.cache) if config.cache else default_cache()
     return prepare_views(
         found,
-        cache=cache.expanduser().absolute(),
+        cache=cache_folder(data.cache),
         bar=bar,
-        size=tuple(config.size),
-        stereo=config.stereo,
-        camera=config.camera,
+        size=tuple(data.size),
+        stereo=data.stereo,
+        camera=data.camera,
     )
 
 
-def _check_name(data) -> None:
+def _check_name(data: ConfigDict) -> None:
     if data.name not in sources.DRIVES:
         raise InputError(
             f"self-supervision needs data.name {' or '.join(sources.DRIVES)}, drives "
@@ -98,8 +89,32 @@ def _check_name(data) -> None:
         )
 
 
-def batches(config, views: PreparedViews, **draw) -> Iterator[dict[str, np.ndarray]]:
-    """Endless training batches; `draw` are the options of `training_views`."""
-    options = config.data
-    setting = ViewAugmentation(flip=options.flip, jitter=options.jitter)
-    return training_views(views, setting, **draw)
+def batches(
+    config: ConfigDict, views: PreparedViews, **options: Any
+) -> Iterator[Batch]:
+    """Endless batches of augmented views; `options` are those of `loader.endless`.
+
+    `image` and `network_image` are uint8 [B, H, W, 3], `sources` and `network_sources`
+    uint8 [B, S, H, W, 3] with the sources at `views.offsets`, `intrinsics` float32
+    [B, 4] in pixels of the image, `index` int32 [B], the places in `views.train`; with
+    stereo also `partner` uint8 [B, H, W, 3] and `partner_from_target` float32 [B, 3] in
+    metres. Close the iterator when done.
+    """
+    setting = ViewAugmentation(flip=config.data.flip, jitter=config.data.jitter)
+    check_probabilities(setting._asdict())
+    sizes = views.train.sizes
+    if len(sizes) > 1:
+        names = ", ".join(map(size_name, sizes))
+        raise InputError(
+            f"a batch holds images of one size, the views are of {names}; set "
+            "--config.data.size='(192, 640)'"
+        )
+    return endless(views.train, partial(_augmented, setting=setting), **options)
+
+
+def _augmented(
+    view: dict, rng: np.random.Generator, *, setting: ViewAugmentation
+) -> dict:
+    changed = augment_view(view, setting, rng)
+    del changed["key"]
+    return {**changed, "index": np.int32(view["index"])}

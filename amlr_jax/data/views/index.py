@@ -1,20 +1,77 @@
-"""Which stored images make a view, and with which camera."""
+"""Which views to train on, their images among the stored ones, and their cameras."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from amlr_jax.data.frames import Camera, View
+from amlr_jax.data.frames import Camera, Frame, Sequences, View
 from amlr_jax.data.intrinsics import resize_intrinsics
+from amlr_jax.data.kitti.sequences import read_sequences
 from amlr_jax.data.prepared.shards import Records
-from amlr_jax.data.storage import size_name
+from amlr_jax.data.storage import Size, size_name
 from amlr_jax.runtime.errors import InputError, preview
 
 CAMERAS = ("file", "monodepth2")
 # fx / W, fy / H, cx / W, cy / H of every KITTI camera in monodepth2.
 _MONODEPTH2 = np.array([0.58, 1.92, 0.5, 0.5])
+
+
+def read_views(config: ConfigDict, tested: Sequence[Frame]) -> Sequences:
+    """The views that `config.data` names, without those that show a frame of `tested`.
+
+    `read_sequences` leaves out KITTI's drives of the Eigen test in any case. Both
+    cameras' images of a test frame's moment are left out. InputError for bad input.
+    """
+    views = read_sequences(
+        Path(config.root),
+        train_list=config.list,
+        offsets=tuple(config.offsets),
+        sides=config.sides,
+        min_speed=config.min_speed,
+    )._replace(name=config.name)
+    shown = {_moment(frame.image) for frame in tested}
+    kept = tuple(
+        view
+        for view in views.train
+        if shown.isdisjoint(map(_moment, (view.image, *view.sources)))
+    )
+    left_out = len(views.train) - len(kept)
+    if not kept:
+        raise InputError(f"all {left_out} training views show frames of the test")
+    if not left_out:
+        return views
+    note = f"{left_out} views left out that show frames of the test"
+    return views._replace(train=kept, notes=(*views.notes, note))
+
+
+def _moment(path: Path) -> tuple[Path, str]:
+    """The drive and the number of <drive>/image_0x/data/<number>.png."""
+    return path.parents[2], path.stem
+
+
+def check_views(views: Sequence[View], *, stereo: bool, camera: str) -> None:
+    """InputError for an unknown `camera`, and views without camera or partner."""
+    if camera not in CAMERAS:
+        raise InputError(f"data.camera must be one of {CAMERAS}, got '{camera}'")
+    lost = [view.key for view in views if view.partner is None]
+    if stereo and lost:
+        raise InputError(
+            f"data.stereo=True, but {len(lost)} of {len(views)} views have no image of "
+            f"the other camera: {preview(lost)}; complete it, or leave these views out"
+        )
+    lost = [view.key for view in views if not _is_known(view.intrinsics)]
+    if camera == "file" and lost:
+        raise InputError(
+            f"{len(lost)} of {len(views)} views have no camera: {preview(lost)}; fx "
+            "and fy must be positive, cx and cy finite"
+        )
+
+
+def _is_known(intrinsics: Camera) -> bool:
+    return bool(np.isfinite(intrinsics).all()) and min(intrinsics[:2]) > 0
 
 
 class Index(NamedTuple):
@@ -26,6 +83,76 @@ class Index(NamedTuple):
     sizes: np.ndarray  # int32 [N, 2]: height and width of the stored image
     partners: np.ndarray | None  # int32 [N]: row of the partner
     partner_from_target: np.ndarray | None  # float32 [N, 3] metres
+
+
+def index_views(
+    views: Sequence[View],
+    paths: Sequence[Path],
+    file_sizes: np.ndarray,
+    *,
+    size: Size | None,
+    stereo: bool,
+    camera: str,
+) -> Index:
+    """The views as rows of the images `paths`; `file_sizes` is int [len(paths), 2].
+
+    `size` is that of the stored images, None where they are as in their files. The
+    views have passed `check_views`; images of one view that differ in size are an
+    InputError.
+    """
+    row_of = {path: row for row, path in enumerate(paths)}
+    groups = [(view.image, *view.sources) for view in views]
+    rows = np.array([[row_of[p] for p in group] for group in groups], np.int32)
+    used, partners, offsets = rows, None, None
+    if stereo:
+        partners = np.array([row_of[view.partner] for view in views], np.int32)
+        offsets = np.array([view.partner_from_target for view in views], np.float32)
+        used = np.column_stack([rows, partners])
+    _require_one_size(views, file_sizes[used])
+    before = file_sizes[rows[:, 0]]
+    after = np.broadcast_to(size, before.shape) if size else before
+    cameras = [
+        camera_of(new)
+        if camera == "monodepth2"
+        else resize_intrinsics(view.intrinsics, before=old, after=new)
+        for view, old, new in zip(views, before, after, strict=True)
+    ]
+    return Index(
+        tuple(view.key for view in views),
+        rows,
+        np.array(cameras, np.float32),
+        after.astype(np.int32),
+        partners,
+        offsets,
+    )
+
+
+def camera_of(size: Size) -> np.ndarray:
+    """monodepth2's camera [4] of an image of height and width `size`.
+
+        fx = 0.58 W, fy = 1.92 H, cx = 0.5 W, cy = 0.5 H
+
+    These are KITTI's focal lengths, and the image's centre as the principal point; on
+    2011_09_26 it is 11 pixels of 1242 right of it and 14 of 375 below it. monodepth2
+    keeps this camera when it flips an image. With pixel centres at whole numbers the
+    mirrored camera differs by one pixel, and that one is used here.
+    """
+    height, width = size
+    return _MONODEPTH2 * (width, height, width, height)
+
+
+def _require_one_size(views: Sequence[View], sizes: np.ndarray) -> None:
+    """`sizes` [N, images of a view, 2]."""
+    unlike = np.flatnonzero((sizes != sizes[:, :1]).any(axis=(1, 2)))
+    if len(unlike):
+        names = preview(
+            f"{views[k].key} ({', '.join(size_name(s) for s in sizes[k])})"
+            for k in unlike
+        )
+        raise InputError(
+            f"the images of a view must be of one size; those of {len(unlike)} views "
+            f"are not: {names}"
+        )
 
 
 class Views:
@@ -62,110 +189,9 @@ class Views:
         return view
 
     @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """The different heights and widths, one alone where images were resized."""
+    def sizes(self) -> tuple[Size, ...]:
+        """The different heights and widths; one if the images were resized."""
         return tuple(map(tuple, np.unique(self._index.sizes, axis=0).tolist()))
 
     def _image(self, row: np.integer) -> np.ndarray:
         return self._images[int(row)]["image"]
-
-
-def check_views(views: Sequence[View], *, stereo: bool, camera: str) -> None:
-    """InputError for an unknown `camera`, and views without camera or partner."""
-    if camera not in CAMERAS:
-        raise InputError(f"data.camera must be one of {CAMERAS}, got '{camera}'")
-    lost = [view.key for view in views if view.partner is None]
-    if stereo and lost:
-        raise InputError(
-            f"data.stereo=True, but {len(lost)} of {len(views)} views have no image of "
-            f"the other camera: {preview(lost)}; complete it, or leave these views out"
-        )
-    lost = [view.key for view in views if not _is_known(view.intrinsics)]
-    if camera == "file" and lost:
-        raise InputError(
-            f"{len(lost)} of {len(views)} views have no camera: {preview(lost)}; fx "
-            "and fy must be positive, cx and cy finite"
-        )
-
-
-def _is_known(intrinsics: Camera) -> bool:
-    return bool(np.isfinite(intrinsics).all()) and min(intrinsics[:2]) > 0
-
-
-def index_views(
-    views: Sequence[View],
-    paths: Sequence[Path],
-    sizes: np.ndarray,
-    *,
-    size: tuple[int, int] | None,
-    stereo: bool,
-    camera: str,
-) -> Index:
-    """The views on images `paths` whose files have `sizes`, int [len(paths), 2].
-
-    `size` is that of the stored images, None where they are as in their files. The
-    views have passed `check_views`; images of one view that differ in size are an
-    InputError.
-    """
-    row_of = {path: row for row, path in enumerate(paths)}
-    rows = _rows([(view.image, *view.sources) for view in views], row_of)
-    partners = _rows([(v.partner,) for v in views], row_of)[:, 0] if stereo else None
-    used = rows if partners is None else np.column_stack([rows, partners])
-    _require_one_size(views, sizes[used])
-    before = sizes[rows[:, 0]]
-    after = np.broadcast_to(size, before.shape) if size else before
-    offsets = [view.partner_from_target for view in views] if stereo else None
-    return Index(
-        tuple(view.key for view in views),
-        rows,
-        _intrinsics(views, before, after, camera),
-        after.astype(np.int32),
-        partners,
-        None if offsets is None else np.array(offsets, np.float32).reshape(-1, 3),
-    )
-
-
-def camera_of(size: tuple[int, int]) -> np.ndarray:
-    """monodepth2's camera [4] of an image of height and width `size`.
-
-        fx = 0.58 W, fy = 1.92 H, cx = 0.5 W, cy = 0.5 H
-
-    KITTI's focal lengths, and the middle for the principal point; on 2011_09_26 that
-    is 11 pixels of 1242 to its right and 14 of 375 below it.
-    monodepth2 leaves this camera as it is when it flips an image. With pixel centres at
-    whole numbers the mirrored one is a pixel beside it, and that is what we take.
-    """
-    height, width = size
-    return _MONODEPTH2 * (width, height, width, height)
-
-
-def _intrinsics(views, before: np.ndarray, after: np.ndarray, camera: str):
-    made = np.empty((len(views), 4), np.float32)
-    for k, view in enumerate(views):
-        sizes = {"before": before[k], "after": after[k]}
-        made[k] = (
-            camera_of(after[k])
-            if camera == "monodepth2"
-            else resize_intrinsics(view.intrinsics, **sizes)
-        )
-    return made
-
-
-def _rows(groups: list[tuple[Path, ...]], row_of: dict[Path, int]) -> np.ndarray:
-    width = len(groups[0]) if groups else 1
-    rows = [[row_of[path] for path in group] for group in groups]
-    return np.array(rows, np.int32).reshape(len(groups), width)
-
-
-def _require_one_size(views: Sequence[View], sizes: np.ndarray) -> None:
-    """`sizes` [N, images of a view, 2]."""
-    unlike = np.flatnonzero((sizes != sizes[:, :1]).any(axis=(1, 2)))
-    if len(unlike):
-        names = preview(
-            f"{views[k].key} ({', '.join(size_name(s) for s in sizes[k])})"
-            for k in unlike
-        )
-        raise InputError(
-            f"the images of a view must be of one size; those of {len(unlike)} views "
-            f"are not: {names}"
-        )

@@ -1,40 +1,49 @@
-"""Views for self-supervised training, prepared: an image with its neighbours.
+"""Views prepared for random access: each image stored once, a view a row of numbers.
 
-A frame is the target of one view and a source of two others, so each image is kept
-once and a view is a row of numbers. The set of images is named by the fingerprint of
-its files, as in `prepared`: other cameras or sources on the same files reuse it.
-Images are kept resized and decoded, since loading is what training waits for.
+A frame is the target of one view and a source of two others, so each image is stored
+once. The set of images is named by the fingerprint of its files, as in `prepared`:
+other cameras or sources of the same files reuse it. Images are stored resized and
+decoded, because loading limits the speed of training.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
 
+from amlr_jax.data import images
 from amlr_jax.data.frames import Sequences
-from amlr_jax.data.prepared.builder import prepared_builder
-from amlr_jax.data.prepared.shards import Records, damaged
-from amlr_jax.data.storage import Size, Storage
-from amlr_jax.data.views.images import ImagesConfig, ViewImages
-from amlr_jax.data.views.index import Index, Views, check_views, index_views
+from amlr_jax.data.prepared.shards import (
+    Records,
+    SetBuilder,
+    SetConfig,
+    damaged,
+    prepared_builder,
+)
+from amlr_jax.data.storage import Size, Storage, check_size, image_feature
+from amlr_jax.data.views.index import Views, check_views, index_views
 from amlr_jax.runtime.errors import InputError
+
+_THREADS = 16  # more would hold many images and wait for the disk
 
 
 class PreparedViews:
-    """Views with random access: `train[i]` and `test[i]`, see `Views`.
+    """Training views with random access, `train[i]` (see `index.Views`).
 
-    `offsets` says which frame each of a training view's `sources` is; what those of a
-    test view are, the reader of the sequences says.
+    `offsets` are the frames of a view's `sources`, counted from the target.
     """
 
-    def __init__(
-        self, sequences: Sequences, images: Records, *, train: Index, test: Index
-    ) -> None:
+    def __init__(self, sequences: Sequences, train: Views) -> None:
         self.name, self.split = sequences.name, sequences.split
         self.offsets, self.notes = sequences.offsets, sequences.notes
-        self.train, self.test = Views(images, train), Views(images, test)
+        self.train = train
 
 
 def prepare_views(
@@ -43,61 +52,49 @@ def prepare_views(
     cache: Path,
     bar: Callable,
     size: Size | None = (192, 640),
-    decoded: bool = True,
     stereo: bool = False,
     camera: str = "file",
 ) -> PreparedViews:
-    """Prepares the images of `sequences` under `cache`, or reuses what is there.
+    """Prepares the training images of `sequences` under `cache`, or reuses them.
 
-    They are kept at `size` (height, width; None or (): as they are), as pixels or,
-    not `decoded`, as PNG. With `stereo` a training view has its partner. `camera` is
-    `file` for the calibration's, or `monodepth2` (`index.camera_of`). `bar` is
-    that of `prepared.prepare`.
+    They are stored at `size` (height, width; None or (): as they are). With `stereo` a
+    view has its partner. `camera` is `file` for the calibration's, or `monodepth2`
+    (`index.camera_of`). `bar` is that of `prepared.prepare`.
 
     Raises InputError for a damaged file, a full disk, a prepared set that has been
     damaged since, and a view whose images differ in size or that lacks its camera or
     partner.
     """
-    _check(sequences, size)
-    check_views(sequences.train, stereo=stereo, camera=camera)
-    check_views(sequences.test, stereo=False, camera=camera)
-    paths = _paths(sequences, stereo=stereo)
-    storage = Storage(decoded, tuple(size) if size else None)
-    name = f"{sequences.name}-{_fingerprint(paths)}{storage.tag}"
+    views = sequences.train
+    if not views:
+        raise InputError(f"data.split={sequences.split} leaves no training view")
+    check_size("size", size)
+    check_views(views, stereo=stereo, camera=camera)
+    found = {path for view in views for path in (view.image, *view.sources)}
+    found |= {view.partner for view in views} if stereo else set()
+    paths = tuple(sorted(found))
+    storage = Storage(decoded=True, resize=tuple(size) if size else None)
     builder = prepared_builder(
         ViewImages,
-        ImagesConfig(name=name, paths=paths, storage=storage),
+        SetConfig(
+            name=f"{sequences.name}-{_fingerprint(paths)}{storage.tag}",
+            source=paths,
+            storage=storage,
+        ),
         cache=cache,
         bar=bar,
         title=f"Preparing {sequences.name}",
         total=len(paths),
     )
-    sizes = _sizes(builder, len(paths))
-    options = {"size": storage.resize, "camera": camera}
-    return PreparedViews(
-        sequences,
-        Records(builder, "images"),
-        train=index_views(sequences.train, paths, sizes, stereo=stereo, **options),
-        test=index_views(sequences.test, paths, sizes, stereo=False, **options),
+    index = index_views(
+        views,
+        paths,
+        _file_sizes(builder, len(paths)),
+        size=storage.resize,
+        stereo=stereo,
+        camera=camera,
     )
-
-
-def _check(sequences: Sequences, size: Size | None) -> None:
-    if not (sequences.train or sequences.test):
-        raise InputError(f"data.split={sequences.split} has no view to prepare")
-    if size and (len(size) != 2 or min(size) < 1):
-        raise InputError(
-            f"data.size must be (height, width) in pixels, or (); got {size}"
-        )
-
-
-def _paths(sequences: Sequences, *, stereo: bool) -> tuple[Path, ...]:
-    """Every image that the views name, once, in order."""
-    views = (*sequences.train, *sequences.test)
-    found = {path for view in views for path in (view.image, *view.sources)}
-    if stereo:
-        found |= {view.partner for view in sequences.train if view.partner}
-    return tuple(sorted(found))
+    return PreparedViews(sequences, Views(Records(builder, "images"), index))
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:
@@ -115,8 +112,68 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _sizes(builder: ViewImages, count: int) -> np.ndarray:
-    """Height and width of each image file, int [count, 2], from the runs of them."""
+class ViewImages(SetBuilder):
+    """The images in the order of the paths; `sizes` of the files, run-length coded."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.set_info({"image": image_feature(self.builder_config.storage)})
+
+    def _download_and_prepare(
+        self, dl_manager: Any, download_config: Any = None
+    ) -> None:
+        del dl_manager, download_config
+        paths, sizes = self.builder_config.source, []
+        split = self.write_split(
+            "images",
+            self._records(paths, sizes),
+            count=len(paths),
+            size=_bytes_of(paths, self.builder_config.storage.resize),
+        )
+        self.info.set_splits(tfds.core.splits.SplitDict([split]))
+        runs = [[len(list(group)), *size] for size, group in groupby(sizes)]
+        self.info.metadata.update(sizes=runs)
+
+    def _records(self, paths: Sequence[Path], sizes: list[Size]) -> Iterator[bytes]:
+        """The records in order; threads read a few images ahead."""
+        workers = min(os.cpu_count() or 1, _THREADS)
+        ahead = 4 * workers  # images in memory
+        with ThreadPoolExecutor(workers) as pool:
+            for first in range(0, len(paths), ahead):
+                for size, record in pool.map(self._record, paths[first:][:ahead]):
+                    sizes.append(size)
+                    self.builder_config.advance()
+                    yield record
+
+    def _record(self, path: Path) -> tuple[Size, bytes]:
+        size, pixels = read_pixels(path, self.builder_config.storage.resize)
+        return size, self.info.features.serialize_example({"image": pixels})
+
+
+def read_pixels(path: Path, size: Size | None) -> tuple[Size, np.ndarray]:
+    """Height and width of an image file, and its pixels uint8 [h, w, 3] at `size`.
+
+    Resized with Pillow's LANCZOS as in monodepth2: the filter's support grows as the
+    image shrinks, so that every pixel of the file counts. InputError for a file that is
+    no intact RGB image.
+    """
+    data = images.read(path, what="image")
+    before = images.check_image(path, data)
+    picture = images.decode_image(path, data)
+    if size:
+        picture = picture.resize(size[::-1], Image.Resampling.LANCZOS)
+    return before, np.array(picture)
+
+
+def _bytes_of(paths: Sequence[Path], size: Size | None) -> int:
+    if size:
+        return 3 * len(paths) * size[0] * size[1]
+    return sum(path.stat().st_size for path in paths)
+
+
+def _file_sizes(builder: ViewImages, count: int) -> np.ndarray:
+    """Height and width of each image file, int [count, 2], from their run lengths."""
     runs = np.array(builder.info.metadata.get("sizes", ()), int).reshape(-1, 3)
     if runs[:, 0].sum() != count:
         raise damaged(builder.data_dir, "metadata.json is not whole")

@@ -1,13 +1,20 @@
-"""A flip is a mirror of the world; the networks see one jitter, the loss none."""
+"""A flip mirrors the world; the networks see one jitter, the loss clean images."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from amlr_jax import geometry
-from amlr_jax.data.views import augment, jitter
-from amlr_jax.data.views.augment import ViewAugmentation, augment_view, flip_view
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.data.views import augment
+from amlr_jax.data.views.augment import (
+    ColorJitter,
+    ViewAugmentation,
+    apply_jitter,
+    augment_view,
+    draw_jitter,
+    flip_view,
+)
+from tests.data.test_augment import colour_wheel, hsv_of, rgb_of
 
 HEIGHT, WIDTH = 24, 80
 IMAGES = ("image", "sources", "partner")
@@ -50,8 +57,8 @@ def test_the_loss_sees_clean_images_and_the_networks_one_jitter(view):
     np.testing.assert_array_equal(got["network_sources"][0], got["network_image"])
     rng = np.random.default_rng(0)
     rng.random()  # the flip's
-    drawn = jitter.draw(rng, probability=1.0)
-    want = [jitter.apply(source, drawn) for source in view["sources"]]
+    drawn = draw_jitter(rng, probability=1.0)
+    want = [apply_jitter(source, drawn) for source in view["sources"]]
     np.testing.assert_array_equal(got["network_sources"], want)
 
 
@@ -117,8 +124,94 @@ def test_half_of_the_views_change(view):
     assert 50 < both < 100
 
 
-@pytest.mark.parametrize("name", ViewAugmentation._fields)
-@pytest.mark.parametrize("chance", [-0.1, 1.1, float("nan")])
-def test_what_is_no_probability(name, chance):
-    with pytest.raises(InputError, match=f"data.{name} must be a probability"):
-        augment.check(ViewAugmentation(**{name: chance}))
+# ---------------------------------------- the jitter, by torchvision's formulas
+
+
+@pytest.fixture(scope="module", params=["wheel", "kitti"])
+def image(request):
+    if request.param == "wheel":
+        return colour_wheel()
+    folder = request.getfixturevalue("real_data") / "kitti"
+    path = sorted(folder.rglob("image_02/data/*.png"))[0]
+    return np.asarray(Image.open(path))[100:196, 200:328].copy()
+
+
+def only(**change):
+    """A draw of one change."""
+    return ColorJitter()._replace(**change, order=tuple(change))
+
+
+def grey(image):
+    """ITU-R 601 luma."""
+    return image.astype(np.float64) @ [0.299, 0.587, 0.114]
+
+
+def blend(image, other, factor):
+    """other + factor (image - other), in [0, 255]."""
+    return np.clip(other + factor * (image.astype(np.float64) - other), 0, 255)
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.93, 1.2])
+def test_brightness(image, factor):
+    got = apply_jitter(image, only(brightness=factor))
+    assert np.abs(got - blend(image, 0.0, factor)).max() <= 1
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.93, 1.2])
+def test_contrast_about_the_mean_grey(image, factor):
+    got = apply_jitter(image, only(contrast=factor))
+    assert np.abs(got - blend(image, grey(image).mean(), factor)).max() <= 1.2
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.93, 1.2])
+def test_saturation_about_each_pixels_grey(image, factor):
+    got = apply_jitter(image, only(saturation=factor))
+    want = blend(image, grey(image)[..., None], factor)
+    assert np.abs(got - want).max() <= 1.2
+
+
+@pytest.mark.parametrize("turns", [-0.1, 0.0371, 0.1])
+def test_hue(image, turns):
+    """Pillow floors hue and saturation to 255ths; the codes turn in a wheel of 256."""
+    hue, saturation, value = hsv_of(image)
+    codes = np.floor(hue / 360 * 255), np.floor(saturation * 255)
+    moved = (codes[0] + np.trunc(turns * 255)) % 256
+    want = rgb_of(moved / 255 * 360, codes[1] / 255, value)
+    got = apply_jitter(image, only(hue=turns))
+    difference = np.abs(got - want)
+    assert np.quantile(difference, 0.99) <= 1.0
+    assert difference.max() <= 7.0  # a code of hue more is up to 6 levels
+
+
+def test_order_is_followed(image):
+    both = ColorJitter(1.2, 0.8, 1.0, 0.0, ("brightness", "contrast"))
+    got = apply_jitter(image, both)
+    bright = apply_jitter(image, only(brightness=1.2))
+    np.testing.assert_array_equal(got, apply_jitter(bright, only(contrast=0.8)))
+    other = apply_jitter(image, both._replace(order=both.order[::-1]))
+    assert np.any(other != got)
+
+
+def test_nothing_is_the_image(image):
+    np.testing.assert_array_equal(apply_jitter(image, ColorJitter()), image)
+
+
+def test_draws():
+    rng = np.random.default_rng(0)
+    draws = [draw_jitter(rng) for _ in range(400)]
+    some = [d for d in draws if d.order]
+    assert 160 < len(some) < 240
+    assert all(sorted(d.order) == sorted(augment.CHANGES) for d in some)
+    assert len({d.order for d in some}) == 24
+    for name, low, high in (("contrast", 0.8, 1.2), ("hue", -0.1, 0.1)):
+        values = [getattr(d, name) for d in some]
+        assert low <= min(values) < low + 0.02
+        assert high - 0.02 < max(values) <= high
+
+
+def test_one_draw_changes_all_frames_alike(image):
+    """A later frame's draw is not consumed: the same draw, the same change."""
+    drawn = draw_jitter(np.random.default_rng(1), probability=1.0)
+    np.testing.assert_array_equal(
+        apply_jitter(image, drawn), apply_jitter(image.copy(), drawn)
+    )

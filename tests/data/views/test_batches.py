@@ -54,11 +54,6 @@ def test_no_view_shows_a_frame_of_the_test(config):
     assert sorted(numbers) == [1, 2, 3]
 
 
-def test_a_supervised_run_has_no_views(tiny_config):
-    assert view_batches.load(tiny_config) is None
-    assert view_batches.with_depth(tiny_config).to_dict() == tiny_config.data.to_dict()
-
-
 @pytest.fixture
 def raw_alone(config, monkeypatch):
     """The raw drives with two scans, no annotated depth; 0002 is all of the test."""
@@ -106,10 +101,6 @@ def test_nothing_need_have_depth(raw_alone, capsys):
     assert len(view_batches.load(raw_alone).train) == 4
     protocol = presets.protocol(raw_alone, depth.network("monodepth2", max_depth=100.0))
     assert measure_frames.of_data(protocol, data).split == "none"
-
-
-def test_a_supervised_run_has_its_training_frames(tiny_config):
-    assert len(view_batches.measured(tiny_config).train) == 10
 
 
 def test_a_list_names_views_and_not_frames_with_depth(config):

@@ -6,9 +6,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from amlr_jax.data.loader import Draw
-from amlr_jax.data.views import loader, prepare_views
+from amlr_jax.config import base
+from amlr_jax.data.loader import changed
+from amlr_jax.data.views import prepare_views
 from amlr_jax.data.views.augment import ViewAugmentation, augment_view, flip_view
+from amlr_jax.data.views.batches import batches
 from amlr_jax.runtime.errors import InputError
 from tests.data.test_prepared import Counter
 from tests.data.views.test_prepare import SIZE, write_views
@@ -25,9 +27,8 @@ def data(tmp_path_factory):
 
 def take(data, count, **options):
     options = {"batch_size": 2, "seed": 3} | options
-    setting = ViewAugmentation()
-    with closing(loader.training_views(data, setting, **options)) as batches:
-        return [next(batches) for _ in range(count)]
+    with closing(batches(base(), data, **options)) as made:
+        return [next(made) for _ in range(count)]
 
 
 def summary(batches):
@@ -109,10 +110,14 @@ def test_changes_belong_to_seed_epoch_and_view(data):
 def test_the_place_in_the_epoch_does_not_matter_the_seed_does(data):
     def change(seed, place):
         setting = ViewAugmentation(0.5, 1.0)
-        made = Draw(
-            lambda view, rng: augment_view(view, setting, rng), seed=seed, examples=10
+        made = changed(
+            place,
+            data.train[4],
+            change=lambda view, rng: augment_view(view, setting, rng),
+            seed=seed,
+            count=10,
         )
-        return made.map_with_index(place, data.train[4])["network_image"]
+        return made["network_image"]
 
     first, second = change(3, 10), change(3, 19)
     np.testing.assert_array_equal(first, second)
@@ -154,9 +159,10 @@ def test_views_of_two_sizes_need_resizing(tmp_path):
     assert batch["image"].shape == (2, *SIZE, 3)
 
 
-def test_no_training_view(tmp_path):
-    made = write_views(tmp_path / "a", frames=3)
-    tested = made._replace(train=(), test=made.train)
-    data = prepare_views(tested, cache=tmp_path / "cache", bar=Counter(), size=SIZE)
-    with pytest.raises(InputError, match="data.split=all leaves no training view"):
-        take(data, 1)
+@pytest.mark.parametrize("name", ["flip", "jitter"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_what_is_no_probability(data, name, value):
+    config = base()
+    config.data[name] = value
+    with pytest.raises(InputError, match=f"data.{name} must be a probability"):
+        batches(config, data, batch_size=1, seed=0)
