@@ -50,7 +50,7 @@ ROOMS = {
     "amlr_jax.runtime": Room(set(), ARRAYS | FLAGS | {"rich"}),
     "amlr_jax.config": Room({"runtime"}, {"ml_collections"}),
     "amlr_jax.recipes": Room(set(), {"ml_collections"}),
-    "amlr_jax.checkpoints": Room({"runtime"}, ARRAYS | {"orbax", "tensorstore"}),
+    "amlr_jax.checkpoints": Room({"runtime"}, ARRAYS | {"orbax"}),
     "amlr_jax.models": Room(
         LOW - {"rebalance"} | {"checkpoints"}, ARRAYS | {"einops", "flax"}
     ),

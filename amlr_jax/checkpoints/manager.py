@@ -1,57 +1,47 @@
-"""Checkpoints of everything: the state, its fingerprints, the config and the metrics.
+"""The checkpoints of a run: saved in the background, verified, restored and pruned.
 
-Saving is asynchronous; a checkpoint appears under its step only when it is whole, so a
-run killed while saving goes on from the one before. In the background it is then read
-back and compared with what was on the device, and only after that are older ones
-deleted. `steps` tells the files, `verification` the checks, `preservation` what stays.
+orbax writes them and its preservation policies choose which ones stay. Its
+`CheckpointManager` is not used: it chooses what to delete before the new checkpoint is
+written and its metrics are measured, deletes file by file, and reads the metadata of
+all checkpoints, damaged ones included, when it is made.
 """
 
 import json
+import math
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
-
-from amlr_jax.checkpoints import (
-    array_store,
-    fingerprint,
-    preservation,
-    restoring,
-    verification,
+from orbax.checkpoint.checkpoint_managers import (
+    BestN,
+    EveryNSeconds,
+    LatestN,
+    PreservationContext,
 )
-from amlr_jax.checkpoints import files as steps
-from amlr_jax.checkpoints.preservation import Policy
+
+from amlr_jax.checkpoints import arrays, disk
+from amlr_jax.runtime import files
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.distributed import is_first, of_first
-from amlr_jax.runtime.errors import InputError
-from amlr_jax.train.state import TrainState
+from amlr_jax.runtime.errors import InputError, preview
 
-
-class Saving(NamedTuple):
-    """A save that was started."""
-
-    step: int
-    size: int  # bytes of the state
-    end: Future  # of `Ended`
-
-
-class Ended(NamedTuple):
-    """How a save ended."""
-
-    error: Exception | None  # it was not written
-    good: bool  # it was read back as it was saved
+HIGHER_IS_BETTER = ("d1", "d2", "d3")  # accuracies; all other metrics are errors
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder.
+    """The checkpoints of one run in a folder.
+
+    Kept are the latest `keep`, the `best` by the metric `best_by` (of equals the
+    later), and for good the first one and one each `every_hours` (0: none).
 
     In several processes each makes one, and all call every method with the same
-    arguments at the same point: they agree on what the first process finds, and that
-    alone reads back, reports, puts aside and deletes.
+    arguments at the same point. They agree on what the first process finds; that one
+    alone verifies, reports, quarantines and prunes.
     """
 
     def __init__(
@@ -65,166 +55,106 @@ class Checkpoints:
         config: dict | None = None,
     ) -> None:
         self._folder = folder.absolute()
-        self._policy = Policy(keep, best, best_by, every_hours)
+        self._rules = {"keep": keep, "best": best, "best_by": best_by}
+        self._rules["every_hours"] = every_hours
         self._config = json.loads(json.dumps(config))
-        self._hush = array_store.Hush()
-        self._hush.on()
-        self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._saving: Saving | None = None
+        self._step = 0  # that is being saved
+        self._quiet = ExitStack()
+        self._quiet.enter_context(arrays.quiet())
+        self._checkpointer = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+        )
         if is_first():
             self._folder.mkdir(parents=True, exist_ok=True)
-            steps.remove_leftovers(self._folder)
+            disk.remove_leftovers(self._folder)
 
-    def latest(self) -> int | None:
-        """The step of the newest whole checkpoint; `restore_newest` looks into it."""
-        self.wait()
-        return of_first(steps.newest(self._folder))
-
-    def save(
-        self,
-        state: TrainState,
-        *,
-        step: int,
-        metrics: dict | None = None,
-        batches: int | None = None,
-    ) -> None:
+    def save(self, state: Any, *, step: int, metrics: dict | None = None) -> None:
         """Starts saving; if this step is there already, only adds `metrics` to it.
 
         Waits for the save before it, and copies the state from the device, so that it
-        may be donated. `batches` consumed are as many as steps unless given.
+        may be donated. As many batches were consumed as steps were taken.
 
         Raises:
           InputError: if this one or the one before cannot be written, or `best_by` is
             not among the metrics.
         """
-        metrics = preservation.checked(metrics, self._policy)
-        size = sum(fingerprint.data(x).nbytes for x in jax.tree.leaves(state))
-        path = steps.path_of(self._folder, step)
-        if self._settled(step, size)["there"]:
-            if is_first() and metrics:
-                self._add_metrics(path, metrics)
+        values = self._checked(metrics)
+        self.wait()
+        path = disk.path_of(self._folder, step)
+        if of_first(path.exists()):
+            if is_first() and values:
+                _add_metrics(path, values)
             return
-        record = self._record(state, step, metrics, batches)
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(record)
-        )
+        record = {"step": step, "batches": step, "time": time.time()}
+        record |= {"config": self._config, "metrics": values, "leaves": kinds(state)}
+        items = {"state": ocp.args.StandardSave(state)}
+        items["data"] = ocp.args.JsonSave(record)
+        self._step = step
         try:
-            self._checkpointer.save(path, args=arguments)
+            self._checkpointer.save(path, args=ocp.args.Composite(**items))
         except (OSError, ValueError) as error:
-            raise InputError(self._not_written(step, size, error)) from error
-        self._saving = Saving(
-            step, size, self._thread.submit(self._finish, path, record)
-        )
+            raise InputError(self._not_written(error)) from error
 
-    def _add_metrics(self, path: Path, metrics: dict) -> None:
-        """They serve the choice of the best alone, so a run does not end without."""
-        try:
-            steps.write_json(path / steps.METRICS, metrics)
-        except OSError as error:
-            why = array_store.reason(error)
-            show(f"Checkpoint '{path}' keeps no metrics: {why}; not among the best")
+    def _checked(self, metrics: dict | None) -> dict[str, float]:
+        values = {name: float(value) for name, value in (metrics or {}).items()}
+        best_by = self._rules["best_by"]
+        if metrics is not None and self._rules["best"] and best_by not in values:
+            raise InputError(
+                f"checkpoint.best_by must be one of {', '.join(sorted(values))}; got "
+                f"'{best_by}'"
+            )
+        return values
 
-    def _record(self, state, step: int, metrics: dict, batches: int | None) -> dict:
-        marks = fingerprint.of_tree(state)
-        kinds = {
-            name: fingerprint.shape_and_dtype(leaf)
-            for name, leaf in fingerprint.named(state).items()
-        }
-        return {
-            "step": step,
-            "batches": step if batches is None else batches,
-            "time": time.time(),
-            "config": self._config,
-            "metrics": metrics,
-            "leaves": {name: [*kinds[name], mark] for name, mark in marks.items()},
-        }
+    def _seal(self) -> None:
+        """orbax calls it in the first process, before it renames what is complete."""
+        [path] = arrays.unfinished(disk.path_of(self._folder, self._step))
+        disk.write_checksums(path)
 
-    def _finish(self, path: Path, record: dict) -> Ended:
-        """In the background: waits for the files, reads them back, tidies up."""
+    def wait(self) -> None:
+        """Blocks until what was started is saved, then prunes.
+
+        Raises InputError if it was not written.
+        """
+        if error := of_first(self._finish()):
+            raise InputError(error)
+
+    def _finish(self) -> str:
+        """Waits, then prunes; why the last checkpoint was not written, or ""."""
         try:
             self._checkpointer.wait_until_finished()
-            return Ended(None, good=not is_first() or self._verified(path, record))
         except (OSError, ValueError, RuntimeError) as error:  # orbax's, tensorstore's
-            return Ended(error, good=False)
-
-    def _verified(self, path: Path, record: dict) -> bool:
-        why = verification.read_back(path, record)
-        if why:
-            aside = steps.set_aside(path)
-            show(f"Checkpoint '{path}' is bad: {why}; put aside as '{aside.name}'")
-        else:
-            preservation.tidy(self._folder, self._policy)
-        return not why
-
-    def _joined(self) -> dict:
-        """Waits for what is being saved, and how that ended in this process."""
-        saving, self._saving = self._saving, None
-        if saving is None:
-            return {"error": "", "good": True}
-        ended = saving.end.result()
-        if ended.error is None:
-            return {"error": "", "good": ended.good}
-        why = self._not_written(saving.step, saving.size, ended.error)
-        return {"error": why, "good": False}
-
-    def _settled(self, step: int | None = None, size: int = 0) -> dict:
-        """How the last save ended and whether `step` is there, on all processes.
-
-        Raises InputError if the last was not written or this one cannot be.
-        """
-        found = {**self._joined(), "there": False}
-        if step is not None and not found["error"]:
-            found["there"] = steps.path_of(self._folder, step).exists()
-            if not found["there"]:
-                found["error"] = self._no_space(step, size)
-        found = of_first(found)
-        if found["error"]:
-            raise InputError(found["error"])
-        return found
-
-    def _no_space(self, step: int, size: int) -> str:
-        try:
-            array_store.check_space(self._folder, size)
-        except OSError as error:
-            return self._not_written(step, 0, error)  # the error tells the sizes
+            return self._not_written(error)
+        if is_first():
+            self._prune()
         return ""
 
-    def _not_written(self, step: int, size: int, error: Exception) -> str:
-        """The message, after removing what was written of it."""
+    def _not_written(self, error: Exception) -> str:
+        """The message, after removing what was written."""
         if is_first():
-            for half in steps.unfinished(self._folder, step):
-                array_store.remove(half)
-        space = array_store.space(self._folder, size) if size else ""
-        last = steps.newest(self._folder)
+            arrays.remove_unfinished(disk.path_of(self._folder, self._step))
         then = "there is none before it; make room and start again"
-        if last is not None:
+        if found := disk.all_of(self._folder):
+            last = int(found[-1].name)
             then = f"step {last} is safe: make room and start again to go on from there"
         return (
-            f"checkpoint {step} cannot be written to '{self._folder}': "
-            f"{array_store.reason(error)}{space}; {then}"
+            f"checkpoint {self._step} cannot be written to '{self._folder}': "
+            f"{arrays.reason(error)}; {then}"
         )
 
-    def restore(
-        self, like: TrainState, sharding: Any, *, step: int
-    ) -> tuple[TrainState, int]:
-        """The state of `step`, as `restore_newest`, and the batches consumed.
+    def _prune(self) -> None:
+        found = disk.all_of(self._folder)
+        stay = kept([_stored(path) for path in found], **self._rules)
+        for path in found:
+            if int(path.name) not in stay:
+                disk.delete(path)
 
-        Raises:
-          InputError: if it is bad or does not fit.
-        """
-        self._settled()
-        path = steps.path_of(self._folder, step)
-        state, record = restoring.one(self._checkpointer, path, like, sharding)
-        return state, record["batches"]
+    def restore_newest(self, like: Any, sharding: Any) -> tuple[Any, dict] | None:
+        """The newest good state and its record (`disk.record`); None if there is none.
 
-    def restore_newest(
-        self, like: TrainState, sharding: Any
-    ) -> tuple[TrainState, dict] | None:
-        """The newest good state and its record (`steps.record`); None if there is none.
-
-        Newer ones that are bad are reported and put aside, so that their steps can be
-        saved again.
+        Newer ones that are damaged are reported and quarantined, so that their steps
+        can be saved again. If none is good they stay in place, so that the next start
+        does not begin anew.
 
         Args:
           like: a state or its shapes.
@@ -232,29 +162,139 @@ class Checkpoints:
             need not be those on which it was saved.
 
         Raises:
-          InputError: if there are checkpoints and none is good, or if one does not fit.
+          InputError: if there are checkpoints and none is good, or if the newest good
+            one has other leaves, shapes or dtypes than `like`.
         """
-        self._settled()
-        return restoring.newest(self._checkpointer, self._folder, like, sharding)
+        self.wait()
+        bad: dict[str, str] = {}
+        for name in of_first([p.name for p in reversed(disk.all_of(self._folder))]):
+            path = self._folder / name
+            bad[name] = of_first(disk.damage(path) if is_first() else "")
+            if bad[name]:
+                continue
+            record = disk.record(path)
+            check_fits(path, record, like)
+            try:
+                state = arrays.load_onto(path / disk.STATE, like, sharding)
+            except (OSError, ValueError, KeyError) as error:
+                bad[name] = arrays.reason(error)
+                continue
+            del bad[name]
+            self._quarantine(bad, step=int(name))
+            return state, record
+        if bad:
+            reasons = "; ".join(f"{name}: {why}" for name, why in bad.items())
+            raise InputError(
+                f"no checkpoint in '{self._folder}' is good ({reasons}); repair one, "
+                "or move the folder away to begin anew"
+            )
+        if is_first() and any(self._folder.glob(f"{disk.BAD}*")):
+            show(f"'{self._folder}' holds only bad checkpoints: beginning anew")
+        return None
 
-    def wait(self) -> bool:
-        """Blocks until what was started is saved and read back; False if it is bad."""
-        return self._settled()["good"]
+    def _quarantine(self, bad: dict[str, str], *, step: int) -> None:
+        for name, why in bad.items() if is_first() else ():
+            target = disk.quarantine(self._folder / name)
+            show(
+                f"Checkpoint '{self._folder / name}' is bad: {why}; quarantined as "
+                f"'{target.name}', going on from step {step}"
+            )
 
     def close(self) -> None:
-        """Waits and lets go of the folder, in each process by itself.
+        """Waits for what is being saved, in each process by itself, and frees orbax.
 
-        Raises InputError if the last save failed; where another error is under way,
-        says so instead.
+        Raises InputError if the last save failed; while another error is raised, shows
+        it instead.
         """
-        under_way = sys.exc_info()[0] is not None
+        other = sys.exc_info()[0] is not None
         try:
-            error = self._joined()["error"]
+            error = self._finish()
         finally:
-            self._thread.shutdown()
             self._checkpointer.close()
-            self._hush.off()
-        if error and under_way:
+            self._quiet.close()
+        if error and other:
             show(f"Also, {error}")
         elif error:
             raise InputError(error)
+
+
+def _add_metrics(path: Path, metrics: dict) -> None:
+    """A failure does not end the run: only the choice of the best needs them."""
+    try:
+        files.write_json(path / disk.METRICS, metrics)
+    except OSError as error:
+        why = arrays.reason(error)
+        show(f"Checkpoint '{path}' keeps no metrics: {why}; not among the best")
+
+
+# ---------------------------------------------------------------- fitting
+
+
+def kinds(tree: Any) -> dict[str, list]:
+    """{"params.Conv_0.bias": [shape, dtype]} of all leaves, as JSON keeps them."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    names = [jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in leaves]
+    kinds = [[list(leaf.shape), str(leaf.dtype)] for _, leaf in leaves]
+    return dict(zip(names, kinds, strict=True))
+
+
+def check_fits(path: Path, record: dict, like: Any) -> None:
+    """Raises InputError if the checkpoint has other leaves, shapes or dtypes."""
+    ours = kinds(like)
+    saved = {name: kind[:2] for name, kind in record.get("leaves", ours).items()}
+    changes = [
+        f"{name} was {_text(old)}, now {_text(new)}"
+        for name, (old, new) in files.differences(saved, ours).items()
+    ]
+    if changes:
+        raise InputError(
+            f"checkpoint {int(path.name)} in '{path.parent}' does not fit this config: "
+            f"{preview(changes)}"
+        )
+
+
+def _text(kind: list | None) -> str:
+    return "absent" if kind is None else f"{kind[1]}{kind[0]}"
+
+
+# ---------------------------------------------------------------- preservation
+
+
+class Stored(NamedTuple):
+    """A checkpoint as orbax's preservation policies take it."""
+
+    step: int
+    time: datetime  # of saving
+    metrics: dict[str, float]
+
+
+def _stored(path: Path) -> Stored:
+    try:
+        record = disk.record(path)
+    except (OSError, ValueError):  # reported when it is to be restored
+        record = {}
+    saved = datetime.fromtimestamp(record.get("time", path.stat().st_mtime), UTC)
+    return Stored(int(path.name), saved, record.get("metrics", {}))
+
+
+def kept(
+    stored: list[Stored], *, keep: int, best: int, best_by: str, every_hours: float
+) -> set[int]:
+    """The steps that stay, of checkpoints in the order of their steps.
+
+    BestN is given only those with a finite metric, because it would keep the others
+    while they are few.
+    """
+    measured = [s for s in stored if math.isfinite(s.metrics.get(best_by, math.nan))]
+    falling = best_by not in HIGHER_IS_BETTER
+    rules = [(LatestN(keep), stored)]
+    if best:
+        best_n = BestN(get_metric_fn=lambda m: m[best_by], reverse=falling, n=best)
+        rules.append((best_n, measured))
+    if every_hours > 0:
+        rules.append((EveryNSeconds(3600 * every_hours), stored))
+    steps = set()
+    for policy, some in rules:
+        stays = policy.should_preserve(some, context=PreservationContext())
+        steps |= {one.step for one, stay in zip(some, stays, strict=True) if stay}
+    return steps

@@ -15,9 +15,8 @@ from amlr_jax.models.from_torch.monodepth2 import stack_conv1
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train.state import TrainState
 
-# Attributes of our modules that may differ from those the weights were trained with:
+# Attributes of modules that may differ from those the weights were trained with:
 # choices of the run, and sizes of windows and depth on which no parameter depends.
 FREE = {"window_size", "use_shift", "drop_path", "residual_init", "kernel_init"}
 FREE |= {"max_depth", "attention", "dtype", "remat", "parent", "name"}
@@ -38,10 +37,12 @@ def starting_weights(init_from: str, network: Any, workdir: Path) -> Pretrained 
     return pretrained
 
 
-def start_from(
-    state: TrainState, pretrained: Pretrained | None, *, sharding: Any
-) -> TrainState:
-    """`state` with the weights for its parameters; says in one line what they gave."""
+def start_from(state: Any, pretrained: Pretrained | None, *, sharding: Any) -> Any:
+    """`state` with the weights for its parameters; shows in one line what they gave.
+
+    `state` is a NamedTuple with `params` and `batch_stats`, of which `sharding` is
+    {"params": ..., "batch_stats": ...} or one for all.
+    """
     if pretrained is None:
         return state
     variables = {"params": state.params, "batch_stats": state.batch_stats}
@@ -61,9 +62,10 @@ def with_pose_encoder(pretrained: Pretrained) -> Pretrained:
     found = pretrained.variables
     if "pose" in found["params"] or "encoder" not in found["params"]:
         return pretrained
-    new = {name: {**part, "pose": {}} for name, part in found.items()}
-    for name, part in found.items():
-        new[name]["pose"]["encoder"] = dict(part["encoder"])
+    new = {
+        name: {**part, "pose": {"encoder": dict(part["encoder"])}}
+        for name, part in found.items()
+    }
     one = found["params"]["encoder"]["conv1"]["kernel"]  # height, width, inputs, out
     two = stack_conv1(one.transpose(3, 2, 0, 1), images=2).transpose(2, 3, 1, 0)
     new["params"]["pose"]["encoder"]["conv1"] = {"kernel": two}
@@ -77,14 +79,9 @@ def check_fits(network: Any, pretrained: Pretrained) -> None:
     the network's too, but for `FREE`; among them pretrained_window_size and
     convention, which no shape would tell. Then every shape must agree.
     """
-    model = pretrained.model
-    options = {"max_depth": 1.0, **model.get("options", {})}
-    try:
-        theirs = depth.network(model["name"], **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"weights '{pretrained.folder}': {error}") from error
+    theirs = folders.network_of(pretrained, max_depth=1.0)
     for part in ("encoder", "decoder"):
-        if part in model["parts"]:
+        if part in pretrained.model["parts"]:
             _check_module(getattr(network, part), getattr(theirs, part), pretrained)
     folders.merge(depth.variable_shapes(network), pretrained)
 
@@ -101,13 +98,13 @@ def _check_module(ours: Any, theirs: Any, pretrained: Pretrained) -> None:
         if field.name in FREE or a == b:
             continue
         key = KEYS.get(field.name, field.name)
-        known = key in depth.SWIN_OPTIONS or field.name in KEYS
-        value = model["options"].get(key, b) if known else model["name"]
-        key = key if known else "name"
+        value = model["options"].get(key, b)
+        if key not in (*depth.SWIN_OPTIONS, *KEYS.values()):
+            key, value = "name", model["name"]
         raise InputError(
             f"init_from '{folder}' does not fit model.{key}: its {field.name} is "
-            f"{_plain(b)}, this network's {_plain(a)}; set "
-            f"--config.model.{key}={_flag(value)}"
+            f"{_text(b)}, this network's {_text(a)}; set "
+            f"--config.model.{key}={_text(value, quoted=True)}"
         )
 
 
@@ -119,11 +116,8 @@ def _effective(module: Any, name: str) -> Any:
     return tuple(p or w for p, w in zip(value, module.window_size, strict=True))
 
 
-def _plain(value: Any) -> Any:
-    return getattr(value, "__name__", value)
-
-
-def _flag(value: Any) -> str:
-    if isinstance(value, list | tuple):
+def _text(value: Any, *, quoted: bool = False) -> str:
+    """As a message shows it, or `quoted` as a flag takes it."""
+    if quoted and isinstance(value, list | tuple):
         return f"'({','.join(map(str, value))})'"
-    return str(_plain(value))
+    return str(getattr(value, "__name__", value))

@@ -12,18 +12,18 @@ A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float3
 A workdir of a run is read as such a folder, with its newest good checkpoint.
 """
 
+import contextlib
 import functools
 import json
-import os
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from amlr_jax.checkpoints import array_store, verification
-from amlr_jax.checkpoints import files as steps
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from amlr_jax.checkpoints import arrays, disk
 from amlr_jax.models import depth
-from amlr_jax.models.from_torch.assign import leaves, nested, written
-from amlr_jax.runtime import files as runtime_files
-from amlr_jax.runtime import workdir
+from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -40,10 +40,10 @@ class Pretrained(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """What starting from weights did, by top level name."""
+    """Numbers of tensors by top level name, after weights were merged."""
 
-    taken: dict[str, int]  # tensors from the weights
-    initial: dict[str, int]  # tensors that keep their initial value
+    taken: dict[str, int]  # from the weights
+    initial: dict[str, int]  # that keep their initial value
     left: tuple[str, ...]  # parts of the weights that the network does not have
 
 
@@ -53,9 +53,7 @@ def check_output(folder: Path) -> None:
         raise InputError(f"output '{folder}' is not empty; choose another folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output '{folder}' is a file; choose another folder")
-    above = next(p for p in folder.absolute().parents if p.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"output '{folder}' cannot be written: no access to '{above}'")
+    files.check_writable(folder, option="output")
 
 
 def save(folder: Path, variables: dict, model: dict) -> None:
@@ -63,19 +61,17 @@ def save(folder: Path, variables: dict, model: dict) -> None:
     check_output(folder)
     folder = folder.absolute()
     made = [p for p in folder.parents if not p.exists()]
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        array_store.save(temporary / VARIABLES, variables)
-        runtime_files.write_json(temporary / MODEL, model)
-        temporary.replace(folder)
+        with files.replacing(folder) as temporary:
+            temporary.mkdir(parents=True)
+            arrays.save(temporary / VARIABLES, variables)
+            files.write_json(temporary / MODEL, model)
     except (OSError, ValueError) as error:  # tensorstore's are ValueErrors
-        array_store.remove(temporary)
         for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
+            with contextlib.suppress(OSError):
                 parent.rmdir()
         raise InputError(
-            f"output '{folder}' cannot be written: {array_store.reason(error)}"
+            f"output '{folder}' cannot be written: {arrays.reason(error)}"
         ) from error
 
 
@@ -87,7 +83,7 @@ def load(folder: Path) -> Pretrained:
     if (folder / MODEL).is_file():
         model = _json(folder / MODEL, "source", "name", "options", "parts")
         path = folder / VARIABLES
-    elif steps.steps(folder / workdir.CHECKPOINTS) or _is_run(folder):
+    elif newest_step(folder) or (folder / workdir.CONFIG).is_file():
         model, path = _of_run(folder)
     else:
         what = "does not exist" if not folder.exists() else f"has no {MODEL}"
@@ -96,11 +92,11 @@ def load(folder: Path) -> Pretrained:
             "workdir of a run"
         )
     try:
-        variables = array_store.restore(path)
+        variables = arrays.load(path)
     except (OSError, ValueError, KeyError) as error:
         line = str(error).splitlines()[0]
         raise InputError(f"weights '{path}' cannot be read: {line[:120]}") from error
-    parts = [*dict.fromkeys(p[1] for p, _ in leaves(variables))]
+    parts = [*dict.fromkeys(p[1] for p in flatten_dict(variables))]
     return Pretrained(folder, variables, {"parts": parts, **model})
 
 
@@ -110,21 +106,26 @@ def load_network(folder: Path) -> tuple[depth.DepthNetwork, dict, float]:
     Raises InputError as `load` does, and for weights of an encoder alone.
     """
     found = load(folder)
-    name, options = found.model["name"], found.model["options"]
     if not found.model.get("complete"):
         parts = ", ".join(found.model["parts"])
         raise InputError(
             f"'{folder}' holds no whole depth network, only {parts}; train from it "
             f"with --config.init_from={folder}"
         )
-    try:
-        network = depth.network(name, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"weights '{folder}' of {name}: {error}") from error
+    network = network_of(found)
     variables, report = merge(depth.variable_shapes(network), found)
     if report.initial:
         raise InputError(f"weights '{folder}' lack some of {', '.join(report.initial)}")
-    return network, variables, float(options["max_depth"])
+    return network, variables, float(found.model["options"]["max_depth"])
+
+
+def network_of(pretrained: Pretrained, **defaults: Any) -> depth.DepthNetwork:
+    """The network that the weights were trained with; InputError if there is none."""
+    name, options = pretrained.model["name"], pretrained.model.get("options", {})
+    try:
+        return depth.network(name, **(defaults | options))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"weights '{pretrained.folder}' of {name}: {error}") from error
 
 
 def _json(path: Path, *keys: str) -> dict:
@@ -139,54 +140,52 @@ def _json(path: Path, *keys: str) -> dict:
 
 
 def newest_step(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a workdir, good or not."""
-    found = steps.steps(folder / workdir.CHECKPOINTS)
-    return found[-1] if found else None
+    """The newest finished checkpoint in a workdir, good or not."""
+    return next(reversed(disk.all_of(folder / workdir.CHECKPOINTS)), None)
 
 
 def newest_good(folder: Path) -> Path | None:
-    """The newest good checkpoint in a workdir; says which are passed over, and why.
+    """The newest good checkpoint in a workdir; shows which are passed over, and why.
 
     InputError if there are checkpoints and none is good. Nothing is changed on disk.
     """
     checkpoints = folder / workdir.CHECKPOINTS
-    path, bad = verification.newest_good(checkpoints)
+    path, bad = disk.newest_good(checkpoints)
     if path is None and bad:
         reasons = "; ".join(f"{name}: {why}" for name, why in bad.items())
         raise InputError(f"no checkpoint of workdir '{folder}' is good ({reasons})")
     for name, why in bad.items():
-        _say(f"Checkpoint '{checkpoints / name}' is bad: {why}; reading '{path.name}'")
+        _show_once(
+            f"Checkpoint '{checkpoints / name}' is bad: {why}; reading '{path.name}'"
+        )
     return path
 
 
 @functools.cache
-def _say(line: str) -> None:
-    """Once, however often a command looks for the newest checkpoint."""
+def _show_once(line: str) -> None:
+    """However often a command looks for the newest checkpoint."""
     show(line)
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / workdir.CONFIG).is_file()
-
-
 def _of_run(folder: Path) -> tuple[dict, Path]:
-    """The model of a workdir's config, and its newest good checkpoint."""
-    step = newest_good(folder)
-    if step is None:
+    """The model of a workdir's config, and the arrays of its newest good checkpoint."""
+    checkpoint = newest_good(folder)
+    if checkpoint is None:
         raise InputError(f"workdir '{folder}' has no checkpoint yet")
-    if _is_run(folder):
-        options = _json(folder / workdir.CONFIG, "model")["model"]
-    else:  # its checkpoints alone were copied
-        options = (steps.record(step).get("config") or {}).get("model")
-    if not options:
+    if (folder / workdir.CONFIG).is_file():
+        config = _json(folder / workdir.CONFIG, "model")
+    else:  # only its checkpoints were copied
+        config = disk.record(checkpoint).get("config") or {}
+    if not config.get("model"):
         raise InputError(f"workdir '{folder}' has no {workdir.CONFIG}; copy it too")
-    options = dict(options)
-    name = options.pop("name")
-    for key in [key for key, value in options.items() if value is None]:
-        del options[key]
-    options.pop("decoder_init", None)  # of no more use
-    model = {"source": "run", "name": name, "options": options, "complete": True}
-    return model | {"step": steps.step_of(step)}, step / "state"
+    # `decoder_init` only matters before the first step.
+    unused = {"name", "decoder_init"}
+    options = {
+        k: v for k, v in config["model"].items() if v is not None and k not in unused
+    }
+    model = {"source": "run", "name": config["model"]["name"], "options": options}
+    model |= {"complete": True, "step": int(checkpoint.name)}
+    return model, checkpoint / disk.STATE
 
 
 def merge(variables: dict, pretrained: Pretrained) -> tuple[dict, Merged]:
@@ -195,19 +194,17 @@ def merge(variables: dict, pretrained: Pretrained) -> tuple[dict, Merged]:
     `variables` is {"params": ..., "batch_stats": ...}; its leaves need only a shape.
     InputError for weights that are not in it or have another shape.
     """
-    ours = dict(leaves(variables))
+    ours, theirs = flatten_dict(variables), flatten_dict(pretrained.variables)
     parts = {path[1] for path in ours}
-    taken, left, merged = {}, {}, dict(ours)
-    for path, leaf in leaves(pretrained.variables):
-        if path[1] not in parts:
-            left[path[1]] = True
-            continue
+    taken = {path: leaf for path, leaf in theirs.items() if path[1] in parts}
+    for path, leaf in taken.items():
         _check_leaf(path, leaf, ours.get(path), pretrained)
-        merged[path] = leaf
-        taken[path[1]] = taken.get(path[1], 0) + 1
-    total = {part: sum(path[1] == part for path in ours) for part in sorted(parts)}
-    initial = {p: n - taken.get(p, 0) for p, n in total.items() if n > taken.get(p, 0)}
-    return nested(merged), Merged(taken, initial, tuple(left))
+    report = Merged(
+        taken=Counter(path[1] for path in taken),
+        initial=Counter(sorted(path[1] for path in ours.keys() - taken.keys())),
+        left=tuple(dict.fromkeys(p[1] for p in theirs if p[1] not in parts)),
+    )
+    return unflatten_dict(ours | taken), report
 
 
 def _check_leaf(path: tuple, leaf: Any, ours: Any, pretrained: Pretrained) -> None:
@@ -216,14 +213,14 @@ def _check_leaf(path: tuple, leaf: Any, ours: Any, pretrained: Pretrained) -> No
     what = "no such parameter" if ours is None else f"shape {ours.shape}"
     key = "decoder_channels or model.name" if path[1] == "decoder" else "name"
     raise InputError(
-        f"weights '{pretrained.folder}' do not fit: {written(path)} has shape "
+        f"weights '{pretrained.folder}' do not fit: {'/'.join(path[1:])} has shape "
         f"{leaf.shape}, this network {what}; change model.{key} (the weights are of "
         f"{pretrained.model['name']})"
     )
 
 
 def summary(pretrained: Pretrained, merged: Merged) -> str:
-    """One line: what came from the weights and what starts anew."""
+    """One line: what came from the weights and what keeps its initial value."""
     parts = [f"{name}: {count} tensors" for name, count in merged.taken.items()]
     text = f"Weights from {pretrained.folder}: {', '.join(parts)}"
     if merged.initial:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from amlr_jax.checkpoints import files as steps
+from amlr_jax.checkpoints import arrays, disk
 from amlr_jax.checkpoints.manager import Checkpoints
 
 KILLS = 20
@@ -64,7 +64,7 @@ def kill_once(
     assert process.is_alive()
     process.kill()
     process.join()
-    inside = bool(steps.unfinished(folder))
+    inside = bool(arrays.unfinished(folder / "*"))
     sure = int(journal.read_text().splitlines()[-1])
     with closing(Checkpoints(folder, keep=2)) as checkpoints:
         found = newest(checkpoints)
@@ -84,4 +84,4 @@ def test_killed_at_random_moments(tmp_path):
     assert reached == sorted(reached)
     assert reached[-1] > KILLS // 2
     assert any(inside for _, inside in found)
-    assert not list(folder.glob(f"{steps.BAD}*"))
+    assert not list(folder.glob(f"{disk.BAD}*"))

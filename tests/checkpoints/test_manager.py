@@ -1,22 +1,22 @@
 """A checkpoint holds every bit of the state, and fits or says that it does not."""
 
+import json
+import shutil
+import zlib
 from contextlib import closing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from amlr_jax import rebalance
-from amlr_jax.checkpoints import files as steps
-from amlr_jax.checkpoints import verification
+from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train.step import compile_step
 from tests.train import toy
-from tests.train.test_loop import assert_same_state
 from tests.train.test_step import run
 
 
@@ -26,25 +26,37 @@ def state():
     return run(count=6, rule=rule)[0]
 
 
+def assert_same_state(got, want):
+    """Bit for bit, the random key and the rebalancer's state included."""
+    got, want = (jax.tree.map(bits, state) for state in (got, want))
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def bits(leaf):
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
 def whole():
     return parallel.replicated(parallel.make_mesh())
 
 
-def restored(folder, like, step):
+def restored(folder, like):
     with closing(Checkpoints(folder, keep=2)) as checkpoints:
-        return checkpoints.restore(like, whole(), step=step)
+        return checkpoints.restore_newest(like, whole())
 
 
 def saved(folder, state, *steps, keep=2):
     with closing(Checkpoints(folder, keep=keep)) as checkpoints:
         for step in steps:
             checkpoints.save(state, step=step)
+    return folder
 
 
 def test_round_trip_bit_for_bit(state, tmp_path):
     saved(tmp_path, state, 6)
-    got, batches = restored(tmp_path, state, 6)
-    assert batches == 6
+    got, record = restored(tmp_path, state)
+    assert record["batches"] == 6
     assert_same_state(got, state)
     assert type(got) is type(state)
 
@@ -52,13 +64,11 @@ def test_round_trip_bit_for_bit(state, tmp_path):
 def test_keeps_the_latest(state, tmp_path):
     saved(tmp_path, state, 1, 2, 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00000002", "00000003"]
-    with closing(Checkpoints(tmp_path, keep=2)) as checkpoints:
-        assert checkpoints.latest() == 3
 
 
 def test_saving_a_step_twice_is_saving_it_once(state, tmp_path):
     saved(tmp_path, state, 6, 6)
-    assert_same_state(restored(tmp_path, state, 6)[0], state)
+    assert_same_state(restored(tmp_path, state)[0], state)
 
 
 def test_another_network_does_not_fit(state, tmp_path):
@@ -67,17 +77,17 @@ def test_another_network_does_not_fit(state, tmp_path):
         lambda p: jnp.zeros((*p.shape[:-1], p.shape[-1] + 1)), state.params
     )
     name = "params.BatchNorm_0.bias"
-    message = f"checkpoint 6 in .* does not fit.*: {name} is float32.8., here float32.9"
+    message = f"checkpoint 6 in .* does not fit.*: {name} was float32.8., now float32.9"
     with pytest.raises(InputError, match=message):
-        restored(tmp_path, state._replace(params=larger), 6)
+        restored(tmp_path, state._replace(params=larger))
 
 
 def test_another_set_of_losses_does_not_fit(state, tmp_path):
     saved(tmp_path, state, 6)
     other = state._replace(loss_weights=rebalance.equal_weights(["silog", "ssim"]))
-    message = "does not fit.*: it has loss_weights.gradient, which this config has not"
+    message = "does not fit.*: loss_weights.gradient was float32.*, now absent"
     with pytest.raises(InputError, match=message):
-        restored(tmp_path, other, 6)
+        restored(tmp_path, other)
 
 
 def test_restored_state_goes_on(state, tmp_path):
@@ -88,7 +98,7 @@ def test_restored_state_goes_on(state, tmp_path):
     mesh = parallel.make_mesh()
     step = compile_step(mesh, **made)
     batch = toy.batches(7)[6]
-    got = step(restored(tmp_path, state, 6)[0], parallel.put_local(batch, mesh))[1]
+    got = step(restored(tmp_path, state)[0], parallel.put_local(batch, mesh))[1]
     want = run(count=7, rule=rule)[1][6]
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(got), want)
 
@@ -98,13 +108,13 @@ def test_the_newest_and_its_record(state, tmp_path):
     with closing(Checkpoints(tmp_path, keep=2, config=config)) as checkpoints:
         assert checkpoints.restore_newest(state, whole()) is None
         checkpoints.save(state, step=4)
-        checkpoints.save(state, step=6, batches=9, metrics={"abs_rel": 0.25})
+        checkpoints.save(state, step=6, metrics={"abs_rel": 0.25})
         got, record = checkpoints.restore_newest(jax.eval_shape(lambda: state), whole())
     assert_same_state(got, state)
-    assert (record["step"], record["batches"]) == (6, 9)
-    assert record["config"] == steps.config_of(tmp_path) == {"seed": 3, "crop": [1, 2]}
+    assert (record["step"], record["batches"]) == (6, 6)
+    assert record["config"] == {"seed": 3, "crop": [1, 2]}
     assert record["metrics"] == {"abs_rel": 0.25}
-    assert all(len(leaf) == 3 for leaf in record["leaves"].values())
+    assert record["leaves"]["step"] == [[], "int32"]
 
 
 def test_the_best_stays(state, tmp_path):
@@ -117,24 +127,47 @@ def test_the_best_stays(state, tmp_path):
     with closing(Checkpoints(tmp_path, **options)) as checkpoints:
         checkpoints.save(state, step=3, metrics={"abs_rel": 0.2})
         checkpoints.save(state, step=4)
-    assert [steps.step_of(path) for path in steps.steps(tmp_path)] == [2, 4]
-    assert verification.damage(tmp_path / "00000002") == ""
+    assert [path.name for path in disk.all_of(tmp_path)] == ["00000002", "00000004"]
+    assert disk.damage(tmp_path / "00000002") == ""
 
 
-def test_one_of_an_earlier_version(state, tmp_path):
-    """It has no fingerprints and no checksums."""
-    step = tmp_path / "00000006"
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        items = {"state": ocp.args.StandardSave(state)}
-        items["data"] = ocp.args.JsonSave({"batches": 6})
-        checkpointer.save(step, args=ocp.args.Composite(**items))
-    assert steps.config_of(tmp_path) is None
-    with closing(Checkpoints(tmp_path, keep=1)) as checkpoints:
+@pytest.fixture(scope="module")
+def written(state, tmp_path_factory):
+    """A checkpoint of step 6."""
+    return saved(tmp_path_factory.mktemp("written"), state, 6)
+
+
+def as_version_1(path):
+    """Earlier versions kept a fingerprint of each array, and checksums of all files."""
+    record = json.loads((path / "data" / "metadata").read_text())
+    leaves = {name: [*kind, 12345] for name, kind in record["leaves"].items()}
+    (path / "data" / "metadata").write_text(json.dumps(record | {"leaves": leaves}))
+    files = [p for p in path.rglob("*") if p.is_file() and p.name != disk.CHECKSUMS]
+    sums = {
+        str(p.relative_to(path)): [p.stat().st_size, zlib.crc32(p.read_bytes())]
+        for p in files
+    }
+    assert "_CHECKPOINT_METADATA" in sums
+    (path / disk.CHECKSUMS).write_text(json.dumps(sums))
+
+
+def as_version_0(path):
+    """The first ones had no checksums, and only the batches as their record."""
+    (path / disk.CHECKSUMS).unlink()
+    (path / "data" / "metadata").write_text('{"batches": 6}')
+
+
+@pytest.mark.parametrize("change", [as_version_1, as_version_0])
+def test_one_of_an_earlier_version_is_read(state, written, tmp_path, change):
+    folder = shutil.copytree(written, tmp_path / "old")
+    change(folder / "00000006")
+    with closing(Checkpoints(folder, keep=1)) as checkpoints:
         got, record = checkpoints.restore_newest(state, whole())
         assert_same_state(got, state)
-        assert record == {"batches": 6}
+        assert record["batches"] == 6
         other = state._replace(loss_weights={})
-        with pytest.raises(InputError, match="checkpoint 6 in .* does not fit"):
+        with pytest.raises(InputError, match="checkpoint 6 .*fit|00000006: ") as caught:
             checkpoints.restore_newest(other, whole())
+        assert "\n" not in str(caught.value)
         checkpoints.save(state, step=7)
-    assert [steps.step_of(path) for path in steps.steps(tmp_path)] == [7]
+    assert [path.name for path in disk.all_of(folder)] == ["00000007"]

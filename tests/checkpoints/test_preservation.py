@@ -1,20 +1,22 @@
 """Which checkpoints stay."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from amlr_jax.checkpoints import preservation
-from amlr_jax.checkpoints.preservation import Policy, Stored, kept
+from amlr_jax.checkpoints.manager import Checkpoints, Stored, kept
 from amlr_jax.runtime.errors import InputError
 
-HOUR = 3600.0
+START = datetime(2026, 1, 1, tzinfo=UTC)
+RULES = {"best": 0, "best_by": "abs_rel", "every_hours": 0.0}
 
 
 def run(values, **options) -> list[int]:
-    """Saved one after the other, an hour apart, and tidied after each."""
+    """Saved one after the other, an hour apart, and pruned after each."""
     stored: list[Stored] = []
     for step, metrics in enumerate(values, start=1):
-        stored.append(Stored(step, step * HOUR, metrics))
-        stay = kept(stored, Policy(**options))
+        stored.append(Stored(step, START + timedelta(hours=step), metrics))
+        stay = kept(stored, **(RULES | options))
         stored = [one for one in stored if one.step in stay]
     return [one.step for one in stored]
 
@@ -66,9 +68,8 @@ def test_any_rule_keeps():
     assert run(values, keep=1, best=1, every_hours=4.0) == [1, 3, 5, 6]
 
 
-def test_the_metric_must_be_there():
-    policy = Policy(1, best=1, best_by="absrel")
+def test_the_metric_must_be_there(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=1, best_by="absrel")
     with pytest.raises(InputError, match="best_by must be one of a, b; got 'absrel'"):
-        preservation.checked({"b": 1, "a": 2}, policy)
-    assert preservation.checked({"a": 2}, Policy(1, best_by="x")) == {"a": 2.0}
-    assert preservation.checked(None, policy) == {}
+        checkpoints.save({}, step=1, metrics={"b": 1, "a": 2})
+    checkpoints.close()

@@ -119,7 +119,7 @@ def test_newest_checkpoint_damaged(root, cache, whole, tmp_path):
     os.truncate(largest, largest.stat().st_size // 2)
     again = run(root, cache, folder)
     assert again.returncode == 0, again.stderr
-    assert f"put aside as 'bad.{newest.name}', going on from step 10" in again.stdout
+    assert f"quarantined as 'bad.{newest.name}', going on from step 10" in again.stdout
     assert_ends_like(whole, folder, root, cache)
 
 

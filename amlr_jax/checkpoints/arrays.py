@@ -1,0 +1,126 @@
+"""Arrays on disk through orbax, without its log lines and with errors in one line."""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from amlr_jax.runtime import files
+
+COLLECTIONS = ("params", "batch_stats")
+PATIENCE = 50  # tenths of a second in which threads of the array store end
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hides the log lines of orbax and its threads; their errors reach the caller."""
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+    def unraisable(found: Any) -> None:
+        # A thread that fails may call an event loop that is closed by then.
+        if str(found.exc_value) != "Event loop is closed":
+            hook(found)
+
+    logger.addFilter(of_others)
+    sys.unraisablehook = unraisable
+    try:
+        yield
+    finally:
+        logger.removeFilter(of_others)
+        sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def _causes() -> Iterator[None]:
+    """Raises the cause of a bare `Exception`, which orbax puts around errors."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception and isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None
+        raise
+
+
+def save(folder: Path, variables: dict) -> None:
+    """Writes nested dicts of arrays to a new folder, whole or not at all.
+
+    Raises OSError or ValueError, whose cause `reason` tells.
+    """
+    folder = folder.absolute()  # orbax takes no relative path
+    try:
+        with quiet(), ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder, variables)
+    except (OSError, ValueError):
+        remove_unfinished(folder)
+        raise
+
+
+def load(folder: Path) -> dict:
+    """Parameters and batch statistics as NumPy arrays; reads nothing else.
+
+    Raises OSError, ValueError or KeyError.
+    """
+    folder = folder.absolute()
+    with quiet(), _causes(), ocp.PyTreeCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(folder).item_metadata
+        if metadata is None:
+            raise ValueError("it is not a checkpoint of orbax")
+        found = metadata.tree
+        wanted = {name: found[name] for name in COLLECTIONS if found.get(name)}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(np.ndarray), wanted)
+        arguments = ocp.args.PyTreeRestore(
+            wanted, restore_args=as_numpy, partial_restore=True
+        )
+        return checkpointer.restore(folder, args=arguments)
+
+
+def load_onto(folder: Path, like: Any, sharding: Any) -> Any:
+    """A tree of arrays on devices; all processes call it.
+
+    `like` has the shapes and dtypes. `sharding` is one for all leaves, or a tree like
+    `like`; it need not be the sharding with which the arrays were saved.
+    """
+    if isinstance(sharding, jax.sharding.Sharding):
+        sharding = jax.tree.map(lambda _: sharding, like)
+    targets = jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        like,
+        sharding,
+    )
+    with _causes(), ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder, targets)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What orbax has written of a folder whose saving did not end; "*" is a pattern."""
+    return list(path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"))
+
+
+def remove_unfinished(path: Path) -> None:
+    """Removes what a failed save left, whose threads may write for a while."""
+    for half in unfinished(path):
+        for _ in range(PATIENCE):
+            files.remove(half)
+            time.sleep(0.1)
+            if not half.exists():
+                break
+
+
+def reason(error: Exception) -> str:
+    """The operating system's reason, which the array store puts into its own text."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
