@@ -29,6 +29,11 @@ class Job(NamedTuple):
     folder: Path
     by_head: bool = False  # its side outputs are measured, too
 
+    @property
+    def label(self) -> str:
+        """The run and the seed, for messages."""
+        return f"{self.run.name} seed {self.seed}"
+
     def next_command(self) -> list[str]:
         """What is left to do first: training, the side outputs, or nothing."""
         if self._step_of(workdir.EVALUATION) != self.steps:
@@ -102,18 +107,16 @@ def run_all(jobs: Sequence[Job], *, gpus: Sequence[str], report: Bar) -> list[Jo
     Without `gpus` one run after the other uses all devices. All runs share one
     compilation cache: programs of runs that differ in the seed alone compile once.
     """
-    waiting = [job for job in jobs if job.next_command()]
-    report.advance(len(jobs) - len(waiting))
-    free, failed = list(gpus or [""]), []
+    waiting, free, failed = list(jobs), list(gpus or [""]), []
     with _terminated_at_the_end() as running:
         while waiting or running:
             while waiting and free:
                 job = waiting.pop(0)
-                if not job.next_command():  # finished by another machine meanwhile
+                if job.next_command():
+                    running.append(_start(job, free.pop(0)))
+                else:  # finished before, or by another machine meanwhile
                     report.advance()
-                    continue
-                running.append(_start(job, free.pop(0)))
-                report.advance(0, note=_names(running))
+            report.advance(0, note=", ".join(one.job.label for one in running))
             time.sleep(POLL)
             for one in [r for r in running if r.popen.poll() is not None]:
                 running.remove(one)
@@ -122,19 +125,11 @@ def run_all(jobs: Sequence[Job], *, gpus: Sequence[str], report: Bar) -> list[Jo
                     running.append(_start(one.job, one.gpu))
                     continue
                 free.append(one.gpu)
-                report.advance(note=_names(running))
+                report.advance()
                 if one.popen.returncode or left:
                     failed.append(one.job)
-                    show(f"{_name(one.job)} failed: {_last_line(one.job)}")
+                    show(f"{one.job.label} failed: {_last_line(one.job)}")
     return failed
-
-
-def _name(job: Job) -> str:
-    return f"{job.run.name} seed {job.seed}"
-
-
-def _names(running: list[_Process]) -> str:
-    return ", ".join(_name(one.job) for one in running)
 
 
 def _start(job: Job, gpu: str) -> _Process:

@@ -1,11 +1,11 @@
-"""A study's table for the terminal, as Markdown and as JSON, and its picture."""
+"""A study's table as Markdown, which the terminal shows, as JSON, and its picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
+from rich.markdown import Markdown
 
 from amlr_jax.ablation.statistics import Statistics, statistics
 from amlr_jax.ablation.study import Study
@@ -25,11 +25,11 @@ Rows = Sequence[Statistics | None]
 def write(study: Study, output: Path, seeds: Sequence[int]) -> None:
     """Writes table.md, table.json and table.png to `output`; prints the table."""
     rows = statistics(study, output, seeds)
-    files.write_text(output / "table.md", markdown(study, rows))
+    text = markdown(study, rows)
+    files.write_text(output / "table.md", text)
     files.write_json(output / "table.json", as_json(study, rows))
     write_picture(study, rows, output / "table.png")
-    show(as_table(study, rows))
-    show(f"Results in {output}: table.md, table.json, table.png")
+    show(Markdown(text), f"Results in {output}: table.md, table.json, table.png")
 
 
 def headings(study: Study) -> list[str]:
@@ -38,17 +38,17 @@ def headings(study: Study) -> list[str]:
     return [*study.factors, "seeds", *names, f"{names[0].split(' ↓')[0]} - row 1"]
 
 
-def cells(study: Study, rows: Rows) -> list[tuple[list[str], bool]]:
-    """Lines of text, each with whether it is a published one."""
+def cells(study: Study, rows: Rows) -> list[list[str]]:
+    """The lines of the table: of each row what is measured and what is published."""
     best = _best(study, rows)
     lines = []
     for place, (row, found) in enumerate(zip(study.rows, rows, strict=True)):
         line = _measured(study, row.label, found, best)
-        lines.append((line if place else [*line[:-1], ""], False))
+        lines.append(line if place else [*line[:-1], ""])
         if row.published:
             values = [row.published.get(name) for name in study.metrics]
             shown = ["-" if value is None else f"{value:.3f}" for value in values]
-            lines.append(([*row.label, "paper", *shown, ""], True))
+            lines.append([*row.label, "paper", *shown, ""])
     return lines
 
 
@@ -76,24 +76,11 @@ def _with_spread(value: float, spread: float, *, sign: str = "") -> str:
     return f"{value:{sign}.3f}" + ("" if np.isnan(spread) else f" ± {spread:.3f}")
 
 
-def as_table(study: Study, rows: Rows) -> Table:
-    """The table for the terminal."""
-    caption = f"{CAPTION}. {study.note}" if study.note else CAPTION
-    table = Table(title=study.title, caption=caption, caption_justify="left")
-    for place, heading in enumerate(headings(study)):
-        left = place < len(study.factors)
-        table.add_column(heading, justify="left" if left else "right")
-    for line, is_published in cells(study, rows):
-        bold = [f"[bold]{c.strip('*')}[/]" if c.startswith("**") else c for c in line]
-        table.add_row(*bold, style="dim" if is_published else None)
-    return table
-
-
 def markdown(study: Study, rows: Rows) -> str:
-    """The same table as Markdown."""
+    """The table as Markdown."""
     head = headings(study)
     aligned = [":--" if i < len(study.factors) else "--:" for i in range(len(head))]
-    lines = [head, aligned, *(line for line, _ in cells(study, rows))]
+    lines = [head, aligned, *cells(study, rows)]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     note = f"\n\n{study.note}" if study.note else ""
     return f"# {study.title}\n\n{body}\n\n{CAPTION}.{note}\n"

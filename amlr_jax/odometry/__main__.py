@@ -31,7 +31,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.")
 _SEQUENCES = flags.DEFINE_list("sequences", [], "Of KITTI odometry, as 09,10.")
 _DRIVES = flags.DEFINE_list("drives", [], "Of raw KITTI: all, or their names.")
 _ALIGN = flags.DEFINE_enum("align", "7dof", list(ALIGNMENTS), "What is fitted.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pairs of images.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Image pairs.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
@@ -45,8 +45,9 @@ def main(argv: list[str]) -> None:
     found = drives.find(root, sequences=_SEQUENCES.value, names=_DRIVES.value)
     weights = pose_network.load(checkpoint)
     files.make_writable(output, option="output")
+    batch_size = _BATCH_SIZE.value or pose_network.BATCH
     made = results.measure_drives(
-        weights, found, how=_ALIGN.value, batch_size=_BATCH_SIZE.value
+        weights, found, how=_ALIGN.value, batch_size=batch_size
     )
     facts = {"weights": str(checkpoint), "step": weights.step, "size": weights.size}
     results.write(made, output, how=_ALIGN.value, **facts)

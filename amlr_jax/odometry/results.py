@@ -23,7 +23,7 @@ from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
 
-# Columns of the table: heading, key in odometry.json, format.
+# Columns of the table beside the first: heading, key in odometry.json, format.
 COLUMNS = (
     ("t_err\n(%)", "t_err_percent", ".2f"),
     ("r_err °\n/100 m", "r_err_deg_per_100m", ".2f"),
@@ -32,6 +32,7 @@ COLUMNS = (
     ("RPE\n(°)", "rpe_deg", ".3f"),
     ("scale", "scale", ".3g"),
 )
+FIRST = "5-frame\nATE (m)"
 TOO_SHORT = "too short for t_err and r_err"
 TRUE, PREDICTED = "#333333", "#d55e00"  # distinct for colour-blind eyes, and in grey
 SIDE = 7.0  # inches of a panel
@@ -73,13 +74,17 @@ def measure_drives(
 def write(made: Sequence[MeasuredDrive], output: Path, *, how: str, **facts) -> None:
     """Writes odometry.json, and poses and a picture of each drive; prints the table.
 
+    The poses are the predicted ones in KITTI's format, scaled to metres.
+
     Args:
       made: of `measure_drives` with the same `how`.
       facts: of the weights, as in `as_json`.
     """
     files.write_json(output / workdir.ODOMETRY, as_json(made, how=how, **facts))
     for one in made:
-        write_poses(one, output / f"{one.drive.name}.txt")
+        poses = trajectories.chain(one.steps)
+        poses[:, :3, 3] *= one.network.values.get("scale", 1.0)
+        trajectories.write_kitti(poses, output / f"{one.drive.name}.txt")
         write_picture([one], output / f"{one.drive.name}.png", how=how)
     show(as_table(made, how=how))
     show(f"Results in {output}: {workdir.ODOMETRY}; poses and a picture of each drive")
@@ -122,13 +127,6 @@ def _is_short(one: MeasuredDrive) -> bool:
     return "t_err_percent" not in one.network.values
 
 
-def write_poses(one: MeasuredDrive, path: Path) -> None:
-    """Writes the prediction in KITTI's format, from its first frame, in metres."""
-    poses = trajectories.chain(one.steps)
-    poses[:, :3, 3] *= one.network.values.get("scale", 1.0)
-    trajectories.write_kitti(poses, path)
-
-
 def as_table(made: Sequence[MeasuredDrive], *, how: str) -> Table:
     """The printed table: two rows a drive, the protocol and notes below."""
     lines = [f"aligned by {how}: {ALIGNMENTS[how]}"]
@@ -138,7 +136,7 @@ def as_table(made: Sequence[MeasuredDrive], *, how: str) -> Table:
     lines += [f"{one.drive.name}: {note}" for one in made for note in one.notes]
     table = Table(title="Odometry", caption="\n".join(lines), caption_justify="left")
     table.add_column("", no_wrap=True)
-    for heading in ("frames", "metres", "5-frame\nATE (m)", *(c[0] for c in COLUMNS)):
+    for heading in ("frames", "metres", FIRST, *(column[0] for column in COLUMNS)):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in made:
         name = one.drive.name.removesuffix("_sync")
@@ -186,26 +184,16 @@ def _draw(axis: Axes, aligned: Aligned) -> None:
     start = aligned.truth[0, :3, 3]
     mark = {"color": TRUE, "markerfacecolor": "white", "markersize": 9}
     axis.plot(start[0], start[2], "s", label="start", linestyle="none", **mark)
-    # A square frame around both: a straight drive would be a thin line otherwise.
-    points = np.concatenate([aligned.truth, aligned.predicted])[:, (0, 2), 3]
-    low, high = points.min(0), points.max(0)
-    middle, half = (low + high) / 2, 0.55 * max(float((high - low).max()), 1.0)
-    axis.set_xlim(middle[0] - half, middle[0] + half)
-    axis.set_ylim(middle[1] - half, middle[1] + half)
-    axis.set_aspect("equal")
-    axis.set_xlabel("x, to the right (m)")
-    axis.set_ylabel("z, ahead (m)")
+    # One scale for both axes; the limits grow, so a straight drive is no thin panel.
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.set(xlabel="x, to the right (m)", ylabel="z, ahead (m)")
     axis.grid(alpha=0.3)
 
 
 def _title(one: MeasuredDrive, how: str) -> str:
-    """Two lines: the drive, and its errors."""
-    values = one.network.values
-    parts = [f"ATE {values['ate_rmse_m']:.2f} m"]
-    if not _is_short(one):
-        parts += [f"t_err {values['t_err_percent']:.2f} %"]
-        parts += [f"r_err {values['r_err_deg_per_100m']:.2f} °/100 m"]
-    parts += [f"RPE {values['rpe_m']:.3f} m, {values['rpe_deg']:.3f} °"]
-    parts += [f"5 frames {values['ate_5_frames_mean_m']:.4f} m"]
+    """The drive, and its errors as in the table."""
+    headings = (FIRST, *(column[0] for column in COLUMNS))
+    cells = zip(headings, _cells(one.network.values), strict=True)
+    parts = [f"{heading} {cell}".replace("\n", " ") for heading, cell in cells]
     name = f"{one.drive.name}, {one.metres:.0f} m, aligned by {how}"
-    return f"{name}\n{'; '.join(parts)}"
+    return "\n".join([name, "; ".join(parts[:3]), "; ".join(parts[3:])])

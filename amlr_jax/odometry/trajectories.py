@@ -108,9 +108,6 @@ def checked(name: str, poses: np.ndarray) -> np.ndarray:
     return poses
 
 
-# ------------------------------------------------------------------ alignment
-
-
 def umeyama(
     points: np.ndarray, target: np.ndarray, *, scale: bool
 ) -> tuple[float, np.ndarray, np.ndarray]:
@@ -172,9 +169,6 @@ def _check_length(name: str, poses: np.ndarray, truth: np.ndarray, *, of: str) -
         raise ValueError(
             f"`{name}` must have the {len(truth)} {of} of `truth`, got {len(poses)}."
         )
-
-
-# ------------------------------------------------------------------ errors
 
 
 def measure(truth: np.ndarray, steps: np.ndarray, how: str = "7dof") -> Measurement:

@@ -105,7 +105,7 @@ def test_best_is_small_for_errors_and_large_for_shares(tmp_path):
     write(tmp_path, "first", 0, 0.2, 0.9)
     write(tmp_path, "second", 0, 0.1, 0.8)
     rows = statistics(STUDY, tmp_path, [0])
-    first, _, second = (line for line, _ in table.cells(STUDY, rows))
+    first, _, second = table.cells(STUDY, rows)
     assert [cell.startswith("**") for cell in first[3:5]] == [False, True]
     assert [cell.startswith("**") for cell in second[3:5]] == [True, False]
 

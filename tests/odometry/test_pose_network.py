@@ -132,6 +132,8 @@ def test_a_run_sees_its_views(folder, tmp_path, text, size):
 
 
 def test_weights_without_a_pose_network(folder, tmp_path):
+    with pytest.raises(InputError, match="nowhere' does not exist"):
+        pose_network.load(tmp_path / "nowhere")
     folder(parts=("encoder", "decoder"))
     with pytest.raises(InputError, match="no pose network, only encoder, decoder"):
         pose_network.load(tmp_path)

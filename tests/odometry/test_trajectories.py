@@ -6,7 +6,7 @@ import pytest
 
 from amlr_jax.data.kitti.odometry import read_poses
 from amlr_jax.odometry import trajectories
-from tests.odometry.drives import curve, disturbed, pose
+from tests.odometry.toy import curve, disturbed, pose
 
 LENGTH = 260  # frames and metres: segments of 100 and 200 m
 
