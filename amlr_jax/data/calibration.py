@@ -59,15 +59,24 @@ def read_intrinsics(date_folder: Path, *, camera: str) -> Camera:
 
 def lidar_projection(date_folder: Path, *, camera: str) -> np.ndarray:
     """The matrix [3, 4] from the lidar's points to pixels: P_rect R_rect_00 T_velo."""
-    cameras = date_folder / CAM_TO_CAM
-    projection = read_projection(cameras, f"P_rect_{camera[-2:]}")
+    projection = read_projection(date_folder / CAM_TO_CAM, f"P_rect_{camera[-2:]}")
+    return projection @ rectified_from_lidar(date_folder)
+
+
+def rectified_from_lidar(date_folder: Path) -> np.ndarray:
+    """R_rect_00 T_velo [4, 4]: the rectified camera 0 from the lidar, in metres."""
+    rows = read_rows(date_folder / CAM_TO_CAM, {"R_rect_00": 9})
     rectify = np.eye(4)
-    rectify[:3, :3] = read_rows(cameras, {"R_rect_00": 9})["R_rect_00"].reshape(3, 3)
-    scanner = read_rows(date_folder / VELO_TO_CAM, {"R": 9, "T": 3})
-    camera_from_lidar = np.eye(4)
-    camera_from_lidar[:3, :3] = scanner["R"].reshape(3, 3)
-    camera_from_lidar[:3, 3] = scanner["T"]
-    return projection @ rectify @ camera_from_lidar
+    rectify[:3, :3] = rows["R_rect_00"].reshape(3, 3)
+    return rectify @ read_pose(date_folder / VELO_TO_CAM)
+
+
+def read_pose(path: Path) -> np.ndarray:
+    """The pose [4, 4] of a calibration file with rows R and T."""
+    rows = read_rows(path, {"R": 9, "T": 3})
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rows["R"].reshape(3, 3), rows["T"]
+    return pose
 
 
 def stereo_offset(target: np.ndarray, partner: np.ndarray) -> tuple[float, ...]:

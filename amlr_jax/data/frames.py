@@ -1,9 +1,17 @@
-"""What a reader of a layout hands on: frames by split, and the unit of their depth."""
+"""What the reader of a layout returns: frames by split, and problems of their files.
+
+A reader names the frames that a split should have and passes each problem of their
+files to `report`. With `refuse`, the default, the first problem ends the reading with
+an InputError. With the `append` of a list the reading goes on, and frames whose files
+are missing stay in the layout.
+"""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from amlr_jax.runtime.errors import InputError, preview
 
 Camera = tuple[float, float, float, float]
 UNKNOWN_CAMERA: Camera = (float("nan"),) * 4
@@ -14,7 +22,7 @@ class Frame(NamedTuple):
 
     `intrinsics` is fx, fy, cx, cy in pixels of the stored image, NaN where not known.
     `projection` is for depth that is a lidar scan: the row-major 3x4 matrix that takes
-    the scan's points to the image (`depth_files.velodyne.lidar_depth`).
+    the scan's points to the image (`depth_files.lidar_depth`).
     """
 
     key: str  # group/name: a drive or scene, and the frame in it
@@ -70,6 +78,38 @@ class Sequences(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class Problem(NamedTuple):
+    """Something wrong with the files of a data set, which stops training."""
+
+    text: str
+    names: tuple[str, ...] = ()  # of all files or frames concerned
+    advice: str = ""
+
+    def __str__(self) -> str:
+        names = f": {preview(self.names)}" if self.names else ""
+        return f"{self.text}{names}" + (f"; {self.advice}" if self.advice else "")
+
+
+Report = Callable[[Problem], None]
+
+
+def refuse(problem: Problem) -> None:
+    """Raises InputError with the problem."""
+    raise InputError(str(problem))
+
+
+def report_missing(
+    frames: Sequence[Frame], report: Report, *, of: str = "frames", advice: str
+) -> None:
+    """Reports the ground truth and the images of `frames` that are not there."""
+    for what in ("ground truth", "image"):
+        files = [f.image if what == "image" else f.depth for f in frames]
+        lost = tuple(str(path) for path in files if not path.is_file())
+        if lost:
+            text = f"missing {what} of {len(lost)} of {len(frames)} {of}"
+            report(Problem(text, lost, advice))
+
+
 def fingerprint(layout: Layout) -> str:
     """Twelve hex digits that change whenever a frame's file or camera does."""
     rule = (*layout[:3], layout.in_metres, layout.depth_cap, layout.depth_key)
@@ -84,25 +124,28 @@ def fingerprint(layout: Layout) -> str:
     return digest.hexdigest()[:12]
 
 
-def hold_out_last_fifth(groups: dict[str, list[Frame]]) -> tuple[tuple, tuple]:
+Named = TypeVar("Named")  # what has a `key`, as a Frame does
+
+
+def hold_out_last_fifth(named: Iterable[Named]) -> tuple[tuple[Named, ...], ...]:
     """Train and test frames: the last fifth of each drive or scene is test.
 
     The last frames and not random ones, since neighbours look alike. Of two to four
     frames the last one is held out, a single frame is for training.
     """
     train, test = [], []
-    for name in sorted(groups):
-        frames = sorted(groups[name])
-        held_out = max(len(frames) // 5, 1) if len(frames) > 1 else 0
-        cut = len(frames) - held_out
-        train += frames[:cut]
-        test += frames[cut:]
+    for _, group in sorted(by_group(named).items()):
+        group = sorted(group)
+        held_out = max(len(group) // 5, 1) if len(group) > 1 else 0
+        cut = len(group) - held_out
+        train += group[:cut]
+        test += group[cut:]
     return tuple(train), tuple(test)
 
 
-def by_group(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+def by_group(named: Iterable[Named]) -> dict[str, list[Named]]:
     """The frames of each drive or scene."""
-    groups: dict[str, list[Frame]] = {}
-    for frame in frames:
+    groups: dict[str, list[Named]] = {}
+    for frame in named:
         groups.setdefault(frame.key.rpartition("/")[0], []).append(frame)
     return groups

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amlr_jax.data import images
-from amlr_jax.data.frames import Frame, by_group, hold_out_last_fifth
+from amlr_jax.data.frames import Frame, Problem, Report, hold_out_last_fifth, refuse
 from amlr_jax.runtime.errors import InputError, preview
 
 
@@ -42,6 +42,10 @@ class Listing(NamedTuple):
     path: Path
     kind: str
     rows: tuple[Pair | Numbered, ...]
+
+
+Parts = tuple[tuple[Frame, ...], tuple[Frame, ...]]  # training and test frames
+ADVICE = "complete data.root, or take these lines out of the list"
 
 
 class Chosen(NamedTuple):
@@ -112,66 +116,53 @@ def _row(kind: str, number: int, text: str) -> Pair | Numbered:
     return Pair(number, image, None if depth == "None" else depth)
 
 
-def require_found(path: Path, lost: Sequence, *, total: int) -> None:
-    """InputError that names the first few of the files that a list names in vain."""
+def report_lost(
+    path: str | Path, lost: Sequence[str], *, total: int, report: Report = refuse
+) -> None:
+    """Reports those of the `total` frames of a list of which files are missing."""
     if lost:
-        raise InputError(
-            f"{len(lost)} of {total} frames that list '{path}' names are missing: "
-            f"{preview(lost)}; complete data.root, or take these lines out of the list"
-        )
+        text = f"{len(lost)} of {total} frames that list '{path}' names are missing"
+        report(Problem(text, tuple(lost), ADVICE))
 
 
-def without_depth(path: Path, names: Sequence[str], *, total: int) -> tuple[str, ...]:
+def without_depth(path: str | Path, names: Sequence[str], *, total: int) -> list[str]:
     """The note that counts and names frames that have no ground truth."""
-    if not names:
-        return ()
-    return (
-        f"{len(names)} of {total} frames of list '{path}' have no depth and are left "
-        f"out: {preview(names)}",
-    )
+    text = f"{len(names)} of {total} frames of list '{path}' have no depth and are left"
+    return [f"{text} out: {preview(names)}"] if names else []
 
 
 def choose(
     split: str,
     *,
-    usual: Callable[[], tuple[tuple[Frame, ...], tuple[Frame, ...]]],
+    usual: Callable[[Report], Parts],
     train: tuple[Frame, ...] | None,
     test: tuple[Frame, ...] | None,
+    report: Report = refuse,
 ) -> Chosen:
-    """Training and test frames where one or both are given by lists.
+    """Training and test frames where none, one or both are given by lists.
 
-    Without a list of test frames, they are those of `usual`, the split by name; where
-    that cannot be read in full, or is `folder`, the last fifth of each drive or scene
-    of the training list. Without one of training frames, they are those of `usual`
-    that are not listed. Frames of both parts are an InputError.
+    `usual` reads the split by name. Without a list of test frames, they are those of
+    the split; where it cannot be read in full, or is `folder`, the last fifth of each
+    drive or scene of the training list. Without a list of training frames, they are
+    those of the split that are not listed. Frames in both parts are a problem.
     """
+    if train is None and test is None:
+        return Chosen(*usual(report), split, ())
     if train is None:
-        return _remaining(split, usual, test)
-    if test is None:
-        return _with_usual_test(split, usual, train)
-    _require_apart(train, test)
-    return Chosen(train, test, "list", ())
-
-
-def _remaining(split: str, usual: Callable, test: tuple[Frame, ...]) -> Chosen:
-    train, rest = usual()
-    listed = {frame.image for frame in test}
-    all_frames = train + rest if split == "folder" else train
-    kept = tuple(frame for frame in all_frames if frame.image not in listed)
-    return Chosen(kept, test, f"{split}-list", ())
-
-
-def _with_usual_test(split: str, usual: Callable, train: tuple[Frame, ...]) -> Chosen:
+        return _remaining(split, usual(report), test)
+    if test is not None:
+        _report_shared(train, test, report)
+        return Chosen(train, test, "list", ())
     reason = "data.split=folder"
     if split != "folder":
         try:
-            test = usual()[1]
+            test = usual(refuse)[1]
         except InputError as error:
             reason = f"data.split={split} is not complete ({str(error)[:120]}...)"
         else:
-            _require_apart(train, test)
+            _report_shared(train, test, report)
             return Chosen(train, test, f"list-{split}", ())
-    kept, test = hold_out_last_fifth(by_group(dict.fromkeys(train)))
+    kept, test = hold_out_last_fifth(dict.fromkeys(train))
     note = (
         f"the last fifth of each drive or scene of data.list is the test set, since "
         f"{reason}; name another with --config.data.test_list=FILE"
@@ -179,11 +170,19 @@ def _with_usual_test(split: str, usual: Callable, train: tuple[Frame, ...]) -> C
     return Chosen(kept, test, "list-folder", (note,))
 
 
-def _require_apart(train: tuple[Frame, ...], test: tuple[Frame, ...]) -> None:
+def _remaining(split: str, usual: Parts, test: tuple[Frame, ...]) -> Chosen:
+    train, rest = usual
+    listed = {frame.image for frame in test}
+    frames = train + rest if split == "folder" else train
+    kept = tuple(frame for frame in frames if frame.image not in listed)
+    return Chosen(kept, test, f"{split}-list", ())
+
+
+def _report_shared(
+    train: tuple[Frame, ...], test: tuple[Frame, ...], report: Report
+) -> None:
     tested = {frame.image for frame in test}
-    shared = [frame.key for frame in train if frame.image in tested]
+    shared = tuple(frame.key for frame in train if frame.image in tested)
     if shared:
-        raise InputError(
-            f"{len(shared)} frames of data.list are test frames too: "
-            f"{preview(shared)}; take them out of one of the two"
-        )
+        text = f"{len(shared)} frames of data.list are test frames too"
+        report(Problem(text, shared, "take them out of one of the two"))

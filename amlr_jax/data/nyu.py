@@ -10,8 +10,16 @@ from functools import partial
 from pathlib import Path
 
 from amlr_jax.data import lists
-from amlr_jax.data.frames import Frame, Layout, by_group, hold_out_last_fifth
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.data.frames import (
+    Frame,
+    Layout,
+    Problem,
+    Report,
+    hold_out_last_fifth,
+    refuse,
+    report_missing,
+)
+from amlr_jax.runtime.errors import InputError
 
 DEPTH_SCALE = 1000.0
 # Kinect colour camera of the labelled set's toolbox: fx, fy, cx, cy at 480x640.
@@ -24,49 +32,86 @@ INTRINSICS = (
 OFFICIAL_TEST = "official_splits/test"
 SPLITS = ("official", "folder")
 SIZES = {"train": 24231, "test": 654}  # of "official"
+_IMAGE, _DEPTH = "rgb_", "sync_depth_"
 
 
 def read_layout(
-    root: Path, *, split: str, train_list: str = "", test_list: str = ""
+    root: Path,
+    *,
+    split: str,
+    train_list: str = "",
+    test_list: str = "",
+    report: Report = refuse,
 ) -> Layout:
     """The frames of `split` under `root`, or those of one or two lists.
 
     `official` trains on every scene and tests on official_splits/test, and wants the
     published 24,231 and 654 frames; `folder` is any partial copy, the last fifth of
     each scene held out. Lists: `lists.choose`; their paths are looked for under `root`
-    and under official_splits/test. Raises InputError naming what is missing.
+    and under official_splits/test. Files that are missing go to `report`; InputError
+    for a list that cannot be read, and a root without frames.
     """
     if split not in SPLITS:
         raise InputError(
             f"data.split must be one of {', '.join(SPLITS)}; got '{split}'"
         )
-    usual = partial(_usual, root, split)
-    if not (train_list or test_list):
-        return Layout("nyu", split, DEPTH_SCALE, *usual())
     notes: list[str] = []
-    train, test = (_listed(root, path, notes) for path in (train_list, test_list))
-    chosen = lists.choose(split, usual=usual, train=train, test=test)
-    return Layout(
-        "nyu",
-        chosen.split,
-        DEPTH_SCALE,
-        chosen.train,
-        chosen.test,
-        notes=(*notes, *chosen.notes),
-    )
+    train, test = (_listed(root, p, notes, report) for p in (train_list, test_list))
+    usual = partial(_usual, root, split)
+    chosen = lists.choose(split, usual=usual, train=train, test=test, report=report)
+    train, test, split, more = chosen
+    return Layout("nyu", split, DEPTH_SCALE, train, test, notes=(*notes, *more))
 
 
-def _usual(root: Path, split: str) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    scenes = _scenes(root, skip=OFFICIAL_TEST)
+def _usual(root: Path, split: str, report: Report) -> lists.Parts:
+    frames = _frames(root)
+    test = tuple(f for f in frames if f.key.startswith(f"{OFFICIAL_TEST}/"))
+    train = tuple(f for f in frames if not f.key.startswith(f"{OFFICIAL_TEST}/"))
+    if not train:
+        raise InputError(
+            f"no NYUv2 data at '{root}'; expected <scene>/rgb_NNNNN.jpg and "
+            "<scene>/sync_depth_NNNNN.png under data.root, and the test set under "
+            f"data.root/{OFFICIAL_TEST}"
+        )
+    wanted = train if split == "folder" else train + test
+    report_missing(wanted, report, advice="restore them, or remove these frames")
     if split == "folder":
-        return hold_out_last_fifth(scenes)
-    test_scenes = _scenes(root / OFFICIAL_TEST)
-    train, test = (_sorted(part) for part in (scenes, test_scenes))
-    _check_sizes(root, train, test)
+        return hold_out_last_fifth(train)
+    found = {"train": len(train), "test": len(test)}
+    if found != SIZES:
+        text = f"data.split=official needs {SIZES} frames under data.root='{root}'"
+        advice = "for a partial copy use --config.data.split=folder"
+        report(Problem(f"{text}, found {found}", advice=advice))
     return train, test
 
 
-def _listed(root: Path, path: str, notes: list[str]) -> tuple[Frame, ...] | None:
+def _frames(root: Path) -> list[Frame]:
+    """A frame for each number of a scene of which there is an image or depth."""
+    places: dict[tuple[Path, str], dict[str, Path]] = {}
+    for start in (_DEPTH, _IMAGE):
+        for path in sorted(root.glob(f"**/{start}*")):
+            if path.suffix in (".jpg", ".png"):
+                place = path.parent, path.stem.removeprefix(start)
+                places.setdefault(place, {}).setdefault(start, path)
+    return [
+        _frame(
+            root,
+            found.get(_IMAGE, folder / f"{_IMAGE}{number}.jpg"),
+            found.get(_DEPTH, folder / f"{_DEPTH}{number}.png"),
+        )
+        for (folder, number), found in sorted(places.items())
+    ]
+
+
+def _frame(root: Path, image: Path, depth: Path) -> Frame:
+    """The frame of two files, named by the folder and number of its depth."""
+    scene = depth.parent.relative_to(root)
+    return Frame(f"{scene}/{depth.stem[-5:]}", image, depth, INTRINSICS)
+
+
+def _listed(
+    root: Path, path: str, notes: list[str], report: Report
+) -> tuple[Frame, ...] | None:
     """The frames of a list that have depth; says in `notes` what was left out."""
     if not path:
         return None
@@ -76,81 +121,24 @@ def _listed(root: Path, path: str, notes: list[str]) -> tuple[Frame, ...] | None
             f"list '{path}' must have lines 'image depth' or 'image depth focal', got "
             f"the format of {listing.kind}"
         )
-    made, none, lost = [], [], []
-    for row in listing.rows:
-        if row.depth is None:
-            none.append(row.image)
-            continue
-        frame = _found(root, row)
-        (lost if frame is None else made).append(frame or row.image)
-    lists.require_found(listing.path, lost, total=len(listing.rows))
-    notes.extend(lists.without_depth(listing.path, none, total=len(listing.rows)))
-    return tuple(made)
+    made = tuple(_of_row(root, row) for row in listing.rows if row.depth is not None)
+    report_missing(made, report, of=f"frames of list '{path}'", advice=lists.ADVICE)
+    none = [row.image for row in listing.rows if row.depth is None]
+    notes.extend(lists.without_depth(path, none, total=len(listing.rows)))
+    return made
 
 
-def _found(root: Path, row: lists.Pair) -> Frame | None:
-    """The frame of a line, under the root or the official test; None if not there."""
-    for folder in (root, root / OFFICIAL_TEST):
-        image, depth = find_image(folder / row.image), folder / row.depth
-        if image and depth.is_file():
-            return frame_of(root, image, depth)
-    return None
+def _of_row(root: Path, row: lists.Pair) -> Frame:
+    """The frame of a line, under the root or the official test, where its files are."""
+
+    frames = (
+        _frame(root, _image(place / row.image), place / row.depth)
+        for place in (root, root / OFFICIAL_TEST)
+    )
+    return max(frames, key=lambda f: f.image.is_file() + f.depth.is_file())
 
 
-def find_image(path: Path) -> Path | None:
-    """The image of that name or, with the other ending, as JPEG or PNG."""
+def _image(path: Path) -> Path:
+    """The image of that name or, if it has the other ending, as JPEG or PNG."""
     there = (path.with_suffix(ending) for ending in (path.suffix, ".jpg", ".png"))
-    return next((path for path in there if path.is_file()), None)
-
-
-def frame_of(root: Path, image: Path, depth: Path) -> Frame:
-    """The frame of two files, named by the folder and number of its depth."""
-    scene = depth.parent.relative_to(root)
-    return Frame(f"{scene}/{depth.stem[-5:]}", image, depth, INTRINSICS)
-
-
-def _scenes(root: Path, *, skip: str | None = None) -> dict[str, list[Frame]]:
-    depths = sorted(root.glob("**/sync_depth_*.png"))
-    if skip is not None:
-        depths = [p for p in depths if not p.relative_to(root).is_relative_to(skip)]
-    if not depths:
-        raise InputError(
-            f"no NYUv2 data at '{root}'; expected <scene>/rgb_NNNNN.jpg and "
-            "<scene>/sync_depth_NNNNN.png under data.root, and the test set under "
-            f"data.root/{OFFICIAL_TEST}"
-        )
-    pairs = [(path, _image_of(path)) for path in depths]
-    _check_pairs(root, pairs)
-    return by_group(frame_of(root, image, depth) for depth, image in pairs)
-
-
-def _image_of(depth: Path) -> Path | None:
-    number = depth.stem.removeprefix("sync_depth_")
-    return find_image(depth.with_name(f"rgb_{number}.jpg"))
-
-
-def _check_pairs(root: Path, pairs: list[tuple[Path, Path | None]]) -> None:
-    lost = [depth for depth, image in pairs if image is None]
-    if lost:
-        raise InputError(f"missing image of {len(lost)} frames: {preview(lost)}")
-    images = set(root.glob("**/rgb_*.*"))
-    known = {image for _, image in pairs}
-    extra = {p for p in images - known if not p.is_relative_to(root / OFFICIAL_TEST)}
-    if extra:
-        raise InputError(
-            f"missing ground truth of {len(extra)} images: {preview(sorted(extra))}; "
-            "restore it, or remove those images"
-        )
-
-
-def _sorted(scenes: dict[str, list[Frame]]) -> tuple[Frame, ...]:
-    return tuple(frame for scene in sorted(scenes) for frame in sorted(scenes[scene]))
-
-
-def _check_sizes(root: Path, train: tuple, test: tuple) -> None:
-    found = {"train": len(train), "test": len(test)}
-    if found != SIZES:
-        raise InputError(
-            f"data.split=official needs {SIZES} frames under data.root='{root}', "
-            f"found {found}; for a partial copy use --config.data.split=folder"
-        )
+    return next((path for path in there if path.is_file()), path)

@@ -3,18 +3,68 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from amlr_jax import street
 from amlr_jax.data import custom, kitti, nyu
-from amlr_jax.data.frames import Layout
+from amlr_jax.data.frames import Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
 from amlr_jax.data.storage import storage
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, preview
 
+LAYOUTS = ("kitti", "nyu", "custom", "street")  # image files and depth files
+NYU_TFDS = "nyu_tfds"
+DRIVES = ("kitti", "street")  # data sets with frames in the order of time
+NO_TEST = "none"  # data.split of video of which nothing is measured
+# Keys that only some data sets have a use for.
+_USES = {
+    "list": ("kitti", "nyu", "custom"),
+    "test_list": ("kitti", "nyu", "custom"),
+    "depth_scale": ("custom",),
+    "depth_cap": ("custom",),
+    "depth_key": ("custom",),
+    "decoded": LAYOUTS,
+    "resize": LAYOUTS,
+    "skip_bad": LAYOUTS,
+}
 
-def _street(config, bar: Callable, **options) -> Layout:
-    """The embedded street: rendered on first use, then read as what it is, KITTI."""
+
+def read_layout(
+    config: ConfigDict,
+    *,
+    bar: Callable,
+    test_only: bool = False,
+    report: Report = refuse,
+) -> Layout:
+    """The frames that `config.data` names, of one of `LAYOUTS`.
+
+    With `test_only`, for one of `DRIVES`, those of the test alone; nothing else need
+    have depth. Problems of the files go to `report`; InputError for what is wrong with
+    the config, and where no frame can be named.
+    """
+    check_keys(config)
+    root = Path(config.root)
+    lists = {"train_list": config.list, "test_list": config.test_list}
+    if config.name == "custom":
+        if config.split != "folder":
+            raise InputError(
+                f"data.split must be folder for custom, got '{config.split}'"
+            )
+        units = {k: config[k] for k in ("depth_scale", "depth_cap", "depth_key")}
+        return custom.read_layout(root, report=report, **units, **lists)
+    options = {"split": config.split, "report": report, **lists}
+    if config.name == "nyu":
+        return nyu.read_layout(root, **options)
+    if config.name == "street":
+        _render_street(config, bar)
+    layout = kitti.read_layout(root, test_only=test_only, **options)
+    return layout._replace(name=config.name)
+
+
+def _render_street(config: ConfigDict, bar: Callable) -> None:
+    """Renders the embedded street, in KITTI's layout, unless it is there."""
     total, seen = config.street.drives * config.street.frames, 0
     with bar("Rendering the street", total) as shown:
 
@@ -29,71 +79,24 @@ def _street(config, bar: Callable, **options) -> Layout:
         except (OSError, ValueError) as error:
             raise InputError(f"data.root for the street: {error}") from error
         progress(total, total)  # all at once if it was there
-    layout = kitti.read_layout(Path(config.root), split=config.split, **options)
-    return layout._replace(name="street")
 
 
-def _published(read: Callable) -> Callable:
-    """The reader of a layout that has splits by name and lists."""
-
-    def layout(config, bar: Callable, **options) -> Layout:
-        del bar
-        lists = {"train_list": config.list, "test_list": config.test_list}
-        return read(Path(config.root), split=config.split, **lists, **options)
-
-    return layout
-
-
-def _custom(config, bar: Callable) -> Layout:
-    del bar
-    if config.split != "folder":
-        raise InputError(f"data.split must be folder for custom, got '{config.split}'")
-    return custom.read_layout(
-        Path(config.root),
-        depth_scale=config.depth_scale,
-        depth_cap=config.depth_cap,
-        depth_key=config.depth_key,
-        train_list=config.list,
-        test_list=config.test_list,
-    )
-
-
-LAYOUTS: dict[str, Callable] = {
-    "kitti": _published(kitti.read_layout),
-    "nyu": _published(nyu.read_layout),
-    "custom": _custom,
-    "street": _street,
-}
-NYU_TFDS = "nyu_tfds"
-DRIVES = ("kitti", "street")  # data sets with frames in the order of time
-NO_TEST = "none"  # data.split of video of which nothing is measured
-# Keys that only some data sets have a use for.
-_USES = {
-    "list": ("kitti", "nyu", "custom"),
-    "test_list": ("kitti", "nyu", "custom"),
-    "depth_scale": ("custom",),
-    "depth_cap": ("custom",),
-    "depth_key": ("custom",),
-    "decoded": tuple(LAYOUTS),
-    "resize": tuple(LAYOUTS),
-    "skip_bad": tuple(LAYOUTS),
-}
-
-
-def tested(config, *, bar: Callable) -> Layout:
+def tested(config: ConfigDict, *, bar: Callable) -> Layout:
     """The test frames of one of `DRIVES`; nothing else need have depth."""
-    return LAYOUTS[config.name](config, bar, test_only=True)
+    return read_layout(config, bar=bar, test_only=True)
 
 
-def load(config, *, bar: Callable, test_only: bool = False) -> Prepared | TfdsPrepared:
+def load(
+    config: ConfigDict, *, bar: Callable, test_only: bool = False
+) -> Prepared | TfdsPrepared:
     """The prepared data that `config.data` names; InputError for what is wrong.
 
-    With `test_only` the frames of `tested` alone.
+    With `test_only` the test frames alone, as `read_layout`.
     """
     check_keys(config)
     if config.name == NYU_TFDS:
         return TfdsPrepared(Path(config.root).expanduser())
-    layout = tested(config, bar=bar) if test_only else LAYOUTS[config.name](config, bar)
+    layout = read_layout(config, bar=bar, test_only=test_only)
     for note in layout.notes:
         show(note)
     how = storage(
@@ -106,8 +109,8 @@ def load(config, *, bar: Callable, test_only: bool = False) -> Prepared | TfdsPr
     return data
 
 
-def check_keys(config) -> None:
-    """A data set that is not known, or a key that it would pass over in silence."""
+def check_keys(config: ConfigDict) -> None:
+    """InputError for an unknown data set, and for a key that it would ignore."""
     if config.name not in (*LAYOUTS, NYU_TFDS):
         known = ", ".join((*LAYOUTS, NYU_TFDS))
         raise InputError(f"data.name must be one of {known}; got '{config.name}'")

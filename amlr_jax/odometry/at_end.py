@@ -5,7 +5,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from amlr_jax.data import sources, splits
-from amlr_jax.data.kitti import listed
+from amlr_jax.data.kitti.files import read_list
 from amlr_jax.odometry import drives, pose_network, results
 from amlr_jax.odometry.drives import Drive
 from amlr_jax.runtime import files, workdir
@@ -63,7 +63,7 @@ def _chosen(root: Path, data: ConfigDict) -> tuple[list[Drive], str]:
 def _held_out(names: list[str], train_list: str) -> list[str]:
     """The drives that the list does not name; without one, those of the Eigen test."""
     if train_list:
-        trained = {row.drive for row in listed.named(train_list)}
+        trained = {row.drive for row in read_list(train_list)}
         return [name for name in names if name not in trained]
     tested = splits.eigen_test(with_depth=False)
     return [name for name in names if name in tested]

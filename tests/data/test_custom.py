@@ -140,11 +140,11 @@ def test_cameras_that_are_none(tmp_path, text, words):
 def test_files_without_a_partner(tmp_path):
     write(tmp_path)
     (tmp_path / "depth/hall/2.png").unlink()
-    with pytest.raises(InputError, match="missing ground truth for 1 of 10 .*hall/2"):
+    with pytest.raises(InputError, match="missing ground truth of 1 of 10 .*hall/2"):
         custom.read_layout(tmp_path)
     (tmp_path / "rgb/hall/2.png").unlink()
     (tmp_path / "rgb/hall/1.png").unlink()
-    with pytest.raises(InputError, match="missing image for 1 of 9 .*hall/1"):
+    with pytest.raises(InputError, match="missing image of 1 of 9 .*hall/1"):
         custom.read_layout(tmp_path)
 
 

@@ -137,10 +137,10 @@ def test_usual_test_frames_are_kept_apart(tmp_path):
         return Frame(name, tmp_path / name, tmp_path / name, UNKNOWN_CAMERA)
 
     a, b, c = map(frame, ("d/1", "d/2", "d/3"))
-    chosen = lists.choose("eigen", usual=lambda: ((a,), (b,)), train=(c,), test=None)
+    chosen = lists.choose("eigen", usual=lambda _: ((a,), (b,)), train=(c,), test=None)
     assert chosen == ((c,), (b,), "list-eigen", ())
     with pytest.raises(InputError, match="1 frames of data.list are test .*: d/2"):
-        lists.choose("eigen", usual=lambda: ((a,), (b,)), train=(b, c), test=None)
+        lists.choose("eigen", usual=lambda _: ((a,), (b,)), train=(b, c), test=None)
 
 
 def test_none_is_left_out_and_counted(kitti_root, tmp_path):
@@ -164,12 +164,12 @@ def test_monodepth2_frames_without_annotation(kitti_root, tmp_path):
 
 def test_missing_files_are_counted_and_named(kitti_root, tmp_path):
     path = write(tmp_path, *map(bts, range(3, 11)))
-    words = f"5 of 8 frames that list .*: {DRIVE}/0000000006, .* and 2 more"
+    words = "ground truth of 5 of 8 frames of list .*/0000000006.png, .* and 2 more"
     with pytest.raises(InputError, match=words):
         kitti.read_layout(kitti_root, split="folder", train_list=path)
     tiny_kitti.image_path(kitti_root, "0001", 3).unlink()
     path = write(tmp_path, bts(3), bts(4))
-    with pytest.raises(InputError, match="1 of 2 frames .*0000000003"):
+    with pytest.raises(InputError, match="image of 1 of 2 frames .*0000000003"):
         kitti.read_layout(kitti_root, split="folder", train_list=path)
 
 
@@ -257,7 +257,9 @@ def test_nyu_official_test_folder_and_faults(real_data, tmp_path):
     assert layout.train[0].image.name == "rgb_00001.png"
     assert layout.test[0].depth.is_relative_to(root / nyu.OFFICIAL_TEST)
     lost = write(tmp_path, pair.format("kitchen", "00001"))
-    with pytest.raises(InputError, match="1 of 1 frames .*kitchen/rgb_00001.jpg"):
+    with pytest.raises(
+        InputError, match="1 of 1 frames .*kitchen/sync_depth_00001"
+    ):
         nyu.read_layout(root, split="folder", train_list=lost)
     with pytest.raises(InputError, match="format of monodepth2"):
         nyu.read_layout(root, split="folder", train_list=write(tmp_path, md2(1)))

@@ -28,7 +28,7 @@ def test_missing_files_by_name(real_data, tmp_path):
     root = tmp_path / "nyu"
     shutil.copytree(real_data / "nyu", root)
     (root / "basement" / "rgb_00050.jpg").unlink()
-    with pytest.raises(InputError, match="missing image of 1 .*sync_depth_00050"):
+    with pytest.raises(InputError, match="missing image of 1 .*rgb_00050"):
         nyu.read_layout(root, split="folder")
     (root / "basement" / "sync_depth_00050.png").unlink()
     (root / "basement" / "sync_depth_00100.png").unlink()

@@ -1,4 +1,4 @@
-"""Where KITTI keeps its files, and which of them are there.
+"""Where KITTI keeps its files, which of them are there, and which a list names.
 
     ROOT/raw_data/<date>/calib_cam_to_cam.txt, calib_velo_to_cam.txt
     ROOT/raw_data/<date>/<drive>/image_0{2,3}/data/<frame>.{png,jpg}
@@ -9,26 +9,49 @@
 """
 
 import re
-from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
-from amlr_jax.data import calibration
-from amlr_jax.data.frames import Camera, Frame
+from amlr_jax.data import lists
 from amlr_jax.runtime.errors import InputError
 
 LEFT, RIGHT = "image_02", "image_03"
 CAMERA_OF_SIDE = {"l": LEFT, "r": RIGHT}
+DEPTH_FOLDER = "data_depth_annotated"
+PARTS = ("train", "val", "")  # of DEPTH_FOLDER; "": merged
 # The accumulated depth leaves out this many frames at each end of a drive.
 UNANNOTATED_ENDS = 5
-PARTS = ("train", "val", "")  # of data_depth_annotated; "": merged
-_DRIVE = re.compile(r"\d{4}_\d\d_\d\d_drive_\d{4}_sync")
+
+_DRIVE = r"(\d{4}_\d\d_\d\d_drive_\d{4}_sync)"
+# Folders before the drive differ between lists and are not asked for: train and val
+# may be merged, raw_data left out.
+_LISTED_DRIVE = re.compile(rf"(?:.*/)?{_DRIVE}")
+_LISTED_IMAGE = re.compile(
+    rf"(?:.*/)?{_DRIVE}/(image_0[23])/data/(\d{{10}})\.(?:png|jpg)"
+)
+_LISTED_DEPTH = re.compile(
+    rf"(?:.*/)?{_DRIVE}/proj_depth/groundtruth/(image_0[23])/(\d{{10}})\.png"
+)
+
+
+class DriveFrame(NamedTuple):
+    """A frame of a drive, before its files are looked for."""
+
+    drive: str
+    number: int
+    camera: str = LEFT
+    depth: bool | None = None  # what a list says; None: nothing
+
+    @property
+    def key(self) -> str:
+        """The name of the frame; that of a right image ends in "r"."""
+        side = "r" if self.camera == RIGHT else ""
+        return f"{self.drive}/{self.number:010d}{side}"
 
 
 def check_root(root: Path, *, depth: bool = True) -> None:
     """InputError with the expected layout unless `root` looks like KITTI."""
-    parts = [root / "raw_data"] + [root / "data_depth_annotated"] * depth
+    parts = [root / "raw_data"] + [root / DEPTH_FOLDER] * depth
     missing = [str(part) for part in parts if not part.is_dir()]
     if missing:
         expected = [f"{parts[0]}/<date>/<drive>/{LEFT}/data/<frame>.png"]
@@ -42,9 +65,10 @@ def check_root(root: Path, *, depth: bool = True) -> None:
         )
 
 
-def is_drive(name: str) -> bool:
-    """Whether a folder is a synchronised drive."""
-    return bool(_DRIVE.fullmatch(name))
+def drives(root: Path) -> list[str]:
+    """The synchronised drives of raw_data, in order."""
+    folders = (path for path in (root / "raw_data").glob("*/*_sync") if path.is_dir())
+    return sorted(path.name for path in folders if re.fullmatch(_DRIVE, path.name))
 
 
 def date_folder(root: Path, drive: str) -> Path:
@@ -72,26 +96,7 @@ def scan_path(root: Path, drive: str, frame: int) -> Path:
 
 def image_files(root: Path, drive: str, camera: str) -> dict[int, Path]:
     """Frame number -> image."""
-    folder = drive_folder(root, drive) / camera / "data"
-    return numbered(folder, "jpg") | numbered(folder, "png")
-
-
-def inner_frames(root: Path, drive: str) -> list[int]:
-    """The left images between the ends of a drive; KITTI has depth for all of them."""
-    numbers = sorted(image_files(root, drive, LEFT))[:-UNANNOTATED_ENDS]
-    return [number for number in numbers if number >= UNANNOTATED_ENDS]
-
-
-def numbered(folder: Path, ending: str) -> dict[int, Path]:
-    """Number -> file, of the files that are called by a number."""
-    found = (path for path in sorted(folder.glob(f"*.{ending}")))
-    return {int(path.stem): path for path in found if path.stem.isdecimal()}
-
-
-def drives(root: Path) -> list[str]:
-    """The drives of raw_data, in order."""
-    folders = (path for path in (root / "raw_data").glob("*/*_sync") if path.is_dir())
-    return sorted(path.name for path in folders if is_drive(path.name))
+    return numbered_images(drive_folder(root, drive) / camera / "data")
 
 
 def depth_files(
@@ -100,47 +105,67 @@ def depth_files(
     """Drive -> frame number -> annotated depth."""
     found: dict[str, dict[int, Path]] = {}
     for part in parts:
-        folder = root / "data_depth_annotated" / part
+        folder = root / DEPTH_FOLDER / part
         for place in sorted(folder.glob(f"*_sync/proj_depth/groundtruth/{camera}")):
-            files = numbered(place, "png")
+            files = _numbered(place, "png")
             found.setdefault(place.parts[-4], {}).update(files)
-    return found
+    return {drive: files for drive, files in found.items() if files}
 
 
-@lru_cache(maxsize=64)
-def _camera(date: Path, camera: str, changed: int) -> Camera:
-    del changed  # a calibration that was edited is read anew
-    return calibration.read_intrinsics(date, camera=camera)
+def inner_frames(root: Path, drive: str) -> list[int]:
+    """The left images between the ends of a drive; KITTI has depth for all of them."""
+    numbers = sorted(image_files(root, drive, LEFT))[:-UNANNOTATED_ENDS]
+    return [number for number in numbers if number >= UNANNOTATED_ENDS]
 
 
-def intrinsics(root: Path, drive: str, camera: str) -> Camera:
-    """The camera of a drive."""
-    date = date_folder(root, drive)
-    path = date / calibration.CAM_TO_CAM
-    changed = path.stat().st_mtime_ns if path.is_file() else 0
-    return _camera(date, camera, changed)
+def numbered_images(folder: Path) -> dict[int, Path]:
+    """Number -> image, PNG before JPEG, of the files whose name is a number."""
+    return _numbered(folder, "jpg") | _numbered(folder, "png")
 
 
-def annotated_frame(
-    root: Path, drive: str, frame: int, depth: Path, *, camera: str = LEFT
-) -> Frame:
-    """A frame with annotated depth."""
-    return Frame(
-        key(drive, frame, camera),
-        image_path(root, drive, camera, frame),
-        depth,
-        intrinsics(root, drive, camera),
-    )
+def _numbered(folder: Path, ending: str) -> dict[int, Path]:
+    found = sorted(folder.glob(f"*.{ending}"))
+    return {int(path.stem): path for path in found if path.stem.isdecimal()}
 
 
-def scanned_frame(root: Path, drive: str, frame: int, *, camera: str = LEFT) -> Frame:
-    """A frame whose depth is to be made from its lidar scan."""
-    matrix = calibration.lidar_projection(date_folder(root, drive), camera=camera)
-    depth = scan_path(root, drive, frame)
-    made = annotated_frame(root, drive, frame, depth, camera=camera)
-    return made._replace(projection=tuple(map(float, np.ravel(matrix))))
+def read_list(path: str) -> list[DriveFrame]:
+    """The frames that a list names, in its order; InputError for another line."""
+    listing = lists.read_list(path)
+    if listing.kind == "odometry":
+        raise InputError(
+            f"list '{path}' names odometry sequences; depth needs lines "
+            "'date/drive frame l|r', or images and depth"
+        )
+    read = _numbered_row if listing.kind == "monodepth2" else _paired_row
+    return [read(path, row) for row in listing.rows]
 
 
-def key(drive: str, frame: int, camera: str) -> str:
-    """The name of a frame; that of a right image ends in "r"."""
-    return f"{drive}/{frame:010d}{'r' if camera == RIGHT else ''}"
+def _numbered_row(path: str, row: lists.Numbered) -> DriveFrame:
+    wanted = "<date>/<date>_drive_NNNN_sync"
+    (drive,) = _matched(_LISTED_DRIVE, row.folder, path, row.line, wanted)
+    return DriveFrame(drive, row.frame, CAMERA_OF_SIDE[row.side])
+
+
+def _paired_row(path: str, row: lists.Pair) -> DriveFrame:
+    wanted = "<date>/<drive>_sync/image_02/data/<10 digits>.png"
+    image = _matched(_LISTED_IMAGE, row.image, path, row.line, wanted)
+    if row.depth is not None:
+        wanted = "<drive>_sync/proj_depth/groundtruth/image_02/<10 digits>.png"
+        if _matched(_LISTED_DEPTH, row.depth, path, row.line, wanted) != image:
+            raise InputError(
+                f"list '{path}' line {row.line}: image and depth are of different "
+                f"frames: '{row.image}', '{row.depth}'"
+            )
+    drive, camera, number = image
+    return DriveFrame(drive, int(number), camera, row.depth is not None)
+
+
+def _matched(
+    pattern: re.Pattern[str], value: str, path: str, line: int, wanted: str
+) -> tuple[str, ...]:
+    found = pattern.fullmatch(value)
+    if not found:
+        raise InputError(
+            f"list '{path}' line {line}: '{value[:80]}' is not KITTI's {wanted}"
+        )
+    return found.groups()

@@ -1,17 +1,29 @@
 """KITTI with its annotated depth or its lidar scans: frames by split or by list.
 
-`kitti.files` says where the files are. Splits are of the left colour camera, as in the
-papers; lists may name the right one too.
+`kitti.files` knows where the files are. Splits are of the left colour camera, as in
+the papers; lists may name the right one too.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterable
+from functools import cache, partial
 from pathlib import Path
 
-from amlr_jax.data import lists, splits
-from amlr_jax.data.frames import Frame, Layout, hold_out_last_fifth
-from amlr_jax.data.kitti import files, listed
-from amlr_jax.runtime.errors import InputError, preview
+import numpy as np
+
+from amlr_jax.data import calibration, lists, splits
+from amlr_jax.data.frames import (
+    UNKNOWN_CAMERA,
+    Frame,
+    Layout,
+    Problem,
+    Report,
+    hold_out_last_fifth,
+    refuse,
+    report_missing,
+)
+from amlr_jax.data.kitti import files
+from amlr_jax.data.kitti.files import DriveFrame
+from amlr_jax.runtime.errors import InputError
 
 DEPTH_SCALE = 256.0  # metres = code / 256 (KITTI depth devkit)
 LIDAR_SPLIT = "eigen_697"
@@ -25,16 +37,18 @@ def read_layout(
     train_list: str = "",
     test_list: str = "",
     test_only: bool = False,
+    report: Report = refuse,
 ) -> Layout:
     """The frames of `split` under `root`, or those of one or two lists.
 
     `eigen` is the published split, 23,158 and 652 frames with annotated depth, and
     wants every one of them; `eigen_697` has its training frames and all 697 test
-    frames, with depth from their lidar scans (`depth_files.velodyne`); `benchmark` is
-    data_depth_annotated/train and val; `folder` is any partial copy: every frame that
-    has depth, the last fifth of each drive held out. Lists: `lists.choose`.
+    frames, with depth from their lidar scans (`depth_files.lidar_depth`); `benchmark`
+    is data_depth_annotated/train and val; `folder` is any partial copy: every frame
+    that has depth, the last fifth of each drive held out. Lists: `lists.choose`.
     With `test_only` no training frame is read, nor need its depth be there; then
-    `eigen_697` needs no annotated depth. Raises InputError naming what is missing.
+    `eigen_697` needs no annotated depth. Files that are missing and calibrations that
+    cannot be read go to `report`; InputError where no frame can be named.
     """
     if split not in SPLITS:
         raise InputError(
@@ -43,136 +57,159 @@ def read_layout(
     scans = split == LIDAR_SPLIT
     files.check_root(root, depth=not (scans and test_only))
     usual = partial(_usual, root, split, test_only)
-    notes: list[str] = []
-    if train_list or test_list:
-        train = () if test_only else listed.frames(root, train_list, notes)
-        test = listed.frames(root, test_list, notes, scans=scans)
-        if test_only:
-            chosen = lists.Chosen((), test or usual()[1], f"{split}-list", ())
-        else:
-            chosen = lists.choose(split, usual=usual, train=train, test=test)
+    reader, notes = _Reader(root, report), []
+    train = None if test_only else reader.listed(train_list, notes)
+    test = reader.listed(test_list, notes, scans=scans)
+    if test_only and test is not None:
+        chosen = lists.Chosen((), test, f"{split}-list", ())
     else:
-        chosen = lists.Chosen(*usual(), split, ())
+        chosen = lists.choose(split, usual=usual, train=train, test=test, report=report)
     train, test, name, more = chosen
-    in_metres = any(frame.projection is not None for frame in test)
     return Layout(
         "kitti",
         name,
         DEPTH_SCALE,
         train,
         test,
-        in_metres,
+        in_metres=any(frame.depth.suffix == ".bin" for frame in test),
         notes=(*notes, *more),
         test_only=test_only,
     )
 
 
-def _usual(
-    root: Path, split: str, test_only: bool
-) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    read: Callable = {
-        "folder": _folder_split,
-        "benchmark": _benchmark_split,
-        "eigen": _eigen_split,
-        LIDAR_SPLIT: _eigen_697_split,
-    }[split]
-    train, test = read(root, test_only)
-    if test_only:
-        train = ()
-    _require_images(train + test)
-    return train, test
-
-
-def _folder_split(root: Path, test_only: bool):
-    del test_only  # which frames are the last fifth, all of them say
-    depth = files.depth_files(root)
-    if not any(depth.values()):
-        raise InputError(
-            f"no ground truth '{files.LEFT}/*.png' under data.root='{root}'"
+def _usual(root: Path, split: str, test_only: bool, report: Report) -> lists.Parts:
+    """Training and test frames of a split by name, of `test_only` the latter alone."""
+    reader = _Reader(root, report)
+    if split == "folder":
+        train, test = hold_out_last_fifth(_with_depth(root, gaps=True))
+        if not test and not train:
+            text = f"no ground truth '{files.LEFT}/*.png' under data.root='{root}'"
+            raise InputError(text)
+        advice = "restore them, or remove these frames"
+    elif split == "benchmark":
+        train, test = (
+            _of_part(root, part, report) if part == "val" or not test_only else ()
+            for part in ("train", "val")
         )
-    for drive, found in depth.items():
-        _check_no_gap(root, drive, found)
-    return hold_out_last_fifth(
-        {drive: _annotated(root, drive, found) for drive, found in depth.items()}
-    )
-
-
-def _benchmark_split(root: Path, test_only: bool):
-    both: list[tuple[Frame, ...]] = [()] * test_only
-    for part in ("val",) if test_only else ("train", "val"):
-        depth = files.depth_files(root, parts=(part,))
-        if not any(depth.values()):
-            raise InputError(
-                f"data.split=benchmark needs drives under "
-                f"'{root / 'data_depth_annotated' / part}', found none; where train "
-                "and val are merged use --config.data.split=eigen or folder"
-            )
-        both.append(
-            tuple(f for d in sorted(depth) for f in _annotated(root, d, depth[d]))
+        advice = "restore them"
+    else:
+        train, test = (
+            [DriveFrame(drive, n) for drive in sorted(part) for n in part[drive]]
+            for part in splits.kitti_split(split)
         )
-    return tuple(both)
+        advice = "for a partial copy use --config.data.split=folder"
+    frames = f"frames of data.split={split} under data.root='{root}'"
+    train = () if test_only else train
+    read = reader.frames(train, of=f"training {frames}", advice=advice)
+    scans = split == LIDAR_SPLIT
+    if scans:
+        advice = "data.split=eigen needs no lidar scans"
+    return read, reader.frames(test, of=f"test {frames}", advice=advice, scans=scans)
 
 
-def _eigen_split(root: Path, test_only: bool):
-    depth = files.depth_files(root)
-    trained, wanted = splits.kitti_split("eigen")
-    parts = ({} if test_only else trained, wanted)
-    return tuple(_wanted(root, depth, drives, "eigen") for drives in parts)
+def _with_depth(
+    root: Path, *, parts: tuple[str, ...] = files.PARTS, gaps: bool = False
+) -> tuple[DriveFrame, ...]:
+    """The frames with annotated depth; with `gaps` also those that should have it.
+
+    An image in mid-drive without depth is a lost file, not KITTI's habit.
+    """
+    found = []
+    for drive, depth in sorted(files.depth_files(root, parts=parts).items()):
+        numbers = {*depth, *(files.inner_frames(root, drive) if gaps else ())}
+        found += [DriveFrame(drive, number) for number in sorted(numbers)]
+    return tuple(found)
 
 
-def _eigen_697_split(root: Path, test_only: bool):
-    trained, wanted = splits.kitti_split(LIDAR_SPLIT)
-    train: tuple[Frame, ...] = ()
-    if not test_only:
-        train = _wanted(root, files.depth_files(root), trained, LIDAR_SPLIT)
-    named = [(drive, n) for drive in sorted(wanted) for n in wanted[drive]]
-    lost = [f"{d}/{n}" for d, n in named if not files.scan_path(root, d, n).is_file()]
-    if lost:
-        raise InputError(
-            f"missing lidar scans of {len(lost)} of {len(named)} test frames of "
-            f"data.split={LIDAR_SPLIT} (velodyne_points/data/<frame>.bin) under "
-            f"data.root='{root}': {preview(lost)}; data.split=eigen needs none"
+def _of_part(root: Path, part: str, report: Report) -> tuple[DriveFrame, ...]:
+    """The frames of data_depth_annotated/<part>."""
+    found = _with_depth(root, parts=(part,))
+    if not found:
+        text = (
+            f"data.split=benchmark needs drives under "
+            f"'{root / files.DEPTH_FOLDER / part}', found none"
         )
-    return train, tuple(files.scanned_frame(root, d, n) for d, n in named)
+        advice = "where train and val are merged use --config.data.split=eigen"
+        report(Problem(text, advice=f"{advice} or folder"))
+    return found
 
 
-def _check_no_gap(root: Path, drive: str, depth: dict[int, Path]) -> None:
-    """An image in mid-drive without depth is a lost file, not KITTI's habit."""
-    lost = [n for n in files.inner_frames(root, drive) if n not in depth]
-    if lost and depth:
-        place = next(iter(depth.values())).parent
-        names = preview(place / f"{n:010d}.png" for n in lost)
-        total = len(files.image_files(root, drive, files.LEFT))
-        raise InputError(
-            f"missing ground truth of {len(lost)} of {total} images of {drive}: "
-            f"{names}; restore it, or remove those images"
+class _Reader:
+    """Makes frames; lists folders of depth once and reads each calibration once."""
+
+    def __init__(self, root: Path, report: Report) -> None:
+        self._root, self._report = root, report
+        self._depth = cache(partial(files.depth_files, root))
+        self._camera = cache(self._read_camera)
+
+    def frames(
+        self, wanted: Iterable[DriveFrame], *, of: str, advice: str, scans: bool = False
+    ) -> tuple[Frame, ...]:
+        """The frames in the order of `wanted`; with `scans` their depth is lidar's."""
+        bare = [self._bare(frame, scans=scans) for frame in wanted]
+        report_missing(bare, self._report, of=of, advice=advice)
+        return tuple(self._with_camera(frame) for frame in bare)
+
+    def listed(
+        self, path: str, notes: list[str], *, scans: bool = False
+    ) -> tuple[Frame, ...] | None:
+        """The frames of the list `path` that have depth, None without a list.
+
+        With `scans` the depth is that of the lidar scans, whatever the list says of
+        it. What has no depth is left out and counted in `notes`.
+        """
+        if not path:
+            return None
+        rows = files.read_list(path)
+        kept = [row for row in rows if scans or self._has_depth(row)]
+        none = [row.key for row in rows if not (scans or self._has_depth(row))]
+        notes.extend(lists.without_depth(path, none, total=len(rows)))
+        if not kept:
+            raise InputError(f"no frame of list '{path}' has depth: {', '.join(notes)}")
+        return self.frames(
+            kept, of=f"frames of list '{path}'", advice=lists.ADVICE, scans=scans
         )
 
+    def _has_depth(self, row: DriveFrame) -> bool:
+        """By the list, or where that says nothing, by the files."""
+        if row.depth is not None:
+            return row.depth
+        return row.number in self._depth(camera=row.camera).get(row.drive, ())
 
-def _wanted(root, depth, drives: dict[str, list[int]], split: str) -> tuple:
-    """The frames of a published split; all must be there."""
-    total = sum(map(len, drives.values()))
-    lost = [(d, n) for d, ns in drives.items() for n in ns if n not in depth.get(d, ())]
-    if lost:
-        names = preview(f"{drive}/{n:010d}.png" for drive, n in lost)
-        raise InputError(
-            f"missing ground truth of {len(lost)} of {total} frames that "
-            f"data.split={split} lists under data.root='{root}': {names}; "
-            "for a partial copy use --config.data.split=folder"
-        )
-    chosen = {d: {n: depth[d][n] for n in ns} for d, ns in drives.items()}
-    return tuple(f for d in sorted(chosen) for f in _annotated(root, d, chosen[d]))
+    def _bare(self, frame: DriveFrame, *, scans: bool) -> Frame:
+        """A frame whose camera is not known yet."""
+        drive, number, camera, _ = frame
+        image = files.image_path(self._root, drive, camera, number)
+        depth = self._depth_path(drive, number, camera)
+        if scans:
+            depth = files.scan_path(self._root, drive, number)
+        return Frame(frame.key, image, depth, UNKNOWN_CAMERA)
 
+    def _depth_path(self, drive: str, number: int, camera: str) -> Path:
+        known = self._depth(camera=camera).get(drive, {})
+        if number in known:
+            return known[number]
+        # Where its neighbours are; in train if there is nothing of the drive.
+        folder = self._root / files.DEPTH_FOLDER / "train" / drive / "proj_depth"
+        place = folder / "groundtruth" / camera
+        if known:
+            place = next(iter(known.values())).parent
+        return place / f"{number:010d}.png"
 
-def _annotated(root: Path, drive: str, depth: dict[int, Path]) -> list[Frame]:
-    found = sorted(depth.items())
-    return [files.annotated_frame(root, drive, n, path) for n, path in found]
+    def _with_camera(self, frame: Frame) -> Frame:
+        if not frame.image.is_file():  # reported; its whole date may be missing
+            return frame
+        date, camera = frame.image.parents[3], frame.image.parts[-3]
+        known, projection = self._camera(date, camera, frame.depth.suffix == ".bin")
+        return frame._replace(intrinsics=known, projection=projection)
 
-
-def _require_images(frames: tuple[Frame, ...]) -> None:
-    lost = [frame.image for frame in frames if not frame.image.is_file()]
-    if lost:
-        raise InputError(
-            f"missing image of {len(lost)} of {len(frames)} frames with ground truth: "
-            f"{preview(lost)}"
-        )
+    def _read_camera(self, date: Path, camera: str, scans: bool):
+        try:
+            known = calibration.read_intrinsics(date, camera=camera)
+            if not scans:
+                return known, None
+            matrix = calibration.lidar_projection(date, camera=camera)
+            return known, tuple(map(float, np.ravel(matrix)))
+        except InputError as error:
+            self._report(Problem(str(error)))
+            return UNKNOWN_CAMERA, None

@@ -11,7 +11,7 @@ import numpy as np
 
 from amlr_jax.data import images, lists
 from amlr_jax.data.frames import Sequences, View
-from amlr_jax.data.kitti.files import numbered
+from amlr_jax.data.kitti.files import numbered_images
 from amlr_jax.data.kitti.sequences import Pair, pair_of
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -100,7 +100,7 @@ def _listed(root: Path, path: str, offsets) -> tuple[View, ...]:
         other = found[number, _other(row.side)]
         pair = pairs[number, row.side]
         views.append(_view(number, row.side, row.frame, own, other, offsets, pair))
-    lists.require_found(Path(path), lost, total=len(listing.rows))
+    lists.report_lost(path, lost, total=len(listing.rows))
     return tuple(views)
 
 
@@ -135,8 +135,7 @@ def _check_poses(root: Path, number: int) -> None:
 
 
 def _files(root: Path, number: int, side: str) -> dict[int, Path]:
-    folder = _folder(root, number, side)
-    return numbered(folder, "jpg") | numbered(folder, "png")
+    return numbered_images(_folder(root, number, side))
 
 
 def _folder(root: Path, number: int, side: str) -> Path:

@@ -1,4 +1,4 @@
-"""Where a camera of a raw drive was: the inertial unit's positions through calibration.
+"""Poses of a camera of a raw drive, from the inertial unit and the calibration.
 
     world_from_imu = [Rz(yaw) Ry(pitch) Rx(roll) | x, y, z]
     x = s r lon,  y = s r ln tan(pi/4 + lat/2),  z = alt,  s = cos(lat of frame 0)
@@ -105,19 +105,8 @@ def _rotations(roll: np.ndarray, pitch: np.ndarray, yaw: np.ndarray) -> np.ndarr
 def camera_from_imu(root: Path, drive: str, *, camera: str = files.LEFT) -> np.ndarray:
     """The rectified camera's frame from the inertial unit's, [4, 4]."""
     date = files.date_folder(root, drive)
-    cameras = date / calibration.CAM_TO_CAM
-    projection = calibration.read_projection(cameras, f"P_rect_{camera[-2:]}")
-    rectify, shift = np.eye(4), np.eye(4)
-    rows = calibration.read_rows(cameras, {"R_rect_00": 9})
-    rectify[:3, :3] = rows["R_rect_00"].reshape(3, 3)
-    shift[:3, 3] = calibration.camera_from_first(projection)
-    scanner = _rigid(date / calibration.VELO_TO_CAM)
-    return shift @ rectify @ scanner @ _rigid(date / IMU_TO_VELO)
-
-
-def _rigid(path: Path) -> np.ndarray:
-    """The pose [4, 4] of a calibration file with R and T."""
-    rows = calibration.read_rows(path, {"R": 9, "T": 3})
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rows["R"].reshape(3, 3), rows["T"]
-    return pose
+    path, row = date / calibration.CAM_TO_CAM, f"P_rect_{camera[-2:]}"
+    shift = np.eye(4)
+    shift[:3, 3] = calibration.camera_from_first(calibration.read_projection(path, row))
+    lidar_from_imu = calibration.read_pose(date / IMU_TO_VELO)
+    return shift @ calibration.rectified_from_lidar(date) @ lidar_from_imu

@@ -6,19 +6,20 @@ the right image of the same moment, and the other way round.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from amlr_jax.data import calibration, images, lists, splits
+from amlr_jax.data import calibration, lists, splits
 from amlr_jax.data.frames import Camera, Sequences, View
-from amlr_jax.data.kitti import files, listed
+from amlr_jax.data.kitti import files, oxts
 from amlr_jax.runtime.errors import InputError, preview
 
 SPLIT = "eigen_zhou_like"
 # Forward and leftward speed in metres a second, counted from 0 (KITTI, dataformat.txt).
-_SPEED = (8, 9)
+_SPEED = slice(8, 10)
 
 
 class Pair(NamedTuple):
@@ -91,7 +92,7 @@ def _of_drive(root, drive, offsets, sides, min_speed, notes) -> Iterator[View]:
                 continue
             sources = [own[number + step] for step in offsets]
             partner = other.get(number)
-            name = files.key(drive, number, camera)
+            name = files.DriveFrame(drive, number, camera).key
             yield _view(name, own[number], sources, partner, pairs[camera])
     if standing:
         notes.append(f"{standing} frames of {drive} slower than {min_speed:g} m/s")
@@ -99,10 +100,10 @@ def _of_drive(root, drive, offsets, sides, min_speed, notes) -> Iterator[View]:
 
 def _listed(root: Path, path: str, offsets: Sequence[int]) -> tuple[View, ...]:
     """The views of a list; a neighbour that is missing is an InputError."""
-    rows = listed.named(path)
+    rows, read = files.read_list(path), cache(partial(read_pair, root))
     views, lost = [], []
     for row in rows:
-        numbers = [row.frame, *(row.frame + step for step in offsets)]
+        numbers = [row.number, *(row.number + step for step in offsets)]
         found = [_image(root, row.drive, row.camera, n) for n in numbers]
         if None in found:
             step = found.index(None)
@@ -110,10 +111,10 @@ def _listed(root: Path, path: str, offsets: Sequence[int]) -> tuple[View, ...]:
                 row.key if step == 0 else f"{row.key} at {offsets[step - 1]:+d}"
             )
             continue
-        partner = _image(root, row.drive, partner_of(row.camera), row.frame)
-        pair = read_pair(root, row.drive, row.camera)
+        partner = _image(root, row.drive, partner_of(row.camera), row.number)
+        pair = read(row.drive, row.camera)
         views.append(_view(row.key, found[0], found[1:], partner, pair))
-    lists.require_found(Path(path), lost, total=len(rows))
+    lists.report_lost(path, lost, total=len(rows))
     return tuple(views)
 
 
@@ -159,10 +160,4 @@ def pair_of(path: Path, target_row: str, partner_row: str, *, left: bool) -> Pai
 
 def speed(root: Path, drive: str, frame: int) -> float:
     """The horizontal speed of the car in metres a second, from oxts."""
-    folder = files.drive_folder(root, drive) / "oxts" / "data"
-    path = folder / f"{frame:010d}.txt"
-    words = images.read(path, what="oxts record").split()
-    try:
-        return float(np.hypot(*(float(words[i]) for i in _SPEED)))
-    except (IndexError, ValueError) as error:
-        raise InputError(f"oxts record '{path}' must hold 30 numbers") from error
+    return float(np.hypot(*oxts.read_record(root, drive, frame)[_SPEED]))

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from amlr_jax.data import calibration
 from amlr_jax.data.kitti import files, oxts
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.street import frames as street_frames
@@ -119,7 +120,9 @@ def photometric(real, frame, pose):
     )
     path = files.depth_files(real)[REAL][frame]
     depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) / 256.0
-    fx, fy, cx, cy = files.intrinsics(real, REAL, files.LEFT)
+    fx, fy, cx, cy = calibration.read_intrinsics(
+        files.date_folder(real, REAL), camera=files.LEFT
+    )
     v, u = np.nonzero(depth)
     z = depth[v, u]
     points = np.stack([(u - cx) / fx * z, (v - cy) / fy * z, z, np.ones_like(z)])

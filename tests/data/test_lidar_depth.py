@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.data import calibration
-from amlr_jax.data.depth_files.velodyne import lidar_depth, read_scan
+from amlr_jax.data.depth_files import lidar_depth, read_scan
 
 # Pixels are x / z and y / z: depth is the first axis with `forward`, else the third.
 PLAIN = np.eye(3, 4)

@@ -3,11 +3,17 @@
     .png   16-bit grey, 0 = none          .npy   one array
     .npz   the array `depth_key`, or the only one
     .exr   the channel `depth_key`, or the only one, or Z (`exr`)
-    .bin   a lidar scan, with `Frame.projection` (`velodyne`)
+    .bin   a lidar scan, with `Frame.projection` (`lidar_depth`)
 
 Metres are stored value / `depth_scale`. What is 0, negative, NaN, infinite or beyond
 `depth_cap` is no measurement. A layout of PNGs keeps its 16-bit codes; any other is
 kept as float32 metres, so that nothing is rounded.
+
+A lidar scan becomes depth by monodepth2's rule, the ground truth of KITTI's Eigen
+split. All published values of "KITTI Eigen, raw" are against this depth, so its known
+faults are kept: a pixel is one to the left and above of its place (MATLAB's count from
+1), and the depth is the scanner's forward axis and not the camera's (monodepth2,
+kitti_utils and export_gt_depth; issue 274).
 """
 
 import io
@@ -18,15 +24,16 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
-from amlr_jax.data import images
-from amlr_jax.data.depth_files import exr, velodyne
+from amlr_jax.data import exr, images
 from amlr_jax.data.frames import Frame, Layout
 from amlr_jax.data.storage import size_name
 from amlr_jax.runtime.errors import InputError
 
 # Codes of the histogram of a layout in metres that has no cap: up to 256 m.
 CODES_A_METRE = 256.0
+BYTES_OF_A_POINT = 16  # of a scan: x, y, z, reflectance as float32
 
 
 class SizeMismatch(InputError):
@@ -65,9 +72,9 @@ def read(frame: Frame, layout: Layout, size: tuple[int, int]) -> Depth:
         codes = np.rint(metres.astype(np.float64) * count_scale(layout))
         low = (metres > 0).astype(np.uint16)  # what is measured has a code, at least 1
         return Depth(metres[..., None], np.clip(codes, low, 65535).astype(np.uint16))
-    beyond = _beyond(values, layout)
-    if beyond.any():
-        values = np.where(beyond, np.uint16(0), values)
+    limit = layout.depth_cap * layout.depth_scale
+    if limit and (values > limit).any():
+        values = np.where(values > limit, np.uint16(0), values)
         data = cv2.imencode(".png", values)[1].tobytes()
     return Depth(data, values)
 
@@ -84,10 +91,55 @@ def stored_scale(layout: Layout) -> float:
     return 1.0 if layout.in_metres else layout.depth_scale
 
 
-def _beyond(codes: np.ndarray, layout: Layout) -> np.ndarray:
-    if not layout.depth_cap:
-        return np.zeros(codes.shape, bool)
-    return codes > layout.depth_cap * layout.depth_scale
+def read_scan(data: bytes) -> np.ndarray:
+    """The points [N, 3] in metres: x forward, y left, z up. ValueError if cut."""
+    if not data or len(data) % BYTES_OF_A_POINT:
+        raise ValueError(
+            f"{len(data)} bytes; a scan is a multiple of {BYTES_OF_A_POINT} and not 0"
+        )
+    return np.frombuffer(data, "<f4").reshape(-1, 4)[:, :3]
+
+
+def lidar_depth(
+    points: ArrayLike,
+    calibration: ArrayLike,
+    shape: tuple[int, int],
+    *,
+    forward: bool = True,
+) -> np.ndarray:
+    """The depth map of a scan: nearest point of each pixel, 0 where there is none.
+
+        (a, b, c) = calibration (x, y, z, 1)
+        u = round(a / c) - 1,   v = round(b / c) - 1
+
+    Points behind the scanner (x < 0) are left out. Halves round to even.
+
+    Args:
+      points: [N, 3] metres, x forward.
+      calibration: [3, 4], P_rect R_rect T_velo (`calibration.lidar_projection`).
+      shape: height and width of the image.
+      forward: the depth is the scanner's x, as in the published values; else the
+        camera's z.
+
+    Returns:
+      float32 [H, W] metres.
+    """
+    points, matrix = np.asarray(points), np.asarray(calibration, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or matrix.shape != (3, 4):
+        raise ValueError(
+            "`points` must be [N, 3] and `calibration` [3, 4], got shapes "
+            f"{points.shape} and {matrix.shape}."
+        )
+    points = points[points[:, 0] >= 0].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seen = points @ matrix[:, :3].T + matrix[:, 3]
+        pixels = np.round(seen[:, :2] / seen[:, 2:]) - 1
+    inside = (pixels >= 0).all(axis=1) & (pixels < np.array(shape[::-1])).all(axis=1)
+    columns, rows = pixels[inside].astype(np.int64).T
+    depth = (points[:, 0] if forward else seen[:, 2])[inside].astype(np.float32)
+    nearest = np.full(shape, np.inf, np.float32)
+    np.minimum.at(nearest, (rows, columns), depth)
+    return np.where(np.isfinite(nearest), np.maximum(nearest, 0), np.float32(0))
 
 
 def _metres(values: np.ndarray, *, scale: float, cap: float) -> np.ndarray:
@@ -166,7 +218,7 @@ def _bin(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
     if frame.projection is None:
         raise ValueError("a lidar scan needs the calibration of its camera")
     matrix = np.reshape(frame.projection, (3, 4))
-    return velodyne.lidar_depth(velodyne.read_scan(data), matrix, size)
+    return lidar_depth(read_scan(data), matrix, size)
 
 
 def _unit_known(frame: Frame, layout: Layout, values: np.ndarray) -> np.ndarray:

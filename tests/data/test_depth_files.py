@@ -9,7 +9,7 @@ import pytest
 from amlr_jax.data import depth_files
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame, Layout
 from amlr_jax.runtime.errors import InputError
-from tests.data.depth_files.exr_files import PIXELS, content
+from tests.data.exr_files import PIXELS, content
 
 SIZE = (18, 3)
 

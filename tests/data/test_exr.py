@@ -5,8 +5,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from amlr_jax.data.depth_files.exr import read_channel
-from tests.data.depth_files.exr_files import PIXELS, content
+from amlr_jax.data.exr import read_channel
+from tests.data.exr_files import PIXELS, content
 
 
 @pytest.mark.parametrize("name", ["none16", "rle32", "zips16", "zip32", "grey"])
