@@ -84,6 +84,7 @@ class Problem(NamedTuple):
     text: str
     names: tuple[str, ...] = ()  # of all files or frames concerned
     advice: str = ""
+    missing: bool = False  # files of frames are missing, nothing else
 
     def __str__(self) -> str:
         names = f": {preview(self.names)}" if self.names else ""
@@ -107,7 +108,7 @@ def report_missing(
         lost = tuple(str(path) for path in files if not path.is_file())
         if lost:
             text = f"missing {what} of {len(lost)} of {len(frames)} {of}"
-            report(Problem(text, lost, advice))
+            report(Problem(text, lost, advice, missing=True))
 
 
 def fingerprint(layout: Layout) -> str:

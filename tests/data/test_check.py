@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from amlr_jax.data import images
+from amlr_jax.data.check.check_data import check
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
-from amlr_jax.data.check.run import check
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 
@@ -116,19 +116,13 @@ def no_depth(path):
     cv2.imwrite(str(path), np.zeros(tiny_kitti.SIZE, np.uint16))
 
 
-def few_points(path):
-    code = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    code[1:] = 0
-    cv2.imwrite(str(path), code)
-
-
 NAME = f"{DAMAGED:010d}"
 FILE_FAULTS = {
     "missing image": (image, lambda p: p.unlink(), FAULT, "files", "image of 1 of"),
     "missing depth": (depth, lambda p: p.unlink(), FAULT, "files", "ground truth of 1"),
     "truncated image": (image, cut, FAULT, "files", "damaged"),
     "truncated depth": (depth, cut, FAULT, "files", "damaged"),
-    "broken stream": (image, broken_stream, FAULT, "files", "does not decode"),
+    "broken stream": (image, broken_stream, FAULT, "files", "damaged"),
     "web page": (image, web_page, FAULT, "files", "a web page"),
     "pointer": (depth, pointer, FAULT, "files", "Git LFS"),
     "empty": (image, lambda p: p.write_bytes(b""), FAULT, "files", "0 bytes"),
@@ -136,7 +130,6 @@ FILE_FAULTS = {
     "palette": (image, palette, FAULT, "files", "8-bit RGB"),
     "size": (depth, other_size, FAULT, "sizes", "64x192"),
     "no valid depth": (depth, no_depth, FAULT, "depth", "no valid depth"),
-    "few points": (depth, few_points, WARNING, "depth", "far less"),
 }
 
 
@@ -169,7 +162,8 @@ def test_one_run_finds_all_faults(root, tmp_path):
         ("files", f"image of 1 of 28 frames missing {image(root, LOST)}"),
         ("files", f"ground truth of 1 of 28 frames missing {depth(root, 7, '0002')}"),
         ("sizes", "0000000003.png"),
-        ("intrinsics", "calib_cam_to_cam.txt"),
+        ("layout", "calib_cam_to_cam.txt"),
+        ("intrinsics", "no camera is known"),
     ):
         assert [f for f in matching(found, name, words) if f.level == FAULT], words
     written = json.loads((tmp_path / "out" / "check.json").read_text())
@@ -249,7 +243,7 @@ def test_a_whole_missing_drive_is_one_line(root):
 )
 def test_cameras_that_cannot_be(root, row, level, words):
     calibration(root).write_text(row + "\n")
-    (one,) = matching(findings(root), "intrinsics", words)
+    (one,) = [finding for finding in findings(root) if words in finding.text]
     assert one.level == level
 
 
@@ -281,38 +275,16 @@ def test_an_image_unlike_its_drive(root):
     assert one.names == (f"{tiny_kitti.drive('0001')}/{NAME} 64x200, not 64x192",)
 
 
-def rescale(root, factor, *, invert=False):
-    for path in root.glob("data_depth_annotated/*/*/*/*/*/*.png"):
-        code = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float64)
-        if invert:
-            code = np.divide(60 * 256**2, code, where=code > 0, out=np.zeros_like(code))
-        code = np.clip(code * factor, 0, 65535)
-        cv2.imwrite(str(path), code.astype(np.uint16))
-
-
 @pytest.mark.parametrize(
-    "factor, unit",
-    [
-        (1000 / 256, "millimetres"),
-        (1 / 256, "whole metres"),
-        (100 / 256, "centimetres"),
-    ],
+    "per_metre, unit", [(1000, "millimetres"), (1, "whole metres")]
 )
-def test_depth_in_another_unit(root, factor, unit):
-    rescale(root, factor)
-    found = findings(root)
-    (height,) = matching(found, "scale", "unlikely height", f"It fits {unit}")
-    assert height.level == WARNING
-    # Median and range alone cannot tell a factor of 2.6.
-    guess = matching(found, "scale", f"read as 256 a metre, stored as {unit}?")
-    assert len(guess) == (unit != "centimetres")
-    assert not [f for f in found if f.level == FAULT]
-
-
-def test_disparity_in_place_of_depth(root):
-    rescale(root, 1.0, invert=True)
-    (one,) = matching(findings(root), "scale", "inverse depth?")
+def test_depth_in_another_unit(root, per_metre, unit):
+    for path in root.glob("data_depth_annotated/*/*/*/*/*/*.png"):
+        code = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) * (per_metre / 256)
+        cv2.imwrite(str(path), code.astype(np.uint16))
+    (one,) = matching(findings(root), "scale", "")
     assert one.level == WARNING
+    assert f"read as 256 a metre, stored as {unit}?" in one.text
 
 
 def listed(tmp_path, name, *frames):
@@ -370,19 +342,6 @@ def test_identical_images_under_two_names(root):
     )
 
 
-def test_a_test_image_saved_anew_looks_like_the_training_image(root, tmp_path):
-    texture = cv2.resize(
-        np.random.default_rng(0).integers(0, 255, (8, 24, 3), np.uint8), (192, 64)
-    )
-    cv2.imwrite(str(image(root, 3)), texture)
-    cv2.imwrite(str(image(root, 5, "0002")), np.clip(texture * 1.0 + 3, 0, 255))
-    train = listed(tmp_path, "train", *(("0001", n) for n in range(5)))
-    test = listed(tmp_path, "test", *(("0002", n) for n in range(6)))
-    (one,) = bad(findings(root, list=train, test_list=test))
-    assert (one.check, one.level) == ("leak", WARNING)
-    assert one.names[0].startswith(f"{tiny_kitti.drive('0002')}/0000000005 ~")
-
-
 def test_counts_of_the_published_split(clean):
     """The tiny drives hold 9 frames of the Eigen training and 3 of its test."""
     found = findings(clean, split="eigen")
@@ -428,7 +387,7 @@ def test_what_a_decoder_does_not_foresee_does_not_end_the_check(clean, monkeypat
 
 def test_output_that_cannot_be_made(clean, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="--output .* cannot be written"):
+    with pytest.raises(InputError, match="output .* cannot be written"):
         findings(clean, output=tmp_path / "file" / "out")
 
 

@@ -257,9 +257,7 @@ def test_nyu_official_test_folder_and_faults(real_data, tmp_path):
     assert layout.train[0].image.name == "rgb_00001.png"
     assert layout.test[0].depth.is_relative_to(root / nyu.OFFICIAL_TEST)
     lost = write(tmp_path, pair.format("kitchen", "00001"))
-    with pytest.raises(
-        InputError, match="1 of 1 frames .*kitchen/sync_depth_00001"
-    ):
+    with pytest.raises(InputError, match="1 of 1 frames .*kitchen/sync_depth_00001"):
         nyu.read_layout(root, split="folder", train_list=lost)
     with pytest.raises(InputError, match="format of monodepth2"):
         nyu.read_layout(root, split="folder", train_list=write(tmp_path, md2(1)))

@@ -32,7 +32,7 @@ def test_missing_files_by_name(real_data, tmp_path):
         nyu.read_layout(root, split="folder")
     (root / "basement" / "sync_depth_00050.png").unlink()
     (root / "basement" / "sync_depth_00100.png").unlink()
-    with pytest.raises(InputError, match="missing ground truth of 1 .*rgb_00100"):
+    with pytest.raises(InputError, match="missing ground truth of 1 .*depth_00100"):
         nyu.read_layout(root, split="folder")
 
 

@@ -2,6 +2,6 @@
 
     python -m amlr_jax.data.check --config=FILE[:variant] [--output=DIR]
 
-`listing` finds the frames, `facts` reads each of them, the `rules_*` modules judge what
-was read, `report` and `sheet` show it; `run` puts them together.
+`check_data` lists the frames with the readers that training uses and reads each of them
+(`facts`); `rules` and `depth` judge what was read, `findings` and `picture` show it.
 """

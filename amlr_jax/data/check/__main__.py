@@ -3,11 +3,11 @@
     python -m amlr_jax.data.check --config=FILE[:variant] [--config.data.KEY=VALUE] \
         [--output=DIR]
 
-Goes through every frame that the config would train and test on, and on past every
-fault. Of self-supervision it lists the views and goes through the test frames. The
-exit status is 1 if there is one; warnings are guesses and do not count. DIR gets
+Reads every frame that the config would train and test on, and continues after every
+fault. For self-supervision it lists the views and reads the test frames. The exit
+status is 1 if there is a fault; warnings are guesses and do not count. DIR gets
 check.json with every name and check.png with twelve frames and their depth; without it
-nothing is written. The data set is left as it is.
+nothing is written. The data set is not changed.
 """
 
 import sys
@@ -27,19 +27,18 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> None:
-    """Hands the config over; exit status 1 if a fault was found."""
+    """Checks the data of the config; exit status 1 if a fault was found."""
     del argv
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax.data.check.check_data import check
     from amlr_jax.data.check.findings import FAULT
-    from amlr_jax.data.check.run import check
 
     config = _CONFIG.value
-    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
     found = check(
         config.data,
         max_depth=config.model.max_depth,
         video=config.objective == "self_supervised",
-        output=output,
+        output=Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None,
     )
     if any(finding.level == FAULT for finding in found):
         sys.exit(1)

@@ -1,31 +1,34 @@
-"""Reads one frame and keeps the few figures that the rules need of it.
-
-A frame that is faulty in one file is examined in the other.
-"""
+"""Reads both files of a frame and keeps what the rules need to know of them."""
 
 import hashlib
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 from amlr_jax.data import depth_files, images
-from amlr_jax.data.check.measures import Measured, measure
-from amlr_jax.data.frames import Camera, Frame, Layout
+from amlr_jax.data.frames import UNKNOWN_CAMERA, Camera, Frame, Layout, by_group
+from amlr_jax.data.sources import NO_TEST
 from amlr_jax.data.storage import size_name
 from amlr_jax.runtime.errors import InputError
 
-# A picture of 17x16 grey values gives 256 signs of differences of neighbours.
-_LOOK = (17, 16)
-_FLAT = 2.0  # grey values; below this spread all such pictures look alike
+# Kinds of a fault, as they are reported.
+MISSING, DAMAGED, SIZE = "missing", "damaged", "size"
+EMPTY, MODE = "empty, 0 bytes", "of the wrong kind"
+PAGE = "a web page saved under the file's name"
+POINTER = "a Git LFS pointer; fetch the file itself"
 
-MISSING, EMPTY, PAGE, POINTER = "missing", "empty", "web page", "Git LFS pointer"
-DAMAGED, MODE, SIZE = "damaged", "wrong kind", "size"
+# Metres between the bars of the histogram; the last bar has no end.
+EDGES = (0, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40, 60, 80, 120, 1000)
+# Borders of the counts, so fine that quantiles of many frames can be had from them.
+_BORDERS = np.union1d(np.geomspace(1e-3, 3e4, 512), EDGES[1:])
 
 
-class Problem(NamedTuple):
+class FileFault(NamedTuple):
     """What is wrong with a file: its kind, its role and the reader's message."""
 
     kind: str
@@ -34,17 +37,32 @@ class Problem(NamedTuple):
     text: str
 
 
+class DepthSummary(NamedTuple):
+    """The depth of one frame, in metres, before a cap is applied."""
+
+    share: float  # of all pixels that have depth, up to the cap
+    beyond: float  # share of the measured pixels that the cap takes away
+    counts: np.ndarray  # uint32: pixels between the borders
+
+
+class Example(NamedTuple):
+    """A frame of a prepared data set, which comes as arrays."""
+
+    key: str
+    examples: Sequence[dict]
+    index: int
+
+
 class Facts(NamedTuple):
     """What is known of one frame."""
 
     key: str
     part: str  # "train" or "test"
     camera: Camera
-    problems: tuple[Problem, ...] = ()
+    faults: tuple[FileFault, ...] = ()
     size: tuple[int, int] | None = None  # height, width of the image
-    measured: Measured | None = None
+    depth: DepthSummary | None = None
     digest: bytes = b""  # of the image file's bytes
-    look: np.ndarray | None = None  # uint64 [4], alike for images that look alike
 
     @property
     def group(self) -> str:
@@ -53,98 +71,142 @@ class Facts(NamedTuple):
 
     def lacks(self, role: str) -> bool:
         """Whether the file of a role is not there."""
-        return any(p.kind == MISSING and p.role == role for p in self.problems)
+        return any(f.kind == MISSING and f.role == role for f in self.faults)
 
 
-def examine(frame: Frame, part: str, layout: Layout) -> Facts:
-    """Reads and decodes both files of a frame."""
-    problems: list[Problem] = []
-    size, digest, look = _image(frame.image, problems)
-    metres = _metres(frame, layout, size, problems)
+class Examined(NamedTuple):
+    """A data set after every file was read."""
+
+    layout: Layout  # its frames may be missing on disk
+    facts: tuple[Facts, ...]  # of the training frames, then of the test frames
+    data: ConfigDict  # config.data
+    max_depth: float  # metres, of the network
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that there should be: video to train on needs no depth."""
+        if self.layout.test_only:
+            return () if self.layout.split == NO_TEST else ("test",)
+        return "train", "test"
+
+    def part(self, name: str) -> list[Facts]:
+        """The facts of "train" or "test"."""
+        return [fact for fact in self.facts if fact.part == name]
+
+    def groups(self) -> dict[str, list[Facts]]:
+        """The facts of each drive or scene."""
+        return by_group(self.facts)
+
+    def may_be_damaged(self, fact: Facts) -> bool:
+        """Whether training leaves the frame out if it is damaged."""
+        return self.data.skip_bad and fact.part == "train"
+
+
+def examine(frame: Frame | Example, part: str, layout: Layout) -> Facts:
+    """Reads and decodes a frame. One that is faulty in one file is read in the other.
+
+    Never raises: any exception of a decoder is a fault of the frame.
+    """
+    try:
+        if isinstance(frame, Example):
+            return _examine_example(frame, part, layout)
+        return _examine_files(frame, part, layout)
+    except Exception as error:  # decoders raise anything on damaged data
+        text = f"{frame.key} cannot be read: {' '.join(str(error).split())}"
+        fault = FileFault(DAMAGED, "image", frame.key, text)
+        return Facts(frame.key, part, UNKNOWN_CAMERA, (fault,))
+
+
+def pixels(
+    frame: Frame | Example, layout: Layout, facts: Facts
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Image uint8 [H, W, 3] and metres [H, W], each None where it has a fault."""
+    bad = {fault.role for fault in facts.faults}
+    if isinstance(frame, Example):
+        example = frame.examples[frame.index] if not bad else None
+        return (example["image"], example["depth"][..., 0]) if example else (None, None)
+    image = metres = None
+    if "image" not in bad:
+        data = images.read(frame.image, what="image")
+        image = np.asarray(images.decode_image(frame.image, data))
+    if facts.depth and not bad:
+        metres = _metres(frame, layout, facts.size)
+    return image, metres
+
+
+def _examine_example(frame: Example, part: str, layout: Layout) -> Facts:
+    example = frame.examples[frame.index]
+    image, camera = example["image"], tuple(map(float, example["intrinsics"]))
     return Facts(
         frame.key,
         part,
-        frame.intrinsics,
-        tuple(problems),
-        size,
-        None if metres is None else measure(metres, layout, frame.intrinsics),
-        digest,
-        look,
-    )
-
-
-def examine_example(example: dict, part: str, layout: Layout) -> Facts:
-    """The same for a frame that comes as arrays."""
-    image, camera = example["image"], tuple(map(float, example["intrinsics"]))
-    return Facts(
-        example["key"].decode(),
-        part,
         camera,
         size=image.shape[:2],
-        measured=measure(example["depth"][..., 0], layout, camera),
+        depth=summarize(example["depth"][..., 0], cap=layout.depth_cap),
         digest=hashlib.blake2b(image.tobytes(), digest_size=16).digest(),
-        look=_look(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)),
     )
 
 
-def _image(path: Path, problems: list[Problem]):
-    """Size, digest and look of an image; (None, b"", None) if it cannot be read."""
+def _examine_files(frame: Frame, part: str, layout: Layout) -> Facts:
+    faults: list[FileFault] = []
+    size, digest = _image(frame.image, faults)
+    depth = _depth(frame, layout, size, faults)
+    known = frame.key, part, frame.intrinsics
+    return Facts(*known, tuple(faults), size, depth, digest)
+
+
+def _image(path: Path, faults: list[FileFault]) -> tuple[tuple[int, int] | None, bytes]:
+    """Size and digest of an image; None and b"" if it cannot be read."""
     if not path.is_file():
-        problems.append(_missing(path, "image"))
-        return None, b"", None
+        faults.append(FileFault(MISSING, "image", str(path), ""))
+        return None, b""
+    size = None
     try:
         data = images.read(path, what="image")
         size = images.check_image(path, data)
+        images.decode_image(path, data)  # check_image does not inflate a PNG
     except InputError as error:
-        problems.append(_problem(path, "image", error))
-        return None, b"", None
-    # Inflates a PNG, of which check_image has seen the checksums alone.
-    grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_4)
-    if grey is None:
-        text = f"image '{path}' is damaged: it does not decode; copy it anew"
-        problems.append(Problem(DAMAGED, "image", str(path), text))
-        return size, b"", None
-    return size, hashlib.blake2b(data, digest_size=16).digest(), _look(grey)
+        faults.append(_fault(path, "image", error))
+        return size, b""
+    return size, hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _look(grey: np.ndarray) -> np.ndarray | None:
-    small = cv2.resize(grey, _LOOK, interpolation=cv2.INTER_AREA).astype(np.int16)
-    if small.std() < _FLAT:
-        return None
-    return np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
-
-
-def _metres(frame, layout, size, problems: list[Problem]) -> np.ndarray | None:
-    """The depth [H, W], uncapped; None if it cannot be read."""
+def _depth(
+    frame: Frame,
+    layout: Layout,
+    size: tuple[int, int] | None,
+    faults: list[FileFault],
+) -> DepthSummary | None:
+    """The summary of the ground truth; None if it cannot be read."""
     path, ending = frame.depth, frame.depth.suffix.lower()
     if not path.is_file():
-        problems.append(_missing(path, "ground truth"))
+        faults.append(FileFault(MISSING, "ground truth", str(path), ""))
         return None
-    # Only a PNG tells its size, and a scan needs a camera: faults told elsewhere.
+    # Only a PNG tells its size, and a scan needs a camera: faults found elsewhere.
     if ending != ".png" and size is None or ending == ".bin" and not frame.projection:
         return None
     own = _png_size(path) if ending == ".png" else None
     if size and own and size != own:
         text = f"'{frame.image}' is {size_name(size)}, '{path}' is {size_name(own)}"
-        problems.append(Problem(SIZE, "ground truth", str(path), text))
+        faults.append(FileFault(SIZE, "ground truth", str(path), text))
     try:
-        return read_metres(frame, layout, own or size or (1, 1))
+        metres = _metres(frame, layout, own or size or (1, 1))
     except InputError as error:
-        problems.append(_problem(path, "ground truth", error))
+        faults.append(_fault(path, "ground truth", error))
         return None
+    return summarize(metres, cap=layout.depth_cap)
 
 
-def read_metres(frame: Frame, layout: Layout, size: tuple[int, int]) -> np.ndarray:
+def _metres(frame: Frame, layout: Layout, size: tuple[int, int]) -> np.ndarray:
     """float32 metres [H, W] of a frame without the layout's cap, 0 = none."""
-    layout = layout._replace(depth_cap=0.0)
-    depth = depth_files.read(frame, layout, size)
+    depth = depth_files.read(frame, layout._replace(depth_cap=0.0), size)
     if layout.in_metres:
         return depth.stored[..., 0]
     return depth.codes.astype(np.float32) / np.float32(layout.depth_scale)
 
 
 def _png_size(path: Path) -> tuple[int, int] | None:
-    """Height and width in the head of a PNG, whatever comes after it."""
+    """Height and width in the head of a PNG, even if the rest is damaged."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -152,27 +214,61 @@ def _png_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _missing(path: Path, role: str) -> Problem:
-    return Problem(MISSING, role, str(path), f"{role} '{path}' is missing")
-
-
-def _problem(path: Path, role: str, error: InputError) -> Problem:
-    return Problem(_kind(path, error), role, str(path), str(error))
+def _fault(path: Path, role: str, error: InputError) -> FileFault:
+    return FileFault(_kind(path, error), role, str(path), str(error))
 
 
 def _kind(path: Path, error: InputError) -> str:
     """What a file that cannot be read is instead."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(64).lstrip().lower()
+        with path.open("rb") as file:
+            head = file.read(64)
     except OSError:
         return DAMAGED
-    if path.stat().st_size == 0:
+    if not head:
         return EMPTY
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return PAGE
     if head.startswith(b"version https://git-lfs"):
         return POINTER
     if isinstance(error, depth_files.SizeMismatch):
         return SIZE
     return DAMAGED if isinstance(error, images.DamagedFile) else MODE
+
+
+def summarize(metres: np.ndarray, *, cap: float) -> DepthSummary:
+    """The summary of a depth map [H, W] in metres, 0 where nothing was measured.
+
+    `cap` in metres; 0: none.
+    """
+    values = np.sort(metres[metres > 0])
+    total = len(values)
+    kept = np.searchsorted(values, cap or np.inf, side="right")
+    counts = np.diff(np.searchsorted(values, _BORDERS), prepend=0, append=total)
+    beyond = 1 - kept / total if total else 0.0
+    return DepthSummary(kept / metres.size, beyond, counts.astype(np.uint32))
+
+
+def _counts(summaries: Iterable[DepthSummary]) -> np.ndarray:
+    return sum((s.counts for s in summaries), np.zeros(len(_BORDERS) + 1, np.int64))
+
+
+def quantile(summaries: Iterable[DepthSummary], q: float) -> float:
+    """Of all pixels of several frames, in metres, to 1 % or so; NaN without any."""
+    counts = _counts(summaries)
+    if not counts.any():
+        return math.nan
+    wanted, up_to = max(q * counts.sum(), 1), np.cumsum(counts)
+    index = int(np.searchsorted(up_to, wanted))
+    low, high = (_BORDERS[np.clip(k, 0, len(_BORDERS) - 1)] for k in (index - 1, index))
+    beyond = (up_to[index] - wanted) / counts[index]
+    return float(high * (low / high) ** beyond)
+
+
+def histogram(summaries: Iterable[DepthSummary]) -> list[tuple[str, int]]:
+    """Metres as text, and the pixels measured there, of all frames."""
+    bars = np.searchsorted(EDGES[1:], _BORDERS)  # the bar below each border
+    bars = np.append(bars, len(EDGES) - 1)
+    counts = np.bincount(bars, _counts(summaries), minlength=len(EDGES)).astype(int)
+    names = (f"{low:g} - {high:g}" for low, high in zip(EDGES, EDGES[1:], strict=False))
+    return list(zip((*names, f"{EDGES[-1]:g} - ..."), counts.tolist(), strict=True))

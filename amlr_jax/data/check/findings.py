@@ -1,15 +1,21 @@
-"""What a rule has to say about a data set, and the set as the rules see it."""
+"""Findings of the rules, and the reports of them: on the screen and as JSON."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from amlr_jax.data.check.facts import Facts
-from amlr_jax.data.frames import Layout
-from amlr_jax.data.sources import NO_TEST
+from ml_collections import ConfigDict
+from rich.markup import escape
+from rich.table import Table
+
+from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import preview
+from amlr_jax.runtime.files import write_json
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
-LEVELS = (FAULT, WARNING, NOTE)  # from the worst on
+COLORS = {FAULT: "red", WARNING: "yellow", NOTE: "green"}  # from the worst level on
 _NAME = 300  # characters of a name on the screen
+_BAR = 40  # characters of the longest bar
 
 # In the order of the summary; each with what it covers.
 CHECKS = {
@@ -22,17 +28,18 @@ CHECKS = {
     "intrinsics": "the cameras",
     "leak": "training and test are apart",
 }
+Histogram = Sequence[tuple[str, int]]  # metres as text, pixels
 
 
 class Finding(NamedTuple):
     """One line of a report.
 
-    A fault stops training or spoils its figures, a warning is a guess with its
+    A fault stops training or makes its results useless, a warning is a guess with its
     reason, a note is for the reader to know.
     """
 
     check: str  # a key of CHECKS
-    level: str  # one of LEVELS
+    level: str  # a key of COLORS
     text: str
     names: tuple[str, ...] = ()  # all of the frames, drives or files concerned
 
@@ -41,41 +48,68 @@ class Finding(NamedTuple):
         return f"{self.text}: {preview(names)}" if names else self.text
 
 
-class Examined(NamedTuple):
-    """A data set after every file was read."""
+def print_report(findings: Sequence[Finding], histogram: Histogram) -> None:
+    """The histogram of depth, what was found, the worst last, and the summary."""
+    if any(count for _, count in histogram):
+        show(_histogram_table(histogram))
+    for finding in findings[::-1]:
+        color = COLORS[finding.level]
+        show(f"[{color}]{finding.level}[/{color}] {escape(str(finding))}")
+    table = Table("check", "result", "faults", "warnings", "of")
+    for check, meaning in CHECKS.items():
+        faults, warnings = (_count(findings, k, check=check) for k in (FAULT, WARNING))
+        result = _result(findings, check)
+        color = COLORS.get(result, "green")
+        shown = f"[{color}]{result}[/{color}]"
+        table.add_row(check, shown, str(faults), str(warnings), meaning)
+    show(table)
 
-    layout: Layout  # the frames in it may be missing on disk
-    facts: tuple[Facts, ...]  # of the training frames, then of the test frames
-    data: object  # config.data
-    max_depth: float  # metres, of the network
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts that there should be: video to train on needs no depth."""
-        if self.layout.test_only:
-            return () if self.layout.split == NO_TEST else ("test",)
-        return "train", "test"
+def _count(findings: Sequence[Finding], level: str, *, check: str = "") -> int:
+    return sum(f.level == level and check in ("", f.check) for f in findings)
 
-    def part(self, name: str) -> list[Facts]:
-        """The facts of "train" or "test"."""
-        return [fact for fact in self.facts if fact.part == name]
 
-    def groups(self) -> dict[str, list[Facts]]:
-        """The facts of each drive or scene."""
-        found: dict[str, list[Facts]] = {}
-        for fact in self.facts:
-            found.setdefault(fact.group, []).append(fact)
-        return found
+def _result(findings: Sequence[Finding], check: str) -> str:
+    """The worst level of a check; "ok" where it has notes at most."""
+    bad = (k for k in (FAULT, WARNING) if _count(findings, k, check=check))
+    return next(bad, "ok")
 
-    def measured(self) -> list[Facts]:
-        """The facts of the frames whose depth could be read."""
-        return [fact for fact in self.facts if fact.measured]
 
-    def level_of_damage(self, fact: Facts) -> str:
-        """How bad a damaged frame is: training may be told to leave it out."""
-        return WARNING if self.data.skip_bad and fact.part == "train" else FAULT
+def _histogram_table(rows: Histogram) -> Table:
+    table = Table("metres", "share", "", title="Measured depth", title_justify="left")
+    table.columns[0].justify = table.columns[1].justify = "right"
+    total = sum(count for _, count in rows)
+    most = max(count for _, count in rows)
+    filled = [i for i, (_, count) in enumerate(rows) if count]
+    for name, count in rows[filled[0] : filled[-1] + 1]:
+        table.add_row(name, f"{count / total:.1%}", "#" * round(_BAR * count / most))
+    return table
 
-    @property
-    def held_out_by_drive(self) -> bool:
-        """Whether the last fifth of each drive or scene is the test, by design."""
-        return self.layout.split in ("folder", "list-folder")
+
+def totals(findings: Sequence[Finding]) -> str:
+    """The last line of the report."""
+    return f"{_count(findings, FAULT)} faults, {_count(findings, WARNING)} warnings"
+
+
+def write_report(
+    path: Path, findings: Sequence[Finding], histogram: Histogram, *, data: ConfigDict
+) -> None:
+    """Writes everything with the full lists of names."""
+    content = {
+        "data": data.to_dict(),
+        "faults": _count(findings, FAULT),
+        "warnings": _count(findings, WARNING),
+        "checks": {
+            check: {
+                "result": _result(findings, check),
+                "findings": [
+                    {"level": f.level, "text": f.text, "names": list(f.names)}
+                    for f in findings
+                    if f.check == check
+                ],
+            }
+            for check in CHECKS
+        },
+        "depth_histogram": [{"metres": n, "pixels": count} for n, count in histogram],
+    }
+    write_json(path, content)

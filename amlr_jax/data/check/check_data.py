@@ -1,0 +1,234 @@
+"""The check as a whole: list, read, judge, show."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from amlr_jax.data import sources
+from amlr_jax.data.check import depth, picture, rules
+from amlr_jax.data.check.facts import (
+    Examined,
+    Example,
+    Facts,
+    examine,
+    histogram,
+    pixels,
+    quantile,
+)
+from amlr_jax.data.check.findings import (
+    COLORS,
+    FAULT,
+    NOTE,
+    Finding,
+    print_report,
+    totals,
+    write_report,
+)
+from amlr_jax.data.frames import Frame, Layout, Problem, Sequences
+from amlr_jax.data.nyu_tfds import TfdsPrepared
+from amlr_jax.data.storage import storage
+from amlr_jax.data.views.index import check_views, read_views
+from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.files import make_writable
+
+RULES: tuple[Callable[[Examined], list[Finding]], ...] = (
+    rules.counts,
+    rules.files,
+    rules.sizes,
+    depth.depth_range,
+    depth.unit,
+    rules.cameras,
+    rules.leak,
+)
+REPORT, PICTURE = "check.json", "check.png"
+
+
+class Listed(NamedTuple):
+    """The frames to read, each with its part, and what was found by listing them."""
+
+    layout: Layout
+    frames: list[tuple[str, Frame | Example]]
+    findings: list[Finding]
+
+
+def check(
+    data: ConfigDict,
+    *,
+    max_depth: float,
+    video: bool = False,
+    output: Path | None = None,
+    progress: Callable = bar,
+) -> list[Finding]:
+    """Checks what `config.data` names and shows it; the findings, faults first.
+
+    With `video` the training frames are views, without depth (self-supervision).
+
+    With `output` also writes check.json and check.png there, which must be outside of
+    the data set. `max_depth` in metres is the network's. Raises InputError for a
+    mistake in the config, and where there is nothing to check.
+    """
+    if len(data.crop) != 2:
+        raise InputError(f"data.crop must be (height, width), got {tuple(data.crop)}")
+    listed = _list(data, progress, video=video)
+    if output is not None:
+        _prepare_output(output, data)
+    with progress(f"Checking {data.name}", len(listed.frames)) as shown:
+        facts = _read(listed, shown.advance)
+    examined = Examined(listed.layout, facts, data, max_depth)
+    used = RULES if facts else RULES[:1]  # only video is without a test
+    findings = listed.findings + [f for rule in used for f in rule(examined)]
+    findings.sort(key=lambda finding: list(COLORS).index(finding.level))
+    bars = histogram(fact.depth for fact in facts if fact.depth)
+    print_report(findings, bars)
+    if output is None:
+        hint = "--output=DIR writes every name and a page of pictures"
+    else:
+        hint = f"every name in {output / REPORT}, frames in {PICTURE}"
+        try:
+            write_report(output / REPORT, findings, bars, data=data)
+            if facts:
+                _draw(output / PICTURE, listed, examined)
+        except OSError as error:
+            text = f"--output '{output}' cannot be written: {error.strerror}"
+            raise InputError(text) from error
+    show(f"{totals(findings)}; {hint}")
+    return findings
+
+
+def _prepare_output(output: Path, data: ConfigDict) -> None:
+    """Makes the folder; InputError if it cannot be, or is part of the data set."""
+    if output.resolve().is_relative_to(Path(data.root).resolve()):
+        raise InputError(
+            f"--output '{output}' must not be in data.root='{data.root}', which the "
+            "check does not change"
+        )
+    make_writable(output, option="output")
+
+
+def _list(data: ConfigDict, progress: Callable, *, video: bool) -> Listed:
+    sources.check_keys(data)
+    storage(decoded=data.decoded, resize=data.resize, skip_bad=data.skip_bad)
+    if video and data.name not in sources.DRIVES:
+        raise InputError(
+            f"self-supervision needs data.name {' or '.join(sources.DRIVES)}, got "
+            f"'{data.name}'"
+        )
+    if video and data.split == sources.NO_TEST:
+        layout = Layout(data.name, data.split, 1.0, (), (), test_only=True)
+        return Listed(layout, [], _views(data, ()))
+    if data.name == sources.NYU_TFDS:
+        return _tfds(data)
+    asked = data.copy_and_resolve_references()
+    if video:
+        asked.list = ""  # names views
+    problems: list[Problem] = []
+    layout = sources.read_layout(
+        asked, bar=progress, test_only=video, report=problems.append
+    )
+    # Of missing files the first problem is enough: a rule names them all.
+    kept = problems[:1] + [problem for problem in problems[1:] if not problem.missing]
+    findings = [_of_problem(problem) for problem in kept]
+    findings += [Finding("layout", NOTE, note) for note in layout.notes]
+    if video:
+        findings += _views(data, layout.test)
+    frames = [("train", f) for f in layout.train] + [("test", f) for f in layout.test]
+    return Listed(layout, frames, findings)
+
+
+def _of_problem(problem: Problem) -> Finding:
+    advice = f"; {problem.advice}" if problem.advice else ""
+    text = f"training would stop: {problem.text}{advice}"
+    return Finding("layout", FAULT, text, problem.names)
+
+
+def _tfds(data: ConfigDict) -> Listed:
+    made = TfdsPrepared(Path(data.root).expanduser())
+    frames = [
+        (part, Example(f"{part}/{index:05d}", examples, index))
+        for part, examples in (("train", made.train), ("test", made.test))
+        for index in range(len(examples))
+    ]
+    return Listed(
+        Layout(made.name, made.split, 1.0, (), (), in_metres=True), frames, []
+    )
+
+
+def _read(listed: Listed, advance: Callable) -> tuple[Facts, ...]:
+    """The facts in order, by a thread a core; decoding runs without Python's lock."""
+    parts, frames = zip(*listed.frames, strict=True) if listed.frames else ((), ())
+    found = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for facts in pool.map(examine, frames, parts, [listed.layout] * len(parts)):
+            found.append(facts)
+            advance()
+    return tuple(found)
+
+
+def _draw(path: Path, listed: Listed, examined: Examined) -> None:
+    every = [fact.depth for fact in examined.facts if fact.depth]
+    near, far = (quantile(every, q) for q in (0.01, 0.99))
+    if not near < far:  # no depth, or one depth
+        near, far = 1.0, examined.max_depth
+    there = [i for i, f in enumerate(examined.facts) if f.size or f.depth] or [0]
+    count = min(picture.FRAMES, len(there))
+    tiles = []
+    for place in np.linspace(0, len(there) - 1, count).round().astype(int):
+        (_, frame), facts = listed.frames[there[place]], examined.facts[there[place]]
+        trouble = ", ".join(f"{fault.role}: {fault.kind}" for fault in facts.faults)
+        shown = pixels(frame, listed.layout, facts)
+        tiles.append(picture.Tile(facts.key, *shown, trouble))
+    picture.write(path, tiles, near=near, far=far)
+
+
+# ---------------------------------------------------------------- self-supervision
+
+
+def _views(data: ConfigDict, tested: Sequence[Frame]) -> list[Finding]:
+    """The views that `config.data` names: how many, of which drives, what is left out.
+
+    Cameras, and with data.stereo the partners, are checked as training does.
+    """
+    try:
+        found = read_views(data, tuple(tested))
+    except InputError as error:
+        return [Finding("layout", FAULT, f"training would stop: {error}")]
+    findings = [_count_views(data, found), _cameras_of_views(data, found)]
+    findings += [Finding("leak", NOTE, note) for note in found.notes]
+    lost = tuple(view.key for view in found.train if view.partner is None)
+    if lost:
+        text = f"{len(lost)} of {len(found.train)} views have no image of the other "
+        level, why = (FAULT, "data.stereo") if data.stereo else (NOTE, "no stereo")
+        findings.append(Finding("files", level, f"{text}camera ({why})", lost))
+    try:
+        check_views(found.train, stereo=False, camera=data.camera)
+    except InputError as error:
+        findings.append(Finding("intrinsics", FAULT, str(error)))
+    return findings
+
+
+def _count_views(data: ConfigDict, found: Sequences) -> Finding:
+    drives = Counter(view.key.rpartition("/")[0] for view in found.train)
+    offsets = ", ".join(f"{offset:+d}" for offset in found.offsets)
+    text = f"{len(found.train)} views to train on (sources {offsets}) in "
+    text += f"drives: {len(drives)}, by {data.list or 'every drive not of the test'}"
+    names = tuple(f"{drive} {count}" for drive, count in sorted(drives.items()))
+    return Finding("counts", NOTE, text, names)
+
+
+def _cameras_of_views(data: ConfigDict, found: Sequences) -> Finding:
+    if data.camera == "monodepth2":
+        text = "one camera for all views, monodepth2's (data.camera)"
+        return Finding("intrinsics", NOTE, text)
+    seen = Counter(view.intrinsics for view in found.train)
+    names = tuple(
+        "fx {:g}, fy {:g}, cx {:g}, cy {:g}".format(*camera) + f" of {count} views"
+        for camera, count in seen.items()
+    )
+    return Finding("intrinsics", NOTE, f"cameras of the views: {len(seen)}", names)

@@ -1,0 +1,105 @@
+"""Rules on depth: how much is measured, how far it reaches, and its unit."""
+
+import math
+import statistics
+from typing import NamedTuple
+
+from amlr_jax.data.check.facts import Examined, quantile
+from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
+
+_BEYOND = 0.05  # share of measurements that a limit may take away without a warning
+# Stored value of a metre in common data sets.
+SCALES = {
+    1.0: "whole metres",
+    100.0: "centimetres",
+    256.0: "KITTI's 256 a metre",
+    1000.0: "millimetres",
+    5000.0: "TUM's 5000 a metre",
+    10000.0: "tenths of a millimetre",
+}
+
+
+def depth_range(examined: Examined) -> list[Finding]:
+    """Range and valid share, frames without any, and what limits take away."""
+    facts = [fact for fact in examined.facts if fact.depth]
+    every = [fact.depth for fact in facts]
+    if not facts:
+        return [Finding("depth", FAULT, "no ground truth could be read")]
+    shares = [summary.share for summary in every]
+    low, middle, far = (quantile(every, q) for q in (0.01, 0.5, 0.99))
+    text = (
+        f"valid share {statistics.mean(shares):.1%} of pixels "
+        f"({min(shares):.1%} to {max(shares):.1%} in a frame); depth in metres: "
+        f"median {middle:.3g}, 98 % between {low:.3g} and {far:.3g}"
+    )
+    findings = [Finding("depth", NOTE, text)]
+    empty = tuple(fact.key for fact in facts if not fact.depth.share)
+    if empty:
+        text = f"{len(empty)} frames have no valid depth at all"
+        findings.append(Finding("depth", FAULT, text, empty))
+    cap, limit = examined.layout.depth_cap, examined.max_depth
+    lost = statistics.mean(summary.beyond for summary in every)
+    if lost > _BEYOND:
+        text = f"{lost:.0%} of what is measured is beyond data.depth_cap={cap:g} m"
+        findings.append(Finding("depth", WARNING, text))
+    if not cap and quantile(every, 1 - _BEYOND) > limit:
+        text = (
+            f"more than {_BEYOND:.0%} of what is measured is beyond model.max_depth="
+            f"{limit:g} m, up to which the network predicts"
+        )
+        findings.append(Finding("depth", WARNING, text))
+    return findings
+
+
+class Band(NamedTuple):
+    """Where the median and the 99 % quantile of a whole set are expected, metres."""
+
+    median: tuple[float, float]
+    far: tuple[float, float]
+    usual: tuple[float, float]  # of both
+
+    def holds(self, median: float, far: float) -> bool:
+        """Whether both are inside."""
+        (a, b), (c, d) = self.median, self.far
+        return a <= median <= b and c <= far <= d
+
+    def distance(self, median: float, far: float) -> float:
+        """From the usual values, in logarithms."""
+        pairs = zip((median, far), self.usual, strict=True)
+        return sum(abs(math.log(value / usual)) for value, usual in pairs)
+
+
+_DRIVES = Band((4.0, 35.0), (20.0, 100.0), (12.0, 65.0))
+_ROOMS = Band((1.0, 6.0), (2.0, 10.5), (2.8, 8.5))
+_BANDS = {"kitti": _DRIVES, "street": _DRIVES, "nyu": _ROOMS, "nyu_tfds": _ROOMS}
+
+
+def unit(examined: Examined) -> list[Finding]:
+    """A warning where depth is not where it is expected, with units that would fit."""
+    name, limit = examined.layout.name, examined.max_depth
+    every = [fact.depth for fact in examined.facts if fact.depth]
+    median, far = quantile(every, 0.5), quantile(every, 0.99)
+    # Of scenes for which someone chose this largest depth.
+    usual = Band(
+        (0.01 * limit, limit), (0.08 * limit, 1.5 * limit), (limit / 4, 0.9 * limit)
+    )
+    band = _BANDS.get(name, usual)
+    if math.isnan(median) or band.holds(median, far):
+        return []
+    where = f"of {name}" if name in _BANDS else f"with model.max_depth={limit:g}"
+    text = (
+        f"depth has median {median:.3g} m and 99 % below {far:.3g} m; expected {where} "
+        f"is median {band.median[0]:.3g} to {band.median[1]:.3g}, 99 % below "
+        f"{band.far[0]:.3g} to {band.far[1]:.3g}"
+    )
+    now = examined.layout.depth_scale
+    fits = {}
+    for other, words in SCALES.items():
+        values = median * now / other, far * now / other
+        if other != now and band.holds(*values):
+            fits[words] = band.distance(*values)
+    if fits:
+        fix = " (data.depth_scale)" if name == "custom" else ""
+        words = " or ".join(sorted(fits, key=fits.get))
+        text += f"; read as {now:g} a metre{fix}, stored as {words}?"
+    return [Finding("scale", WARNING, text)]

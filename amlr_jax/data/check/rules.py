@@ -1,0 +1,299 @@
+"""Rules on what was read: counts, files, sizes, cameras, and leaks of the test."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from amlr_jax import metrics
+from amlr_jax.data import calibration, nyu, splits
+from amlr_jax.data.check.facts import (
+    DAMAGED,
+    MISSING,
+    MODE,
+    SIZE,
+    Examined,
+    Facts,
+    FileFault,
+)
+from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
+from amlr_jax.data.frames import Layout
+from amlr_jax.data.kitti import files as kitti_files
+from amlr_jax.data.storage import size_name
+from amlr_jax.runtime.errors import InputError
+
+# KITTI's depth devkit has 85,898 and 6,852 frames of two cameras.
+BENCHMARK = {"train": 42949, "test": 3426}
+# Degrees across the image; KITTI has 81, NYUv2 63, a telephoto lens 20.
+FIELD_OF_VIEW = (20, 150)
+_NYU_SIZE = (480, 640)  # for which the camera of the labelled set's toolbox holds
+
+
+def _finding(check: str, level: str, text: str, names: Sequence[str]) -> list[Finding]:
+    """A finding about `names`, of which there are `{n}`; none without names."""
+    text = text.replace("{n}", str(len(names)))
+    return [Finding(check, level, text, tuple(names))] if names else []
+
+
+# ------------------------------------------------------------------ counts and files
+
+
+def counts(examined: Examined) -> list[Finding]:
+    """Frames with both files, against the published numbers where there are any."""
+    found = {part: _whole(examined.part(part)) for part in examined.parts}
+    names = {"train": "training"}
+    text = " and ".join(f"{n} {names.get(part, part)}" for part, n in found.items())
+    text = f"{text} frames" if text else "no test frame, nothing to measure"
+    groups = examined.groups()
+    whole = sum(_whole(facts) > 0 for facts in groups.values())
+    text += f" in {whole} drives or scenes" if whole > 1 else ""
+    findings = [Finding("counts", NOTE, text)]
+    for part in examined.parts:
+        if not examined.part(part):
+            findings.append(Finding("counts", FAULT, f"no {part} frame at all"))
+    wanted, level = _published(examined.layout)
+    short = [
+        f"{part} {found[part]} of {wanted[part]}"
+        for part in wanted
+        if found.get(part, wanted[part]) != wanted[part]
+    ]
+    if short:
+        text = (
+            f"not the published numbers of data.split={examined.layout.split} "
+            f"({'; '.join(short)}); a partial copy is --config.data.split=folder"
+        )
+        drives = tuple(
+            f"{group} has {_whole(facts)} of {len(facts)}"
+            for group, facts in groups.items()
+            if _whole(facts) < len(facts)
+        )
+        findings.append(Finding("counts", level, text, drives))
+    return findings
+
+
+def _whole(facts: list[Facts]) -> int:
+    return sum(not (f.lacks("image") or f.lacks("ground truth")) for f in facts)
+
+
+def _published(layout: Layout) -> tuple[dict[str, int], str]:
+    """The numbers of a split by name, and how bad another number is."""
+    if layout.name == "kitti" and layout.split in ("eigen", "eigen_697"):
+        parts = zip(("train", "test"), splits.kitti_split(layout.split), strict=True)
+        return {name: sum(map(len, part.values())) for name, part in parts}, FAULT
+    if layout.name == "kitti" and layout.split == "benchmark":
+        return BENCHMARK, WARNING
+    if layout.name == "nyu" and layout.split == "official":
+        return nyu.SIZES, FAULT
+    return {}, NOTE
+
+
+def files(examined: Examined) -> list[Finding]:
+    """Files that are missing, damaged or something else than they should be."""
+    findings = []
+    for role in ("image", "ground truth"):
+        found: dict[tuple[str, str], list[FileFault]] = {}
+        for fact in examined.facts:
+            level = WARNING if examined.may_be_damaged(fact) else FAULT
+            for fault in fact.faults:
+                if fault.role == role and fault.kind not in (MISSING, SIZE):
+                    found.setdefault((fault.kind, level), []).append(fault)
+        for (kind, level), faults in found.items():
+            told = kind in (DAMAGED, MODE)  # the reader's words add to the name
+            names = [fault.text if told else fault.file for fault in faults]
+            findings += _finding("files", level, f"{{n}} {role} files: {kind}", names)
+        lost = sum(fact.lacks(role) for fact in examined.facts)
+        text = f"{role} of {lost} of {len(examined.facts)} frames missing"
+        findings += _finding("files", FAULT, text, tuple(_missing(examined, role)))
+    return findings
+
+
+def _missing(examined: Examined, role: str) -> Iterator[str]:
+    """A line for a whole drive or scene, else one for each file."""
+    for group, facts in examined.groups().items():
+        lost = [fact for fact in facts if fact.lacks(role)]
+        if len(lost) > 1 and len(lost) == len(facts):
+            yield f"all {len(lost)} of {group}"
+        else:
+            faults = (fault for fact in lost for fault in fact.faults)
+            yield from (fault.file for fault in faults if fault.role == role)
+
+
+# ----------------------------------------------------------------- sizes and cameras
+
+
+def sizes(examined: Examined) -> list[Finding]:
+    """Image against depth, against its drive, and against the crops."""
+    findings = []
+    for left_out, level in ((False, FAULT), (True, WARNING)):
+        differ = [
+            fault.text
+            for fact in examined.facts
+            for fault in fact.faults
+            if fault.kind == SIZE and examined.may_be_damaged(fact) == left_out
+        ]
+        text = "image and ground truth of {n} frames differ in size"
+        findings += _finding("sizes", level, text, differ)
+    odd = []
+    for facts in examined.groups().values():
+        found = Counter(fact.size for fact in facts if fact.size)
+        usual = found.most_common(1)[0][0] if found else None
+        odd += [
+            f"{fact.key} {size_name(fact.size)}, not {size_name(usual)}"
+            for fact in facts
+            if fact.size not in (None, usual)
+        ]
+    text = "{n} images are of another size than most of their drive"
+    return findings + _finding("sizes", WARNING, text, odd) + _crops(examined)
+
+
+def _crops(examined: Examined) -> list[Finding]:
+    """Crops that do not fit, in the order in which they are made."""
+    data, crop = examined.data, tuple(examined.data.crop)
+    small, narrow = [], []
+    for fact in examined.facts:
+        size = tuple(data.resize) or fact.size
+        if not size:
+            continue
+        if data.kb_crop:
+            if not _fits(metrics.KB_CROP_SHAPE, size):
+                small.append(f"{fact.key} {size_name(size)}")
+                continue
+            size = metrics.KB_CROP_SHAPE
+        if fact.part == "train" and not _fits(crop, size):
+            narrow.append(f"{fact.key} {size_name(size)}")
+    text = f"the KITTI benchmark crop {size_name(metrics.KB_CROP_SHAPE)} does not fit"
+    text += " in {n} images; set --config.data.kb_crop=False"
+    findings = _finding("sizes", FAULT, text, small)
+    text = f"data.crop={crop} does not fit in {{n}} training images"
+    return findings + _finding("sizes", FAULT, text, narrow)
+
+
+def _fits(crop: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    return crop[0] <= size[0] and crop[1] <= size[1]
+
+
+def cameras(examined: Examined) -> list[Finding]:
+    """Cameras that cannot be, or that are unlikely for the images' size."""
+    found: dict[tuple, list[Facts]] = {}
+    for fact in examined.facts:
+        if fact.size:
+            found.setdefault((fact.camera, fact.size), []).append(fact)
+    findings = []
+    for (camera, size), facts in found.items():
+        names = tuple(dict.fromkeys(fact.group or fact.key for fact in facts))
+        if not all(map(math.isfinite, camera)):
+            text = "no camera is known; self-supervision would need it"
+            level = NOTE if examined.layout.name == "custom" else FAULT
+            findings.append(Finding("intrinsics", level, text, names))
+            continue
+        for level, text in _doubts(camera, size):
+            findings.append(Finding("intrinsics", level, text, names))
+    odd = []
+    for group, facts in examined.groups().items():
+        known, wanted = {f.size for f in facts if f.size}, _camera_size(examined, group)
+        if wanted and known and wanted not in known:
+            odd.append(f"{group} {size_name(min(known))}, not {size_name(wanted)}")
+    text = "the images of {n} drives or scenes are not of the size of their camera"
+    return findings + _finding("intrinsics", WARNING, text, odd)
+
+
+def _doubts(
+    camera: tuple[float, ...], size: tuple[int, int]
+) -> Iterator[tuple[str, str]]:
+    (fx, fy, cx, cy), (height, width) = camera, size
+    given = f"fx {fx:.6g}, fy {fy:.6g}, cx {cx:.6g}, cy {cy:.6g} for {size_name(size)}"
+    if not (0 <= cx < width and 0 <= cy < height):
+        yield FAULT, f"the principal point is outside the image: {given}"
+    elif max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
+        yield WARNING, f"the principal point is far from the centre: {given}"
+    view = math.degrees(2 * math.atan(width / 2 / fx))
+    if not FIELD_OF_VIEW[0] <= view <= FIELD_OF_VIEW[1]:
+        yield WARNING, f"the field of view would be {view:.0f} degrees: {given}"
+    if not 0.8 <= fx / fy <= 1.25:
+        yield WARNING, f"fx and fy differ by more than a quarter: {given}"
+
+
+def _camera_size(examined: Examined, group: str) -> tuple[int, int] | None:
+    """Height and width of the images that the camera is for, where that is known."""
+    if examined.layout.name.startswith("nyu"):
+        return _NYU_SIZE
+    if examined.layout.name != "kitti":
+        return None
+    date = kitti_files.date_folder(Path(examined.data.root), group)
+    try:
+        rows = calibration.read_rows(date / calibration.CAM_TO_CAM, {"S_rect_02": 2})
+    except InputError:
+        return None
+    width, height = rows["S_rect_02"]
+    return round(height), round(width)
+
+
+# ----------------------------------------------------------------- training and test
+
+
+def leak(examined: Examined) -> list[Finding]:
+    """Drives, frames and images that are in both parts, or twice in one."""
+    train, test = examined.part("train"), examined.part("test")
+    findings = _shared_drives(examined, train, test)
+    keys, tested = (Counter(fact.key for fact in part) for part in (train, test))
+    text = "{n} frames are in training and test"
+    findings += _finding("leak", FAULT, text, sorted(keys.keys() & tested.keys()))
+    images, test_images = _by_digest(train), _by_digest(test)
+    same = [
+        f"{key} = {images[digest][0]}"
+        for digest, names in test_images.items()
+        for key in names
+        if digest in images and key not in images[digest]
+    ]
+    text = "{n} test images are, byte for byte, training images"
+    findings += _finding("leak", FAULT, text, same)
+    for part, count, known in (
+        ("training", keys, images),
+        ("test", tested, test_images),
+    ):
+        twice = [key for key, times in count.items() if times > 1]
+        text = f"{{n}} {part} frames are listed more than once"
+        findings += _finding("leak", WARNING, text, twice)
+        twice = [" = ".join(names) for names in known.values() if len(names) > 1]
+        text = f"{{n}} {part} images occur more than once"
+        findings += _finding("leak", WARNING, text, twice)
+    return findings + _eigen(examined, train)
+
+
+def _shared_drives(
+    examined: Examined, train: list[Facts], test: list[Facts]
+) -> list[Finding]:
+    shared = sorted({f.group for f in train} & {f.group for f in test})
+    if shared and examined.layout.split in ("folder", "list-folder"):
+        text = (
+            "the last fifth of each drive or scene is the test of training on its "
+            "other frames: no result to publish"
+        )
+        return [Finding("leak", NOTE, text)]
+    # Folders of one's own need not be scenes, but neighbours look alike.
+    level = WARNING if examined.layout.name == "custom" else FAULT
+    text = "{n} drives or scenes are in training and test"
+    return _finding("leak", level, text, [group or "rgb/" for group in shared])
+
+
+def _by_digest(facts: list[Facts]) -> dict[bytes, list[str]]:
+    """The different keys of each image."""
+    found: dict[bytes, list[str]] = {}
+    for fact in facts:
+        names = found.setdefault(fact.digest, []) if fact.digest else [fact.key]
+        if fact.key not in names:
+            names.append(fact.key)
+    return found
+
+
+def _eigen(examined: Examined, train: list[Facts]) -> list[Finding]:
+    """Drives of the Eigen test among those trained on."""
+    if examined.layout.name != "kitti":
+        return []
+    tested = splits.eigen_test(with_depth=False)
+    drives = sorted({fact.group for fact in train} & set(tested))
+    text = "drives of the Eigen test are trained on, {n} in all"
+    if examined.data.list:
+        return _finding("leak", FAULT, f"{text}; take them out of data.list", drives)
+    text += ": this training can have no result on the Eigen split"
+    return _finding("leak", NOTE, text, drives)
