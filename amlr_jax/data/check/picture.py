@@ -70,7 +70,7 @@ def _draw_points(
     y, x = ((p * s).astype(int) for p, s in zip((rows, columns), scale, strict=True))
     _, first = np.unique((y // _STEP) * WIDTH + x // _STEP, return_index=True)
     y, x, values = y[first], x[first], metres[rows[first], columns[first]]
-    points = colors.colors(values[None], near=near, far=far)[0]
+    points = colors.colorize(values[None], near=near, far=far)[0]
     for down in (0, 1):
         for right in (0, 1):
             below = np.minimum(y + down, shown.shape[0] - 1)
