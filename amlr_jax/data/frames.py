@@ -103,9 +103,10 @@ def report_missing(
     frames: Sequence[Frame], report: Report, *, of: str = "frames", advice: str
 ) -> None:
     """Reports the ground truth and the images of `frames` that are not there."""
-    for what in ("ground truth", "image"):
-        files = [f.image if what == "image" else f.depth for f in frames]
-        lost = tuple(str(path) for path in files if not path.is_file())
+    scans = any(frame.depth.suffix == ".bin" for frame in frames)
+    for what in ("lidar scans" if scans else "ground truth", "image"):
+        paths = (f.image if what == "image" else f.depth for f in frames)
+        lost = tuple(str(path) for path in paths if not path.is_file())
         if lost:
             text = f"missing {what} of {len(lost)} of {len(frames)} {of}"
             report(Problem(text, lost, advice, missing=True))
