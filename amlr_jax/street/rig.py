@@ -6,30 +6,27 @@ to a. The renderer uses the numbers as the calibration files print them, so that
 reader of the files gets the very rig that took the pictures.
 """
 
+from datetime import datetime, timedelta
+
 import numpy as np
 
-from amlr_jax.street.scene import rotation
+from amlr_jax.street.scene import Drive, rigid, rotation
+
+Array = np.ndarray
 
 HEIGHT, WIDTH = 375, 1242
 FOCAL, CX, CY = 721.5377, 609.5593, 172.854  # KITTI, 2011_09_26, rectified
 CAMERAS = ("image_02", "image_03")
-# Centres of the colour cameras right of camera 0, metres; the baseline is 0.54.
-CAMERA_OFFSET = {"image_02": -0.06, "image_03": 0.48}
+# Centres of the four cameras right of camera 0, metres; the colour baseline is 0.54.
+OFFSETS = (0.0, 0.54, -0.06, 0.48)
 VELO_HEIGHT = 1.73  # metres above the road
 EARTH = 6378137.0  # metres, the devkit's Mercator radius
 
 
-def _printed(values):
+def _printed(values: Array) -> Array:
     """What is left of numbers after a calibration file: seven digits."""
-    return np.array([float(f"{v:.6e}") for v in np.ravel(values)]).reshape(
-        np.shape(values)
-    )
-
-
-def _rigid(turn, move):
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = turn, move
-    return pose
+    digits = [float(f"{v:.6e}") for v in np.ravel(values)]
+    return np.reshape(digits, np.shape(values))
 
 
 # Columns: where velo's axes point in a camera that looks straight ahead.
@@ -39,122 +36,75 @@ RECTIFY = _printed(rotation(0.003, -0.004, 0.002))
 VELO_TO_CAM = _printed(RECTIFY.T @ _AXES @ rotation(0.001, 0.009, 0.0).T)
 VELO_TO_CAM_T = _printed(RECTIFY.T @ (0.0, -0.08, -0.27))
 IMU_TO_VELO = _printed(rotation(-0.0008, 0.0020, 0.0148))
-IMU_TO_VELO_T = np.array((-0.81, 0.32, -0.80))
+IMU_TO_VELO_T = (-0.81, 0.32, -0.80)
+VELO_FROM_IMU = rigid(IMU_TO_VELO, IMU_TO_VELO_T)
 
 
-def cam_from_velo(camera):
-    """Rectified camera from lidar [4, 4]."""
-    rectified = _rigid(RECTIFY, 0.0) @ _rigid(VELO_TO_CAM, VELO_TO_CAM_T)
-    column = projection(camera)[0, 3]
-    return _rigid(np.eye(3), (column / projection(camera)[0, 0], 0, 0)) @ rectified
-
-
-def velo_from_imu():
-    """Lidar from inertial unit [4, 4]."""
-    return _rigid(IMU_TO_VELO, IMU_TO_VELO_T)
-
-
-def projection(camera):
-    """KITTI's P_rect [3, 4] of a camera, pixels; integer pixels are centres."""
-    shift = -FOCAL * CAMERA_OFFSET[camera] if camera in CAMERA_OFFSET else 0.0
+def _projection(camera: int) -> Array:
+    """KITTI's P_rect [3, 4] of camera 0 to 3; integer pixels are centres."""
+    shift = -FOCAL * OFFSETS[camera]
     return _printed([(FOCAL, 0, CX, shift), (0, FOCAL, CY, 0), (0, 0, 1, 0)])
 
 
-def calibration_files():
+def cam_from_velo(camera: str) -> Array:
+    """Rectified camera ("image_02" or "image_03") from lidar [4, 4]."""
+    p = _projection(int(camera[-2:]))
+    rectified = rigid(RECTIFY, (p[0, 3] / p[0, 0], 0, 0))
+    return rectified @ rigid(VELO_TO_CAM, VELO_TO_CAM_T)
+
+
+def calibration_files() -> dict[str, str]:
     """File name -> text of a recording day's calibration."""
-    time = "calib_time: 01-Jan-2000 00:00:00\n"
-    velo = _lines([("R", VELO_TO_CAM), ("T", VELO_TO_CAM_T)])
-    velo += _lines([("delta_f", (0, 0)), ("delta_c", (0, 0))])
-    imu = _lines([("R", IMU_TO_VELO), ("T", IMU_TO_VELO_T)])
+    velo = {"R": VELO_TO_CAM, "T": VELO_TO_CAM_T, "delta_f": (0, 0), "delta_c": (0, 0)}
+    cameras = {"corner_dist": 0.0995}
+    # Cameras 0 and 1 took no pictures; readers want their lines all the same.
+    for k, offset in enumerate(OFFSETS):
+        p, size = _projection(k), (WIDTH, HEIGHT)
+        rows = {"S": size, "K": p[:, :3], "D": np.zeros(5), "R": np.eye(3)}
+        rows |= {"T": (-offset, 0, 0), "S_rect": size, "R_rect": RECTIFY, "P_rect": p}
+        cameras |= {f"{key}_{k:02d}": value for key, value in rows.items()}
     return {
-        "calib_cam_to_cam.txt": time + _lines([("corner_dist", 0.0995)]) + _cameras(),
-        "calib_velo_to_cam.txt": time + velo,
-        "calib_imu_to_velo.txt": time + imu,
+        "calib_cam_to_cam.txt": _lines(cameras),
+        "calib_velo_to_cam.txt": _lines(velo),
+        "calib_imu_to_velo.txt": _lines({"R": IMU_TO_VELO, "T": IMU_TO_VELO_T}),
     }
 
 
-def _cameras():
-    """All four cameras; 0 and 1 took no pictures, readers want their lines anyhow."""
-    text = ""
-    for k, offset in enumerate((0.0, 0.54, *CAMERA_OFFSET.values())):
-        name = f"image_{k:02d}"
-        p = projection(name) if name in CAMERAS else _grey_projection(offset)
-        size = (WIDTH, HEIGHT)
-        rows = [("S", size), ("K", p[:, :3]), ("D", np.zeros(5)), ("R", np.eye(3))]
-        rows += [("T", (-offset, 0, 0)), ("S_rect", size), ("R_rect", RECTIFY)]
-        text += _lines([(f"{key}_{k:02d}", v) for key, v in [*rows, ("P_rect", p)]])
-    return text
+def _lines(values: dict[str, Array]) -> str:
+    numbers = {k: " ".join(f"{x:.6e}" for x in np.ravel(v)) for k, v in values.items()}
+    rows = {"calib_time": "01-Jan-2000 00:00:00", **numbers}
+    return "".join(f"{key}: {text}\n" for key, text in rows.items())
 
 
-def _grey_projection(offset):
-    p = projection("image_00")
-    p[0, 3] = -FOCAL * offset
-    return p
+def world_from_velo(drive: Drive, frame: float) -> Array:
+    """Pose of the lidar in the world at a frame [4, 4]."""
+    return drive.vehicle(frame, height=VELO_HEIGHT)
 
 
-def _lines(rows):
-    return "".join(
-        f"{key}: {' '.join(f'{v:.6e}' for v in np.ravel(value))}\n"
-        for key, value in rows
-    )
-
-
-DATAFORMAT = """\
-lat:   latitude of the oxts-unit (deg)
-lon:   longitude of the oxts-unit (deg)
-alt:   altitude of the oxts-unit (m)
-roll:  roll angle (rad), 0 = level, positive = left side up
-pitch: pitch angle (rad), 0 = level, positive = front down
-yaw:   heading (rad), 0 = east, positive = counter clockwise
-vn ve: velocity towards north and east (m/s)
-vf vl vu: velocity forward, leftward and upward (m/s)
-ax ay az: acceleration along the vehicle's axes (m/s^2)
-af al au: acceleration forward, leftward and upward (m/s^2)
-wx wy wz: angular rate around the vehicle's axes (rad/s)
-wf wl wu: angular rate around forward, leftward and upward (rad/s)
-pos_accuracy vel_accuracy: accuracy of position (m) and velocity (m/s)
-navstat numsats posmode velmode orimode: receiver status (integers)
-"""
-
-
-def oxts_line(world_from_velo, origin, place, heading, *, seconds=0.1):
-    """The 30 values of KITTI's oxts as one line.
-
-    Args:
-      world_from_velo: three poses [4, 4]: one frame before, the frame, one after.
-      origin: world position [3] of the inertial unit that lies at `place`.
-      place: (latitude, longitude) in degrees of `origin`.
-      heading: angle of the world's x axis from east, radians.
-      seconds: between the three.
-
-    Returns:
-      str, with its line end.
-    """
-    east = _rigid(rotation(heading, 0, 0), 0.0)
-    centre = _rigid(np.eye(3), -np.asarray(origin))
-    poses = [east @ centre @ pose @ velo_from_imu() for pose in world_from_velo]
+def oxts(drive: Drive, frame: int) -> str:
+    """A frame's 30 values of KITTI's oxts as one line; frames are 0.1 s apart."""
+    first = world_from_velo(drive, 0) @ VELO_FROM_IMU
+    east = rigid(rotation(drive.heading, 0, 0), (0, 0, 0))
+    east = east @ rigid(np.eye(3), -first[:3, 3])
+    poses = [
+        east @ world_from_velo(drive, frame + k) @ VELO_FROM_IMU for k in (-1, 0, 1)
+    ]
     before, now, after = (pose[:3, 3] for pose in poses)
     r = poses[1][:3, :3]
-    yaw, pitch, roll = _angles(r)
+    yaw, roll = np.arctan2(r[1, 0], r[0, 0]), np.arctan2(r[2, 1], r[2, 2])
+    pitch = np.arctan2(-r[2, 0], np.hypot(r[2, 1], r[2, 2]))
     level = rotation(yaw, 0, 0).T
-    velocity = (after - before) / (2 * seconds)
-    push = (after - 2 * now + before) / seconds**2 + (0, 0, 9.81)
-    spin = r.T @ (poses[2][:3, :3] - poses[0][:3, :3]) / (2 * seconds)
+    velocity = (after - before) / 0.2
+    push = (after - 2 * now + before) / 0.1**2 + (0, 0, 9.81)
+    spin = r.T @ (poses[2][:3, :3] - poses[0][:3, :3]) / 0.2
     rates = np.array([spin[2, 1], spin[0, 2], spin[1, 0]])
-    values = [*_to_degrees(now, place), 115.0 + now[2], roll, pitch, yaw]
+    values = [*_degrees(now, drive.place), 115.0 + now[2], roll, pitch, yaw]
     values += [velocity[1], velocity[0], *(level @ velocity)]
     values += [*(r.T @ push), *(level @ push), *rates, *(level @ r @ rates)]
-    text = [f"{v:.14g}" for v in [*values, 0.05, 0.02]]
-    return " ".join([*text, "4", "10", "4", "4", "0"]) + "\n"
+    return " ".join(f"{v:.14g}" for v in [*values, 0.05, 0.02, 4, 10, 4, 4, 0]) + "\n"
 
 
-def _angles(r):
-    """Yaw, pitch and roll of a rotation [3, 3]."""
-    pitch = np.arctan2(-r[2, 0], np.hypot(r[2, 1], r[2, 2]))
-    return np.arctan2(r[1, 0], r[0, 0]), pitch, np.arctan2(r[2, 1], r[2, 2])
-
-
-def _to_degrees(position, place):
+def _degrees(position: Array, place: Array) -> tuple[float, float]:
     """Inverse of the devkit's Mercator projection around `place`."""
     scale = np.cos(np.radians(place[0])) * EARTH
     east = scale * np.radians(place[1]) + position[0]
@@ -163,12 +113,8 @@ def _to_degrees(position, place):
     return latitude, np.degrees(east / scale)
 
 
-def timestamps(frames, *, offset):
+def timestamps(frames: int, *, offset: float) -> str:
     """KITTI's timestamps.txt: ten frames a second, `offset` seconds past noon."""
-    lines = []
-    for i in range(frames):
-        nanos = round(offset * 1000) * 10**6 + i * 10**8
-        minutes, rest = divmod(nanos, 60 * 10**9)
-        time = f"{12 + minutes // 60:02d}:{minutes % 60:02d}"
-        lines.append(f"2000-01-01 {time}:{rest // 10**9:02d}.{rest % 10**9:09d}\n")
-    return "".join(lines)
+    start = datetime(2000, 1, 1, 12) + timedelta(seconds=offset)
+    times = (start + timedelta(seconds=i / 10) for i in range(frames))
+    return "".join(f"{time:%Y-%m-%d %H:%M:%S.%f}000\n" for time in times)

@@ -7,7 +7,6 @@ import pytest
 from amlr_jax.data import calibration
 from amlr_jax.data.kitti import files, oxts
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.street import frames as street_frames
 from amlr_jax.street import rig, scene
 
 DATE, NUMBER, FRAMES = "2000_01_01", 3, 12
@@ -23,15 +22,15 @@ def root(tmp_path):
     for name, text in rig.calibration_files().items():
         (files.date_folder(tmp_path, DRIVE) / name).write_text(text)
     for frame in range(FRAMES):
-        text = street_frames.oxts(0, NUMBER, frame)
+        text = rig.oxts(scene.Drive(0, NUMBER), frame)
         oxts.record_path(tmp_path, DRIVE, frame).write_text(text)
     return tmp_path
 
 
 def true_poses(camera, frames):
     """Of the scene itself, without any file."""
-    look, cam = scene.style(0, NUMBER), np.linalg.inv(rig.cam_from_velo(camera))
-    world = [scene.vehicle(look, k, height=rig.VELO_HEIGHT) @ cam for k in frames]
+    drive, cam = scene.Drive(0, NUMBER), np.linalg.inv(rig.cam_from_velo(camera))
+    world = [rig.world_from_velo(drive, k) @ cam for k in frames]
     return np.stack([np.linalg.solve(world[0], pose) for pose in world])
 
 
