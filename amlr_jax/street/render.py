@@ -99,7 +99,7 @@ def _bounds(rays: Rays, corners: Array) -> Array:
     # What surrounds the sensor, or is straight behind it, may be in any column.
     anywhere = (np.ptp(angle, axis=1) > 3.1) | (low < -np.pi) | (high > np.pi)
     ticks = np.arctan2(rays.across[:, 1], rays.across[:, 0])
-    columns = [np.where(anywhere, -9, low), np.where(anywhere, 9, high)]
+    low, high = np.where(anywhere, -9, low), np.where(anywhere, 9, high)
     # A camera's direction is at most 1 / 0.7 as long as its part forward.
     reach = np.hypot(forward - x, right - y).max(axis=1)
     distance = np.hypot(x, y)[:, 0]
@@ -107,15 +107,9 @@ def _bounds(rays: Rays, corners: Array) -> Array:
     top, bottom = down.min(axis=1), down.max(axis=1)
     top = top / np.where(top < 0, near, far)
     bottom = bottom / np.where(bottom > 0, near, far)
-    return np.stack(
-        [
-            np.searchsorted(rays.drop, top),
-            np.searchsorted(ticks, columns[0]),
-            np.searchsorted(rays.drop, bottom, side="right"),
-            np.searchsorted(ticks, columns[1], side="right"),
-        ],
-        axis=1,
-    )
+    # No ray meets a bound exactly, so it is the same on which side it would count.
+    ends = (rays.drop, top), (ticks, low), (rays.drop, bottom), (ticks, high)
+    return np.stack([np.searchsorted(*end) for end in ends], axis=1)
 
 
 def photograph(
@@ -135,9 +129,8 @@ def photograph(
       uint8 [rows, columns, 3], red first.
     """
     nearness, face = hits
-    down, across = (
-        t.astype(np.float32).T for t in rays.terms(slice(None), slice(None))
-    )
+    terms = rays.terms(slice(None), slice(None))
+    down, across = (term.astype(np.float32).T for term in terms)
     ray = across[:, None, :] + down[:, :, None]
     depth = 1 / np.maximum(nearness, np.float32(1e-4))
     point = rays.origin.astype(np.float32)[:, None, None] + depth * ray

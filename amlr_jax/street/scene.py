@@ -26,8 +26,7 @@ SIDES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
 AROUND = np.array([d for d in product((-1, 0, 1), repeat=3) if any(d)], float)
 AROUND /= np.linalg.norm(AROUND, axis=1, keepdims=True)
 WHITE, BLACK, STEEL = (1, 1, 1), (0.08, 0.08, 0.08), (0.8, 0.82, 0.8)
-BARK, GREEN = (0.5, 0.42, 0.34), (0.5, 0.7, 0.4)
-HOUSES = ("brick_house", "plaster_house", "shop_house")
+BARK, GREEN, RED = (0.5, 0.42, 0.34), (0.5, 0.7, 0.4), (0.9, 0.15, 0.1)
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Array:
@@ -77,29 +76,28 @@ class Drive:
         """The road's middle: y in metres at x."""
         return sum(a * np.sin(k * x + p) for a, k, p in self.bends)
 
-    def slope(self, x: float) -> float:
-        """dy/dx of the road's middle."""
-        return sum(a * k * np.cos(k * x + p) for a, k, p in self.bends)
-
     def beside(self, x: float, left: float, z: float = 0, turned: float = 0) -> Array:
         """The pose of a point `left` of the road's middle, heading along the road."""
-        turn = rotation(np.arctan(self.slope(x)) + turned, 0, 0)
+        slope = sum(a * k * np.cos(k * x + p) for a, k, p in self.bends)
+        turn = rotation(np.arctan(slope) + turned, 0, 0)
         return rigid(turn, (x, self.bend(x) + left, z))
+
+    def _path(self, frame: float) -> Array:
+        """World x and y of the car, which speeds up and slows down by a sixth."""
+        amplitude, rate, phase = self.sway[0]
+        x = self.speed * (frame + 1.5 * np.sin(0.11 * frame + phase))
+        lateral = amplitude * np.sin(rate * frame + phase)
+        return np.array([x, self.bend(x) - LANE / 2 + lateral])
 
     def vehicle(self, frame: float, *, height: float) -> Array:
         """World pose of a sensor `height` metres above the road at a frame.
 
         `frame` may be fractional or negative: the path goes on at both ends.
         """
-        lateral, pitch, roll = (a * np.sin(r * frame + p) for a, r, p in self.sway)
-        amplitude, rate, phase = self.sway[0]
-        # The car speeds up and slows down by a sixth.
-        x = self.speed * (frame + 1.5 * np.sin(0.11 * frame + phase))
-        advance = self.speed * (1 + 0.165 * np.cos(0.11 * frame + phase))
-        drift = amplitude * rate * np.cos(rate * frame + phase)
-        turn = rotation(np.arctan(self.slope(x) + drift / advance), pitch, roll)
-        y = self.bend(x) - LANE / 2 + lateral
-        return rigid(turn, (x, y, height + 0.3 * pitch))
+        pitch, roll = (a * np.sin(r * frame + p) for a, r, p in self.sway[1:])
+        x, y = self._path(frame + 0.01) - self._path(frame - 0.01)
+        turn = rotation(np.arctan2(y, x), pitch, roll)
+        return rigid(turn, (*self._path(frame), height + 0.3 * pitch))
 
 
 class Solids(NamedTuple):
@@ -184,11 +182,9 @@ class Builder:
     def clump(self, pose: Array, radius: float, tint: Array) -> None:
         """A clump of leaves: an ellipsoid of 26 faces, a little dented."""
         radii = radius * self.rng.uniform((0.9, 0.9, 0.7), (1.1, 1.1, 0.95))
-        whole = np.abs(AROUND).max(axis=1) > 0.99  # these bound the box around it
-        dents = np.where(whole, 1, self.rng.uniform(0.82, 1, 26))
-        reach = np.linalg.norm(AROUND * radii, axis=1) * dents
+        reach = np.linalg.norm(AROUND * radii, axis=1)
+        planes = np.column_stack([AROUND, -reach * self.rng.uniform(0.85, 1, 26)])
         tint = tint * self.rng.uniform(0.85, 1.15)
-        planes = np.column_stack([AROUND, -reach])
         self.solid(pose, planes, -radii, radii, "leaves", tint)
 
     def tree(self, pose: Array, size: float) -> None:
@@ -215,20 +211,21 @@ class Builder:
         self.box(pose, (length, width + 0.1, 0.02), "rough", BLACK)
         for along in (-0.31, 0.31):
             wheels = shifted(pose, along * length, 0, 0)
-            self.box(wheels, (0.56, width - 0.1, 0.5), "rough", BLACK)
+            self.box(wheels, (0.58, width + 0.02, 0.58), "rough", BLACK)
         size, body = (length, width, waist - 0.2), shifted(pose, 0, 0, 0.2)
-        tiles = ["car_end", "car_end", "car_side", "car_side", "paint", "paint"]
+        tiles = [*["car_body"] * 4, "paint", "paint"]
         self.box(body, size, tiles, tint, (0.15, 0.1, 0.06, 0.06))
-        size, tiles = (0.66 * length, width - 0.1, top - waist), ["car_glass"] * 4
+        size, tiles[:4] = (0.66 * length, width - 0.1, top - waist), ["car_glass"] * 4
         cabin = shifted(pose, -length * rng.uniform(0.06, 0.15), 0, waist)
-        self.box(cabin, size, [*tiles, "paint", "paint"], tint, (0.7, 0.4, 0.2, 0.2))
+        self.box(cabin, size, tiles, tint, (0.7, 0.4, 0.2, 0.2))
 
     def house(self, pose: Array, depth: float) -> None:
         """A house along the pose's x axis, with a saddle roof or a flat one."""
         rng = self.rng
         size = (rng.uniform(11, BLOCK), depth, 3.0 * rng.integers(2, 6) + 0.4)
         tint = rng.uniform(0.7, 0.95) * (1 + rng.uniform((-0.05, -0.15, -0.3), 0.15))
-        self.box(pose, size, [rng.choice(HOUSES)] * 4 + ["rough"] * 2, tint)
+        wall = rng.choice(["brick_house", "plaster_house", "shop_house"])
+        self.box(pose, size, wall, tint)
         rise = rng.choice([0.3, 0.2 * depth, 0.4 * depth])
         half = (depth / 2 + 0.3) * (rise > 0.3)
         eaves, top = (size[0] + 0.3, depth + 0.6, rise), shifted(pose, 0, 0, size[2])
@@ -251,10 +248,11 @@ def frame_scene(seed: int, number: int, frame: int) -> Solids:
 @lru_cache(maxsize=64)
 def _block(seed: int, number: int, k: int) -> Solids:
     """Both sides of 16 metres of street."""
+    drive, middle = Drive(seed, number), (k + 0.5) * BLOCK
     build = Builder(np.random.default_rng([seed, number, 2, k + (1 << 20)]))
     for side in (-1, 1):
-        _lot(build, Drive(seed, number), (k + 0.5) * BLOCK, side)
-        _kerbside(build, Drive(seed, number), (k + 0.5) * BLOCK, side)
+        _lot(build, drive, middle, side)
+        _kerbside(build, drive, middle, side)
     return join(build.parts)
 
 
@@ -293,10 +291,9 @@ def _kerbside(build: Builder, drive: Drive, middle: float, side: int) -> None:
         arm = shifted(lamp, 0, -0.9 * side, 6.4)
         build.box(arm, (0.22, 2.0, 0.14), "rough", STEEL)
     if rng.random() < 0.4:
-        pole = drive.beside(middle - 7.2, near, 0.12)
-        build.box(pole, (0.08, 0.08, 2.0), "rough", STEEL)
-        board = shifted(pole, -0.06, 0, 2.0)
-        build.box(board, (0.04, 0.62, 0.62), "sign", WHITE)
+        sign = drive.beside(middle - 7.2, near, 0.12)
+        build.box(sign, (0.08, 0.08, 2.0), "rough", STEEL)
+        build.box(shifted(sign, 0, 0, 2), (0.04, 0.6, 0.6), "rough", RED)
     for slot in (-5.2, 0.0, 5.2):
         if rng.random() < drive.parking:
             left = side * (drive.half_road - 1.05 + rng.uniform(-0.12, 0.1))

@@ -76,35 +76,26 @@ def _grass(rng: Rng) -> Array:
 
 
 def _house(rng: Rng, *, bricks: bool, shop: bool = False) -> Array:
-    """Four bays by four storeys of windows; the lowest may be a shop's."""
-    streaks = np.clip(_noise(rng, 40, stretch=20), 0, 2)
-    plaster = 1 + 0.1 * _noise(rng, 6) + 0.06 * _noise(rng, 80, 0.6) - 0.1 * streaks
+    """Four bays by four storeys of windows in a wall; the lowest may be a shop's."""
+    plaster = 1 + 0.1 * _noise(rng, 6) - 0.1 * np.clip(_noise(rng, 40, 1.3, 20), 0, 2)
     wall = _bond(rng, 128, 44, 1.25, 0.2) if bricks else plaster
-    image, cell = _rgb(wall, 0.72, 0.70, 0.68), SIZE // 4
-    size = rng.uniform((0.42, 0.30), (0.62, 0.56))
-    for row, col in np.ndindex(4, 4):
-        area = image[row * cell : (row + 1) * cell, col * cell : (col + 1) * cell]
-        _window(area, rng, (0.7, 0.86) if shop and row == 3 else size)
-    if shop:
-        image[3 * cell : 3 * cell + 14] = rng.uniform(0.1, 0.8, 3)
-    for ledge in range(-4, 0):
-        image[cell + ledge :: cell] *= 0.6
+    image = _rgb(wall, 0.72, 0.70, 0.68)
+    x, y = np.abs(X * 4 % 1 - 0.5), Y * 4 % 1 - 0.5  # from the middle of a window
+    half_wide, half_high = rng.uniform((0.15, 0.22), (0.28, 0.32))
+    half_wide = np.where(shop & (Y > 0.75), 0.44, half_wide)
+    frame = (x < half_wide + 0.02) & (np.abs(y) < half_high + 0.02)
+    image[frame] = rng.uniform(0.6, 0.9)
+    image[(x < half_wide + 0.05) & (np.abs(y - half_high - 0.07) < 0.02)] *= 0.5
+    image[np.abs(y) > 0.47] *= 0.7  # ledges
+    pane = (x < half_wide) & (x > 0.01) & (np.abs(y) < half_high)
+    pane &= np.abs(y + 0.1) > 0.01
+    each, blind = (
+        t.repeat(SIZE // 4, 0).repeat(SIZE // 4, 1) for t in rng.random((2, 4, 4))
+    )
+    glass = 0.1 + 0.3 * each * (0.5 - y) + 0.3 * (y < blind - 0.5)
+    image[pane] = _rgb(glass + 0.03 * _noise(rng, 40), 0.85, 0.95, 1.1)[pane]
+    image[shop & (np.abs(Y - 0.76) < 0.012)] = rng.uniform(0.1, 0.8, 3)
     return image
-
-
-def _window(area: Array, rng: Rng, size: tuple[float, float]) -> None:
-    """Draws a window of (height, width), shares of the area's, into a square area."""
-    cell, frame = len(area), rng.uniform(0.5, 0.95)
-    y0, x0, y1, x1 = (int(cell * (0.52 + h)) for h in np.outer((-0.5, 0.5), size).flat)
-    area[y0 - 3 : y1 + 3, x0 - 3 : x1 + 3] = frame
-    area[y1 + 3 : y1 + 7, x0 - 5 : x1 + 5] *= 1.25  # the sill and its shadow
-    area[y1 + 7 : y1 + 10, x0 - 5 : x1 + 5] *= 0.5
-    sky = np.linspace(rng.uniform(0.25, 0.5), rng.uniform(0.05, 0.2), y1 - y0)
-    glass = sky[:, None] + 0.04 * rng.standard_normal(x1 - x0)
-    glass[: int(rng.uniform(0, 0.9) * len(glass))] += rng.uniform(0, 0.4)  # a blind
-    area[y0:y1, x0:x1] = _rgb(glass, 0.85, 0.95, 1.1)
-    area[y0:y1, (x0 + x1) // 2 - 1 : (x0 + x1) // 2 + 2] = frame
-    area[(2 * y0 + y1) // 3 - 1 : (2 * y0 + y1) // 3 + 1, x0:x1] = frame
 
 
 def _leaves(rng: Rng) -> Array:
@@ -118,23 +109,13 @@ def _paint(rng: Rng) -> Array:
     return _rgb((1.1 - 0.3 * Y) * (1 + 0.08 * _noise(rng, 6)), 0.85, 0.85, 0.85)
 
 
-def _car_side(rng: Rng) -> Array:
+def _car_body(rng: Rng) -> Array:
+    """A side or an end of a car: seams, a grille or handles, lamps, a dark sill."""
     image, x = _paint(rng), np.abs(X - 0.5)
-    image[(np.abs(x - 0.21) < 0.004) | (x < 0.004)] *= 0.3  # doors
-    image[Y > 0.92] = 0.05
-    for size, tone in ((1, 0.03), (0.7, 0.5), (0.55, 0.04)):  # arch, rim, hub
-        image[((x - 0.31) / 0.09) ** 2 + ((Y - 0.95) / 0.52) ** 2 < size**2] = tone
-    image[(x > 0.47) & (np.abs(Y - 0.3) < 0.1)] = (0.9, 0.4, 0.2)
-    return image
-
-
-def _car_end(rng: Rng) -> Array:
-    image, x, y = _paint(rng), np.abs(X - 0.5), np.abs(Y - 0.32)
-    image[(x < 0.26) & (y < 0.1)] *= 0.3  # grille
-    image[(x > 0.33) & (x < 0.46) & (y < 0.14)] = (0.95, 0.9, 0.85)  # lamps
-    image[(x > 0.40) & (x < 0.46) & (y < 0.14)] = (0.9, 0.15, 0.1)
-    image[(x < 0.15) & (np.abs(Y - 0.62) < 0.07)] = 0.95  # plate
-    image[Y > 0.82] = 0.06
+    image[(np.abs(x - 0.22) < 0.004) | (np.abs(Y - 0.1) < 0.01)] *= 0.3
+    image[(np.abs(x - 0.12) < 0.07) & (np.abs(Y - 0.3) < 0.05)] = 0.08
+    image[(x > 0.38) & (x < 0.48) & (np.abs(Y - 0.3) < 0.12)] = (0.9, 0.25, 0.15)
+    image[Y > 0.8] = 0.06
     return image
 
 
@@ -142,14 +123,6 @@ def _car_glass(rng: Rng) -> Array:
     glass = _rgb(0.3 - 0.2 * Y + 0.04 * _noise(rng, 4), 0.8, 0.95, 1.1)
     pane = (np.abs(Y - 0.5) < 0.4) & (np.abs(X - 0.5) < 0.36 + 0.08 * Y)
     return np.where(pane[..., None], glass, _paint(rng))
-
-
-def _sign(rng: Rng) -> Array:
-    """A red border, a white field, a dark mark."""
-    radius = np.maximum(np.abs(X - 0.5), np.abs(Y - 0.5))
-    image = np.where(radius[..., None] > 0.38, (0.75, 0.08, 0.08), (0.92, 0.92, 0.92))
-    image[(np.abs(_noise(rng, 4, 3)) < 0.3) & (radius < 0.3)] = 0.06
-    return image
 
 
 def _clouds(rng: Rng) -> Array:
@@ -170,10 +143,8 @@ _TILES = {
     "leaves": (3.0, _leaves),
     "rough": (2.5, lambda rng: _rgb(1 + 0.2 * _noise(rng, 10, 1.3, 4), 0.7, 0.7, 0.7)),
     "paint": (0.0, _paint),
-    "car_side": (0.0, _car_side),
-    "car_end": (0.0, _car_end),
+    "car_body": (0.0, _car_body),
     "car_glass": (0.0, _car_glass),
-    "sign": (0.0, _sign),
     "clouds": (0.0, _clouds),
 }
 METRES = {name: metres for name, (metres, _) in _TILES.items()}
@@ -196,15 +167,9 @@ def paint_atlas(seed: int) -> Array:
 
 
 def sample(atlas: Array, tile: Array, u: Array, v: Array) -> Array:
-    """Colours of tiles at texture coordinates.
+    """Colours float32 [rows, columns, 3] in [0, 1] of an atlas at texture coordinates.
 
-    Args:
-      atlas: see `paint_atlas`.
-      tile: int [rows, columns], a value of `INDEX` for each pixel.
-      u, v: float32 [rows, columns], in tiles, to the right and up.
-
-    Returns:
-      float32 [rows, columns, 3] in [0, 1].
+    `tile` holds values of `INDEX`; `u`, `v` are float32, in tiles, to the right and up.
     """
     top = (tile * STARTS[-1]).astype(np.float32)
     rows, total = list(_two_levels(v)), np.float32(0)
