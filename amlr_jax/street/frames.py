@@ -56,10 +56,8 @@ def exact(drive: int, frame: int, *, seed: int = 0, camera: str = "image_02") ->
     return _look(seed, drive, frame, camera)[2]
 
 
-def _look(
-    seed: int, drive: int, frame: int, camera: str
-) -> tuple[Rays, tuple[Array, Array], Truth]:
-    """The camera's rays, what they hit, and the `Truth`."""
+def _look(seed: int, drive: int, frame: int, camera: str) -> tuple[Rays, tuple, Truth]:
+    """The camera's rays, what `cast` returns for them, and the `Truth`."""
     street = frame_scene(seed, drive, frame)
     velo = rig.world_from_velo(Drive(seed, drive), frame)
     pose = velo @ np.linalg.inv(rig.cam_from_velo(camera))
@@ -136,9 +134,9 @@ _atlas = lru_cache(maxsize=1)(paint_atlas)  # the same for all drives
 
 def render(seed: int, drive: int, frame: int) -> dict[str, bytes]:
     """A frame's files: name within KITTI's folder of the drive -> content."""
-    name, light = f"{frame:010d}", Drive(seed, drive)
+    name, style = f"{frame:010d}", Drive(seed, drive)
     files = {
-        f"oxts/data/{name}.txt": rig.oxts(light, frame).encode(),
+        f"oxts/data/{name}.txt": rig.oxts(style, frame).encode(),
         f"velodyne_points/data/{name}.bin": _scan(seed, drive, frame).tobytes(),
     }
     street = frame_scene(seed, drive, frame)
@@ -146,7 +144,7 @@ def render(seed: int, drive: int, frame: int) -> dict[str, bytes]:
         rays, hits, truth = _look(seed, drive, frame, camera)
         rng = np.random.default_rng([seed, drive, 7, frame, k])
         noise = rng.standard_normal((*truth.depth.shape, 3), dtype=np.float32)
-        picture = photograph(rays, hits, street, light, _atlas(seed), noise)
+        picture = photograph(rays, hits, street, style, _atlas(seed), noise)
         files[f"{camera}/data/{name}.png"] = _png(picture[..., ::-1])
         depth = _png(_annotate(seed, drive, frame, truth))
         files[f"proj_depth/groundtruth/{camera}/{name}.png"] = depth

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -101,8 +102,9 @@ def _write(root: Path, manifest: dict, progress: Callable, workers: int | None) 
                 ticks = _write_frames(work, runs[0], frames, seed)
             else:
                 ticks = _in_processes(work, runs, frames, seed)
-            for done, _ in enumerate(ticks, start=1):
-                progress(done, total)
+            with closing(ticks):  # ends the processes before anything is removed
+                for done, _ in enumerate(ticks, start=1):
+                    progress(done, total)
             write_json(work / MANIFEST, manifest)
             remove(root)  # empty or of an older version
     except OSError:
