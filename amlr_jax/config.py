@@ -178,9 +178,9 @@ def _rebalance() -> ConfigDict:
 def _optimizer() -> ConfigDict:
     return ConfigDict(
         {
-            # up_and_down: from `start` to `peak` and back; step: `peak`, after `warmup`
-            # steps, and `drop` times that after `drop_at` of the run
-            "schedule": "up_and_down",
+            # polynomial: from `start` to `peak` and back; step_decay: `peak` after
+            # `warmup` steps, and `drop` times that after `drop_at` of the run
+            "schedule": "polynomial",
             "start": 3e-5,  # learning rate at both ends
             "peak": 5e-4,  # and at `peak_at` of the run
             "peak_at": 0.5,

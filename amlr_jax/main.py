@@ -2,8 +2,8 @@
 
     python -m amlr_jax.main --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE]
 
-The same command again goes on from the newest checkpoint in DIR. `launch/` starts it in
-several processes, on one machine or on many.
+The same command again continues from the newest checkpoint in DIR. The scripts in
+`launch/` start it in several processes, on one machine or on many.
 """
 
 from pathlib import Path
@@ -21,16 +21,16 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if mis
 
 
 def main(argv: list[str]) -> None:
-    """Checks the config, meets the other processes and hands over to the loop."""
+    """Checks the config, joins the other processes and trains."""
     del argv
     config = _CONFIG.value
     check(config)
     distributed.start(heartbeat=config.parallel.heartbeat)
     with distributed.ending_together():
         # Imported here: a mistyped flag is reported before the seconds that jax takes.
-        from amlr_jax.train import loop
+        from amlr_jax import pipeline
 
-        loop.train(config, Path(_WORKDIR.value).expanduser())
+        pipeline.train(config, Path(_WORKDIR.value).expanduser())
 
 
 if __name__ == "__main__":

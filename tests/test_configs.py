@@ -28,8 +28,8 @@ ONE_PHOTOMETRIC = ("ssim_m", "baseline", "monodepth2")
 def test_config_builds_its_state(name):
     config = CONFIGS[name]()
     check(config)
-    made = build.pieces(config)
-    state = jax.eval_shape(lambda: build.initial_state(config, made))
+    made = build.components(config)
+    state = jax.eval_shape(lambda: build.state_before_training(config, made))
     assert state.loss_weights.keys() == losses_of(name)
     assert config.to_dict().keys() == base().to_dict().keys()
 
@@ -45,8 +45,8 @@ def losses_of(name: str) -> set[str]:
 
 def test_rebalanced_components_leave_the_smoothness_alone():
     config = kitti_selfsup.get_config("amlr")
-    made = build.pieces(config)
-    weights = jax.jit(lambda: build.initial_state(config, made).loss_weights)()
+    made = build.components(config)
+    weights = jax.jit(lambda: build.state_before_training(config, made).loss_weights)()
     assert float(weights["smoothness"]) == pytest.approx(1e-3)
     assert float(weights["mae"]) == pytest.approx(0.25)
 
@@ -55,8 +55,8 @@ def test_fixed_weights_may_leave_out_what_is_held():
     config = kitti_selfsup.get_config()
     del config.rebalance.weights["smoothness"]
     config.rebalance.held = {"smoothness": 0.5}
-    made = build.pieces(config)
-    start = jax.jit(lambda: build.initial_state(config, made).loss_weights)()
+    made = build.components(config)
+    start = jax.jit(lambda: build.state_before_training(config, made).loss_weights)()
     moved, _ = made.rebalancer.update(start, made.rebalancer.init(start), losses=start)
     assert {name: float(w) for name, w in start.items()} == {
         name: float(w) for name, w in moved.items()
@@ -66,15 +66,15 @@ def test_fixed_weights_may_leave_out_what_is_held():
 
 def test_selfsup_is_the_papers_run():
     config = kitti_selfsup.get_config()
-    made = build.pieces(config)
-    state = jax.eval_shape(lambda: build.initial_state(config, made))
+    made = build.components(config)
+    state = jax.eval_shape(lambda: build.state_before_training(config, made))
     assert state.params.keys() == {"encoder", "decoder", "pose"}
     assert config.steps == 20 * 4976  # 39,810 views in batches of 8
     assert float(made.schedule(0)) == pytest.approx(1e-7)  # a warm-up of 1000 steps
     assert float(made.schedule(999)) == float(made.schedule(74_639))
     assert float(made.schedule(74_639)) == pytest.approx(1e-4)
     assert float(made.schedule(74_640)) == pytest.approx(1e-5)
-    weights = jax.jit(lambda: build.initial_state(config, made).loss_weights)()
+    weights = jax.jit(lambda: build.state_before_training(config, made).loss_weights)()
     assert {name: round(float(w), 6) for name, w in weights.items()} == {
         "mae": 0.4, "luminance": 0.5, "contrast": 0.5, "structure": 0.7,
         "smoothness": 1e-3,
@@ -83,8 +83,8 @@ def test_selfsup_is_the_papers_run():
 
 def test_kitti_is_the_papers_run():
     config = kitti.get_config()
-    made = build.pieces(config)
-    state = jax.eval_shape(lambda: build.initial_state(config, made))
+    made = build.components(config)
+    state = jax.eval_shape(lambda: build.state_before_training(config, made))
     sizes = (leaf.size for leaf in jax.tree.leaves(state.params))
     assert sum(sizes) == 202_064_821  # Swin-v2 large, decoder 768/384/192
     assert config.steps == 115_770
@@ -149,7 +149,7 @@ def test_each_rule_can_be_configured(rule):
     config = demo.get_config()
     config.rebalance.rule = rule
     config.rebalance.every_k_steps = 2
-    made = build.pieces(config)
+    made = build.components(config)
     weights = {"silog": jax.numpy.float32(0.5), "gradient": jax.numpy.float32(0.5)}
     state = made.rebalancer.init(weights)
     for step in range(6):

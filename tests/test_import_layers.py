@@ -74,8 +74,9 @@ ROOMS = {
     # Made again later from files alone: no jax.
     "amlr_jax.report": Room({"runtime", "config", "data"}, IMAGES | {"absl", "numpy"}),
     "amlr_jax.ablation": Room(COMMANDS, COMMAND | {"scipy"}),
-    # Hands the loop its evaluator, and what is drawn and written at the end.
-    "amlr_jax.main": Room(COMMANDS | {"train", "report", "odometry"}, COMMAND),
+    # Hands the training loop its evaluator, which also writes pictures and the report.
+    "amlr_jax.pipeline": Room(COMMANDS | {"train", "report", "odometry"}, COMMAND),
+    "amlr_jax.main": Room(COMMANDS | {"pipeline"}, COMMAND),
 }
 
 

@@ -23,7 +23,7 @@ def readme_command() -> dict[str, str]:
 
 
 def test_the_readme_command_trains(tmp_path):
-    from amlr_jax.train import loop
+    from amlr_jax import pipeline
 
     options = readme_command()
     assert options.pop("config") == "configs/custom.py:tiny"
@@ -34,7 +34,7 @@ def test_the_readme_command_trains(tmp_path):
     changes |= {"data.root": str(tmp_path / options["config.data.root"])}
     changes |= {"data.cache": str(tmp_path / "cache")}
     config.update_from_flattened_dict(changes)
-    loop.train(config, tmp_path / "run")
+    pipeline.train(config, tmp_path / "run")
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert (result["protocol"]["dataset"], result["frames"]) == ("custom", 2)
     assert (tmp_path / "run" / "panel.png").is_file()

@@ -2,7 +2,7 @@
 
 A rule updates the weights in the jitted step; `losses` is a dict of scalars by name:
 
-    rule = every_k_steps(500, log_amlr(1e-2, shares={"silog": 0.99, "gradient": 0.01}))
+    rule = every_k_steps(log_amlr(1e-2, shares={"silog": 0.99, "gradient": 0.01}), 500)
     loss_weights = equal_weights(["silog", "gradient"])
     state = rule.init(loss_weights)
     # in the jitted step:

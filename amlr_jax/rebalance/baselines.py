@@ -95,7 +95,7 @@ def lee_kim(
     faster than the total: lambda > 0 boosts such losses, lambda < 0 the slow ones. Both
     totals are taken under the weights that come in, as the original does. The
     original calls it four times an epoch with mean losses:
-    `every_k_steps(steps_per_epoch // 4, lee_kim())`.
+    `every_k_steps(lee_kim(), steps_per_epoch // 4)`.
 
     A step is skipped, leaving weights and state as they were, when a loss is not
     finite or not positive, or when the arithmetic would overflow.

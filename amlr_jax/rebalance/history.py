@@ -31,7 +31,7 @@ def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
         t >= 1   w_k = K exp(q_k / T) / sum_i exp(q_i / T),  q_k = L_k^t / L_k^{t-1}
 
     What falls slowly is boosted; the weights sum to K. The paper calls it once an epoch
-    with the epoch's mean losses, `every_k_steps(steps_per_epoch, dwa())`: the call that
+    with the epoch's mean losses, `every_k_steps(dwa(), steps_per_epoch)`: the call that
     closes epoch e then sets the weights of epoch e + 1 from the epochs e and e - 1, as
     printed there. Until the first call the weights are those that you start from; start
     from 1, or chain `normalize_loss_weights` behind, to have one scale throughout.

@@ -11,7 +11,7 @@ from amlr_jax.rebalance.loss_dict import LossDict, check_number
 
 
 def hold_loss_weights(
-    weights: Mapping[str, float], inner: optax.GradientTransformation
+    inner: optax.GradientTransformation, weights: Mapping[str, float]
 ) -> optax.GradientTransformationExtraArgs:
     """`inner` for all losses but those named in `weights`, whose weights are these.
 
@@ -22,15 +22,15 @@ def hold_loss_weights(
     `inner` never sees the held losses; one that is not finite does not stop it.
 
     Args:
-      weights: name -> weight of each held loss, 0 or larger.
       inner: the rule of the others, of which there must be at least one.
+      weights: name -> weight of each held loss, 0 or larger.
 
     Raises:
       ValueError: a weight is negative or not finite; at trace time, a held name is not
         among the losses, or all are held.
 
     >>> from amlr_jax.rebalance import equal_weights, lee_kim
-    >>> rule = hold_loss_weights({"smooth": 1e-3}, lee_kim())
+    >>> rule = hold_loss_weights(lee_kim(), {"smooth": 1e-3})
     >>> weights = {**equal_weights(["a", "b"]), "smooth": 1e-3}
     >>> losses = {"a": 1.0, "b": 4.0, "smooth": 0.5}
     >>> weights, _ = rule.update(weights, rule.init(weights), losses=losses)

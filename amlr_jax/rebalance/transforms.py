@@ -135,7 +135,7 @@ class EveryKStepsState(NamedTuple):
 
 
 def every_k_steps(
-    k: int, inner: optax.GradientTransformation
+    inner: optax.GradientTransformation, k: int
 ) -> optax.GradientTransformationExtraArgs:
     """Updates `inner` once per window of k steps, with the mean losses of the window.
 
@@ -146,13 +146,13 @@ def every_k_steps(
     window is in the state: a run restored in the middle of one continues exactly.
 
     Args:
-      k: window length in steps, >= 1.
       inner: the rule, or a chain of rule and clips.
+      k: window length in steps, >= 1.
 
     Raises:
       ValueError: k is not an integer >= 1.
 
-    >>> rule = every_k_steps(2, clip_loss_weights(0.0, 1.0))
+    >>> rule = every_k_steps(clip_loss_weights(0.0, 1.0), 2)
     >>> weights = {"a": 3.0}
     >>> state = rule.init(weights)
     >>> for loss in (5.0, 7.0):

@@ -1,11 +1,11 @@
-"""The mesh of devices, and how batches and state lie on it.
+"""The mesh of devices, and the sharding of batches and state over it.
 
-Axes: `data` splits the batch; `fsdp`, 1 unless asked for, splits it too, and over it
-large parameters and their moments are sharded. Losses, batch statistics and loss
-weights are computed on global arrays, so they do not depend on the number of devices.
+Both axes, `data` and `fsdp` (size 1 by default), split the batch. Large parameters and
+their moments are also sharded over `fsdp`. Losses, batch statistics and loss weights
+are computed on global arrays, so they do not depend on the number of devices.
 
-A global batch has the same samples at the same places whatever the number of devices
-and processes: process p of n holds the p-th of n stretches of it.
+A global batch has the same samples in the same order for any number of devices and
+processes: rank p of n holds the p-th of n consecutive parts.
 """
 
 import math
@@ -24,10 +24,8 @@ AXES = ("data", "fsdp")
 def make_mesh(*, fsdp: int = 1) -> Mesh:
     """All devices of all processes as (data, fsdp).
 
-    Devices come in the order of processes, and a group of `fsdp` is consecutive: it is
-    inside one process where `fsdp` divides the process's devices, else inside
-    neighbouring ones, which launchers put on one host. So what moves most, parameters,
-    moves over the shortest links.
+    Devices are sorted by process, and a group of `fsdp` devices is consecutive, so
+    parameters are gathered within a process, or within neighbouring ones on one host.
     """
     devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     if fsdp < 1 or len(devices) % fsdp:
@@ -39,7 +37,7 @@ def make_mesh(*, fsdp: int = 1) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Each device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -49,11 +47,11 @@ def over_batch(mesh: Mesh) -> NamedSharding:
 
 
 def state_sharding(mesh: Mesh, shapes: Any, *, min_size: int) -> Any:
-    """How a state of such shapes lies on the mesh, as a tree of NamedSharding.
+    """The sharding of each array of a state, as a tree of NamedSharding.
 
-    An array of at least `min_size` numbers is split over the `fsdp` axis along the
-    longest of its axes that `fsdp` divides (of equals the last); all others are whole
-    on every device. A parameter's moments have its shape, so they lie as it does.
+    An array of at least `min_size` numbers is split over the `fsdp` axis along its
+    longest axis that `fsdp` divides (the last of equals); others are replicated.
+    The moments of a parameter have its shape and so its sharding.
 
     Args:
       shapes: arrays or `jax.ShapeDtypeStruct`, as of `jax.eval_shape`.
@@ -71,17 +69,16 @@ def _sharding(mesh: Mesh, array: Any, min_size: int) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
 
 
-def whole_inside(tree: Any, shardings: Any) -> Any:
-    """Inside a jitted step: split arrays made whole, and their gradients split again.
+def gather_in_step(tree: Any, shardings: Any) -> Any:
+    """Inside a jitted step: gathers sharded arrays, and shards their gradients.
 
-    Left to itself XLA chooses for each operation whether a split parameter moves or the
-    activations do, and moves activations. So a device holds the parameters whole while
-    a step runs, but never their moments, nor their gradients once these are summed.
+    Without it XLA moves the activations instead of the parameters. A device holds whole
+    parameters while a step runs, but neither whole moments nor whole summed gradients.
     """
-    return jax.tree.map(_whole_inside, tree, shardings)
+    return jax.tree.map(_gather_in_step, tree, shardings)
 
 
-def _whole_inside(array: jax.Array, sharding: NamedSharding) -> jax.Array:
+def _gather_in_step(array: jax.Array, sharding: NamedSharding) -> jax.Array:
     if sharding.is_fully_replicated:
         return array
 
@@ -97,16 +94,12 @@ def _whole_inside(array: jax.Array, sharding: NamedSharding) -> jax.Array:
 
 
 def gathered(tree: Any, mesh: Mesh) -> Any:
-    """The same arrays whole on every device, as evaluation and export want them."""
-    return jax.jit(_same, out_shardings=replicated(mesh))(tree)
+    """The same arrays, replicated on each device."""
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
 
 
-def _same(tree: Any) -> Any:
-    return tree
-
-
-def share_of_batch(mesh: Mesh, batch_size: int, *, accumulate: int = 1) -> int:
-    """This process's part of a global batch; InputError if it does not divide."""
+def per_process_batch_size(mesh: Mesh, batch_size: int, *, accumulate: int = 1) -> int:
+    """The number of samples of one process; InputError if it is not whole."""
     parts = mesh.size * accumulate
     if batch_size % parts:
         what = f"the {mesh.size} devices"
@@ -117,10 +110,10 @@ def share_of_batch(mesh: Mesh, batch_size: int, *, accumulate: int = 1) -> int:
 
 
 def part_of_batch(batch: dict[str, jax.Array], part, *, parts: int) -> dict:
-    """The samples at places part, part + parts, part + 2 parts, ... of each array.
+    """The samples part, part + parts, part + 2 parts, ... of each array.
 
-    So every device has the same number of them, no sample leaves its device, and which
-    samples make a part does not depend on the number of devices.
+    Each device then has the same number of them, no sample leaves its device, and the
+    samples of a part do not depend on the number of devices.
     """
 
     def take(x: jax.Array) -> jax.Array:
@@ -131,7 +124,7 @@ def part_of_batch(batch: dict[str, jax.Array], part, *, parts: int) -> dict:
 
 
 def put_local(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A global batch from each process's own part of it."""
+    """A global batch from the part of each process."""
     sharding = over_batch(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
@@ -140,6 +133,6 @@ def put_local(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def put_global(array: np.ndarray, mesh: Mesh) -> jax.Array:
-    """A global array of which each process holds the whole."""
+    """A global array, split over the batch, from the same array in each process."""
     sharding = over_batch(mesh)
     return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])

@@ -1,50 +1,57 @@
-"""From a config to the pieces of a run. Below this, functions take named arguments."""
+"""From a config to network, objective, rebalancer and optimizer.
 
-from collections.abc import Callable
+Functions below this module take named arguments instead of a config.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from amlr_jax import rebalance
 from amlr_jax.models import depth
-from amlr_jax.models.pose import PoseNetwork
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train import optimizer, state
-from amlr_jax.train.objectives import self_supervised
-from amlr_jax.train.objectives import supervised as objectives
+from amlr_jax.train import optimizer
+from amlr_jax.train.objectives import self_supervised, supervised
+from amlr_jax.train.objectives.objective import Objective
+from amlr_jax.train.step import TrainState, initial_state
 
-ADAM = ("b1", "b2", "eps")
+OBJECTIVES = {
+    "supervised": supervised.objective,
+    "self_supervised": self_supervised.objective,
+}
 # Options of each schedule, all keys of `config.optimizer`.
 SCHEDULES = {
-    "up_and_down": (optimizer.up_and_down, ("start", "peak", "power", "peak_at")),
-    "step": (optimizer.step, ("peak", "drop_at", "drop", "warmup")),
+    "polynomial": (optimizer.polynomial, ("start", "peak", "power", "peak_at")),
+    "step_decay": (optimizer.step_decay, ("peak", "drop_at", "drop", "warmup")),
 }
-ERROR = {"monodepth2": ("ssim_weight",), "ssim_a": ()}
-ERROR["ssim_m"] = ("ssim_weight", "alpha", "beta", "gamma")
+ADAM = ("b1", "b2", "eps")
 
 
-class Pieces(NamedTuple):
-    """The functions that a run is made of."""
+class Components(NamedTuple):
+    """The functions that a run consists of."""
 
     network: nn.Module
-    objective: Callable
+    objective: Objective
     rebalancer: optax.GradientTransformationExtraArgs
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
 
 
-def pieces(config) -> Pieces:
+def components(config: ConfigDict) -> Components:
     """Network, objective, rebalancer and optimizer; InputError for a bad value."""
     try:
         network = depth.network(**_model_options(config.model))
         schedule = _schedule(config)
-        return Pieces(
+        objective = _choice("objective", config.objective, OBJECTIVES)(config, network)
+        return Components(
             network=network,
-            objective=_objective(config, network),
-            rebalancer=_rebalancer(config.rebalance, loss_names(config)),
+            objective=objective,
+            rebalancer=_rebalancer(config.rebalance, objective.loss_names),
             optimizer=_optimizer(config.optimizer, schedule, network),
             schedule=schedule,
         )
@@ -52,70 +59,65 @@ def pieces(config) -> Pieces:
         raise InputError(f"config: {error}") from error
 
 
-def loss_names(config) -> tuple[str, ...]:
-    """The losses of the objective that a config names."""
-    if config.objective == "supervised":
-        return tuple(config.losses)
-    return self_supervised.loss_names(config.selfsup.kind)
-
-
-def initial_state(config, made: Pieces) -> state.TrainState:
+def state_before_training(config: ConfigDict, made: Components) -> TrainState:
     """The state before the first step, a function of `config.seed` alone."""
     network_key, run_key = jax.random.split(jax.random.key(config.seed))
-    return state.create(
-        _initial_variables(config, made.network, network_key),
+    return initial_state(
+        made.objective.initial_variables(network_key),
         optimizer=made.optimizer,
         rebalancer=made.rebalancer,
-        loss_weights=_initial_weights(config),
+        loss_weights=_initial_weights(config.rebalance, made.objective.loss_names),
         key=run_key,
     )
 
 
-def _initial_variables(config, network: nn.Module, key: jax.Array) -> dict:
-    if config.objective == "supervised":
-        image = jnp.zeros((1, *config.data.crop, 3), jnp.float32)
-        return network.init({"params": key}, image, train=False)
-    return self_supervised.initial_variables(network, _pose(config), key)
+def _choice(key: str, name: str, known: Mapping):
+    if name not in known:
+        raise InputError(f"{key} must be one of {', '.join(known)}; got '{name}'")
+    return known[name]
 
 
-def _initial_weights(config) -> dict[str, jax.Array]:
-    """Equal, but for weights that are known: an objective may choose by them."""
-    options = config.rebalance
-    known = dict(options.held)
-    if options.rule == "fixed":
-        known = {**options.weights, **known}
-    names = loss_names(config)
-    moved = [name for name in names if name not in known]
-    start = rebalance.equal_weights(moved) if moved else {}
-    return start | {n: jnp.float32(known[n]) for n in names if n in known}
+def _model_options(config: ConfigDict) -> dict:
+    options = dict(config)
+    if options["decoder_init"] not in (None, "he"):
+        options["decoder_init"] = float(options["decoder_init"])
+    return options
 
 
-def _objective(config, network: nn.Module) -> Callable:
-    if config.objective == "supervised":
-        return objectives.supervised(network, _plain(config.losses))
-    options, data = config.selfsup, config.data
-    self_supervised.loss_names(options.kind)
-    return self_supervised.self_supervised(
-        network,
-        _pose(config),
-        kind=options.kind,
-        error={name: options[name] for name in ERROR[options.kind]},
-        offsets=tuple(data.offsets),
-        stereo=data.stereo,
-        automask=options.automask,
-        average=options.average,
-        scales=options.scales,
+def _schedule(config: ConfigDict) -> optax.Schedule:
+    options = config.optimizer
+    make, names = _choice("optimizer.schedule", options.schedule, SCHEDULES)
+    return make(config.steps, **{name: options[name] for name in names})
+
+
+def _optimizer(
+    config: ConfigDict, schedule: optax.Schedule, network: nn.Module
+) -> optax.GradientTransformation:
+    return optimizer.adamw(
+        schedule,
+        layer_scale=depth.layer_scale(network, config.layer_decay),
+        has_weight_decay=depth.has_weight_decay,
+        b1=config.b1,
+        b2=config.b2,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
     )
 
 
-def _pose(config) -> PoseNetwork | None:
-    if not config.selfsup.neighbours:
-        return None
-    return PoseNetwork(dtype=depth.DTYPES[config.model.dtype])
+def _initial_weights(config: ConfigDict, names: Sequence[str]) -> dict[str, jax.Array]:
+    """Weights of step 0: equal, except those that the config gives."""
+    given = dict(config.held)
+    if config.rule == "fixed":
+        given = {**config.weights, **given}
+    free = [name for name in names if name not in given]
+    weights = rebalance.equal_weights(free) if free else {}
+    return weights | {n: jnp.float32(given[n]) for n in names if n in given}
 
 
-def _rebalancer(config, names) -> optax.GradientTransformationExtraArgs:
-    """The rule of the losses, but for those whose weights are held."""
+def _rebalancer(
+    config: ConfigDict, names: Sequence[str]
+) -> optax.GradientTransformationExtraArgs:
+    """The rule of `config`, which leaves the weights in `config.held` as they are."""
     held = dict(config.held)
     unknown = sorted(set(held) - set(names))
     if unknown or set(held) == set(names):
@@ -124,10 +126,12 @@ def _rebalancer(config, names) -> optax.GradientTransformationExtraArgs:
             f"{', '.join(held)}"
         )
     rule = _rule(config, [name for name in names if name not in held])
-    return rebalance.hold_loss_weights(held, rule) if held else rule
+    return rebalance.hold_loss_weights(rule, held) if held else rule
 
 
-def _rule(config, names: list[str]) -> optax.GradientTransformationExtraArgs:
+def _rule(
+    config: ConfigDict, names: list[str]
+) -> optax.GradientTransformationExtraArgs:
     if config.rule == "fixed" and config.weights:
         weights = _of_each("weights", config.weights, names)
         shares = dict.fromkeys(names, 1 / len(names))
@@ -144,16 +148,13 @@ def _rule(config, names: list[str]) -> optax.GradientTransformationExtraArgs:
         "uncertainty": lambda: rebalance.uncertainty(rate, **adam),
         "famo": lambda: rebalance.famo(rate),
     }
-    if config.rule not in rules:
-        known = ", ".join(rules)
-        raise InputError(f"rebalance.rule must be one of {known}; got '{config.rule}'")
-    rule = rules[config.rule]()
+    rule = _choice("rebalance.rule", config.rule, rules)()
     if config.every_k_steps == 1:
         return rule
-    return rebalance.every_k_steps(config.every_k_steps, rule)
+    return rebalance.every_k_steps(rule, config.every_k_steps)
 
 
-def _shares(config, names: list[str]) -> dict[str, float]:
+def _shares(config: ConfigDict, names: list[str]) -> dict[str, float]:
     shares = _of_each("shares", config.shares, names)
     total = sum(shares.values())
     if total <= 0:
@@ -161,7 +162,7 @@ def _shares(config, names: list[str]) -> dict[str, float]:
     return {name: share / total for name, share in shares.items()}
 
 
-def _of_each(key: str, given, names: list[str]) -> dict[str, float]:
+def _of_each(key: str, given: Mapping[str, float], names: list[str]) -> dict:
     """The numbers of `rebalance.<key>` for the losses `names`."""
     found = {name: given[name] for name in names if name in given}
     if set(found) != set(names):
@@ -170,37 +171,3 @@ def _of_each(key: str, given, names: list[str]) -> dict[str, float]:
             f"got {', '.join(sorted(given))}"
         )
     return found
-
-
-def _schedule(config) -> optax.Schedule:
-    options = config.optimizer
-    if options.schedule not in SCHEDULES:
-        known = ", ".join(SCHEDULES)
-        raise InputError(
-            f"optimizer.schedule must be one of {known}; got '{options.schedule}'"
-        )
-    make, names = SCHEDULES[options.schedule]
-    return make(config.steps, **{name: options[name] for name in names})
-
-
-def _optimizer(config, schedule, network) -> optax.GradientTransformation:
-    return optimizer.adamw(
-        schedule,
-        layer_scale=depth.layer_scale(network, config.layer_decay),
-        has_weight_decay=depth.has_weight_decay,
-        b1=config.b1,
-        b2=config.b2,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-    )
-
-
-def _model_options(config) -> dict:
-    options = dict(config)
-    if options["decoder_init"] not in (None, "he"):
-        options["decoder_init"] = float(options["decoder_init"])
-    return options
-
-
-def _plain(config) -> dict[str, dict]:
-    return {name: dict(options) for name, options in config.items()}

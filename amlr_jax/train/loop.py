@@ -1,140 +1,248 @@
-"""A run from config to results: data, state, steps, checkpoints, evaluation."""
+"""A training run from config to results: data, mesh, state, steps, evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
+from clu import parameter_overview
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from amlr_jax.checkpoints.manager import Checkpoints
-from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime import workdir
-from amlr_jax.runtime.console import Bar, bar, mute, show
+from amlr_jax.config import check
+from amlr_jax.models import fitting
+from amlr_jax.models.pretrained import Pretrained
+from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime import mesh as meshes
+from amlr_jax.runtime.console import bar, mute, show
 from amlr_jax.runtime.distributed import is_first
-from amlr_jax.runtime.errors import InputError, preview
 from amlr_jax.runtime.signals import Interrupt
 from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
-from amlr_jax.train import record, results
-from amlr_jax.train.meter import Meter, step_flops
-from amlr_jax.train.profiling import Profile
-from amlr_jax.train.run import Run, batches, introduce, prepare, restored_or_new
-from amlr_jax.train.state import TrainState
-from amlr_jax.train.step import compile_step
+from amlr_jax.train import build
+from amlr_jax.train.log import Record, StepLog
+from amlr_jax.train.meter import Meter, Profile, check_window, step_flops
+from amlr_jax.train.step import TrainState, compile_step
 
 
-def train(config, folder: Path) -> TrainState:
+class Run(NamedTuple):
+    """What stays the same from the first step to the last."""
+
+    config: ConfigDict
+    folder: Path
+    components: build.Components
+    train_set: Any  # what batches are made of; `train` is a sequence of examples
+    test_set: Any  # `test` is a sequence of examples, maybe empty
+    per_process_batch_size: int
+    pretrained: Pretrained | None  # to start from, unless there is a checkpoint
+    mesh: Mesh
+    shapes: TrainState  # of the state
+    sharding: TrainState  # of each array of the state
+
+    def batches(self, *, start: int) -> Iterator[dict[str, np.ndarray]]:
+        """This process's part of the training batches from batch `start` on."""
+        return self.components.objective.batches(
+            self.train_set,
+            batch_size=self.per_process_batch_size,
+            start=start,
+            process=(jax.process_index(), jax.process_count()),
+            workers=self.config.data.workers,
+        )
+
+
+class Evaluator(Protocol):
+    """What the loop calls beside training; in all processes, and rank 0 writes.
+
+    `variables` are {"params", "batch_stats"}, replicated on each device.
+    """
+
+    def start(self, parameters: int) -> None:
+        """Called before the first step, with the number of parameters."""
+
+    def evaluate(self, variables: dict, step: int) -> Mapping[str, float] | None:
+        """The metrics of the test frames; None without any."""
+
+    def finish(self, variables: dict, step: int) -> None:
+        """Called after the last evaluation: writes pictures and the report."""
+
+
+def train(
+    config: ConfigDict, folder: Path, *, make_evaluator: Callable[[Run], Evaluator]
+) -> TrainState:
     """Trains to `config.steps`, from the newest checkpoint in `folder` if there is one.
 
-    Leaves metrics.jsonl, speed.jsonl, evaluation.json, curves.png, panel.png,
-    report.html, config.json and checkpoints there, and returns the last state. Asked to
-    stop by a signal, it saves and raises `Interrupted`. InputError for what a user can
-    mend. In several processes all call it, and the first one writes.
+    Leaves config.json, metrics.jsonl, speed.jsonl and checkpoints in `folder`, besides
+    what the evaluator writes, and returns the last state. After a signal that asks to
+    stop, it saves and raises `Interrupted`. Raises InputError for a user's mistake. In
+    several processes each calls it, and rank 0 writes.
     """
     if not is_first():
         mute()
-    run = prepare(config, folder)
-    checkpoints = Checkpoints(
-        folder / workdir.CHECKPOINTS,
-        **{k: v for k, v in config.checkpoint.items() if k != "every_steps"},
-        config=config.to_dict(),
-    )
-    with closing(checkpoints), ending_in_time(active=jax.process_count() > 1):
-        state, consumed = restored_or_new(run, checkpoints)
-        introduce(run, state)
-        state = _advance(run, state, consumed, checkpoints)
+    run, evaluator = set_up(config, folder, make_evaluator)
+    with closing(_checkpoints(run)) as checkpoints, ending_in_time(active=_several()):
+        state, consumed = restore_or_initialize(run, checkpoints)
+        evaluator.start(introduce(run, state))
+        if int(state.step) < config.steps:
+            state = _train_steps(run, state, consumed, checkpoints, evaluator)
         checkpoints.wait()
-        result = results.conclude(run, state)
-        _keep_if_best(run, checkpoints, state, result)
+        variables = _variables(run, state)
+        metrics = evaluator.evaluate(variables, int(state.step))
+        _save_if_best(run, checkpoints, state, metrics)
+        evaluator.finish(variables, int(state.step))
     return state
 
 
-class _Tools(NamedTuple):
-    """What the steps of a run use, closed in the end."""
+def set_up(
+    config: ConfigDict, folder: Path, make_evaluator: Callable[[Run], Evaluator]
+) -> tuple[Run, Evaluator]:
+    """Everything but the state, checked; claims `folder` for this config."""
+    check(config)
+    check_window(config.log.profile)
+    with workdir.claim(folder, config.to_dict()):
+        made = build.components(config)
+        pretrained = fitting.starting_weights(config.init_from, made.network, folder)
+        mesh = meshes.make_mesh(fsdp=config.parallel.fsdp)
+        shapes = jax.eval_shape(partial(build.state_before_training, config, made))
+        least = config.parallel.fsdp_min_size
+        sharding = meshes.state_sharding(mesh, shapes, min_size=least)
+        parts = config.optimizer.accumulate
+        size = meshes.per_process_batch_size(mesh, config.batch_size, accumulate=parts)
+        sets = made.objective.data_sets()
+        run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
+        _check_first_batch(run)
+        evaluator = make_evaluator(run)
+        if is_first():
+            files.write_json(folder / workdir.CONFIG, config.to_dict())
+    return run, evaluator
 
-    checkpoints: Checkpoints
-    written: record.Record
-    profile: Profile
-    report: Bar
-    interrupt: Interrupt
-    watchdog: Watchdog
+
+def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int]:
+    """The state of the newest good checkpoint, or the first; and batches consumed."""
+    found = checkpoints.restore_newest(run.shapes, run.sharding)
+    if found is not None:
+        state, record = found
+        show(f"Resuming from step {int(state.step)} of {run.config.steps}")
+        return state, record["batches"]
+    initial = partial(build.state_before_training, run.config, run.components)
+    state = jax.jit(initial, out_shardings=run.sharding)()
+    sharding = run.sharding
+    sharding = {"params": sharding.params, "batch_stats": sharding.batch_stats}
+    return fitting.start_from(state, run.pretrained, sharding=sharding), 0
 
 
-def _advance(
-    run: Run, state: TrainState, consumed: int, checkpoints: Checkpoints
-) -> TrainState:
-    """Steps from the state's own to `config.steps`, on the batches that follow."""
-    config, start = run.config, int(state.step)
-    if start >= config.steps:
-        return state
-    first, several = is_first(), jax.process_count() > 1
-    with ExitStack() as stack:
-        written = record.Record(run.folder, after=start, writes=first)
-        profile = Profile(run.folder, config.log.profile, writes=first)
-        found = batches(run, start=consumed)
-        for one in (written, profile, found):
-            stack.enter_context(closing(one))
-        tools = _Tools(
-            checkpoints,
-            written,
-            profile,
-            stack.enter_context(bar("Training", config.steps, done=start)),
-            stack.enter_context(Interrupt()),
-            stack.enter_context(
-                Watchdog(patience=config.parallel.patience, active=several)
-            ),
+def introduce(run: Run, state: TrainState) -> int:
+    """Prints what is trained on what, writes parameters.txt; the parameter count."""
+    count = parameter_overview.count_parameters(state.params)
+    if is_first():
+        overview = parameter_overview.get_parameter_overview(state.params)
+        (run.folder / workdir.PARAMETERS).write_text(overview + "\n")
+    config, test_set = run.config, run.test_set
+    depth = ""
+    if test_set.test:
+        depth = (
+            f", {test_set.valid_share:.1%} of pixels with depth, median "
+            f"{test_set.median_depth:.2f} m (prepared in {test_set.folder})"
         )
-        return _steps(run, state, found, tools)
+    show(
+        f"{test_set.name} {test_set.split}: {len(run.train_set.train)} training and "
+        f"{len(test_set.test)} test frames{depth}\n"
+        f"{config.model.name}: {count:,} parameters on {run.mesh.size} "
+        f"{jax.devices()[0].device_kind}; losses "
+        f"{', '.join(run.components.objective.loss_names)}; "
+        f"loss weights by {config.rebalance.rule}\n"
+        f"Workdir {run.folder}"
+    )
+    return count
 
 
-def _steps(run: Run, state: TrainState, found: Iterator, tools: _Tools) -> TrainState:
-    config, waiting = run.config, None
-    batch = parallel.put_local(next(found), run.mesh)
-    with tools.watchdog.paused():
-        step_function, meter = _compiled(run, state, batch)
-    for step in range(int(state.step) + 1, config.steps + 1):
-        tools.profile.before(step)
-        state, measured = step_function(state, batch)
-        tools.profile.after(step, measured)
-        # The device works on this step while the last one's figures are written and
-        # the next batch is fetched.
-        _write(run, tools, waiting, meter)
-        waiting = (step, measured)
-        stops, is_last = tools.interrupt.requested(step), step == config.steps
-        if stops or is_last or _due(step, config.checkpoint.every_steps):
-            _write(run, tools, waiting, meter)
-            waiting = None
-            _save(state, tools, meter, step=step, stops=stops)
-        if _due(step, config.eval.every_steps) and not is_last:
-            with meter.paused(), tools.watchdog.paused():
-                result = results.evaluate(run, state, tools.written)
-                _keep_if_best(run, tools.checkpoints, state, result)
-        if not is_last:
-            with meter.waiting():
-                batch = parallel.put_local(next(found), run.mesh)
-        meter.step()
-    tools.written.speed(config.steps, meter.values())
+def _train_steps(
+    run: Run,
+    state: TrainState,
+    consumed: int,
+    checkpoints: Checkpoints,
+    evaluator: Evaluator,
+) -> TrainState:
+    """Steps to `config.steps`, on the batches after the `consumed` ones."""
+    config, start, writes = run.config, int(state.step), is_first()
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        record = enter(closing(Record(run.folder, after=start, writes=writes)))
+        profile = Profile(run.folder, config.log.profile, writes=writes)
+        profile = enter(closing(profile))
+        batches = enter(closing(run.batches(start=consumed)))
+        progress = enter(bar("Training", config.steps, done=start))
+        interrupt = enter(Interrupt())
+        patience = config.parallel.patience
+        watchdog = enter(Watchdog(patience=patience, active=_several()))
+        batch = meshes.put_local(next(batches), run.mesh)
+        with watchdog.paused():
+            step_function, meter = _compile(run, state, batch)
+        log = StepLog(config, run.train_set, record, meter, progress, watchdog)
+        for step in range(start + 1, config.steps + 1):
+            profile.before(step)
+            state, metrics = step_function(state, batch)
+            profile.after(step, metrics)
+            log.step(step, metrics)
+            stops, is_last = interrupt.requested(step), step == config.steps
+            if stops or is_last or _due(step, config.checkpoint.every_steps):
+                log.flush()
+                with meter.paused(), watchdog.paused():
+                    checkpoints.save(state, step=step)
+                    if stops:
+                        record.speed(step, meter.values())
+                        checkpoints.wait()
+                        interrupt.stop(step)
+            if _due(step, config.eval.every_steps) and not is_last:
+                with meter.paused(), watchdog.paused():
+                    metrics = evaluator.evaluate(_variables(run, state), step)
+                    record.scalars(step, metrics or {}, prefix="eval/")
+                    _save_if_best(run, checkpoints, state, metrics)
+            if not is_last:
+                with meter.waiting():
+                    batch = meshes.put_local(next(batches), run.mesh)
+            meter.step()
+        record.speed(config.steps, meter.values())
     return state
 
 
-def _save(
-    state: TrainState, tools: _Tools, meter: Meter, *, step: int, stops: bool
-) -> None:
-    """Starts saving; of a run that is asked to stop waits for it, and ends it."""
-    with meter.paused(), tools.watchdog.paused():
-        tools.checkpoints.save(state, step=step)
-        if stops:
-            tools.written.speed(step, meter.values())
-            tools.checkpoints.wait()
-            tools.interrupt.stop(step)
+def _checkpoints(run: Run) -> Checkpoints:
+    options = run.config.checkpoint
+    return Checkpoints(
+        run.folder / workdir.CHECKPOINTS,
+        keep=options.keep,
+        best=options.best,
+        best_by=options.best_by,
+        every_hours=options.every_hours,
+        config=run.config.to_dict(),
+    )
 
 
-def _compiled(run: Run, state: TrainState, batch: dict) -> tuple[Any, Meter]:
-    """The step for these shapes, and what measures its speed."""
-    parts = run.config.optimizer.accumulate
-    pieces = {k: v for k, v in run.made._asdict().items() if k != "network"}
+def _several() -> bool:
+    return jax.process_count() > 1
+
+
+def _check_first_batch(run: Run) -> None:
+    """Makes one example now, so a crop that does not fit is an error at once."""
+    batches = run.components.objective.batches
+    one = batches(run.train_set, batch_size=1, start=0, process=(0, 1), workers=0)
+    with closing(one):
+        next(one)
+
+
+def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Callable, Meter]:
+    """The step for these shapes, and the meter of its speed."""
+    parts, made = run.config.optimizer.accumulate, run.components
     step_function = compile_step(
-        run.mesh, state_sharding=run.sharding, accumulate=parts, **pieces
+        run.mesh,
+        state_sharding=run.sharding,
+        accumulate=parts,
+        objective=made.objective.losses,
+        rebalancer=made.rebalancer,
+        optimizer=made.optimizer,
+        schedule=made.schedule,
     )
     compiled = step_function.lower(state, batch).compile()
     meter = Meter(
@@ -149,39 +257,20 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _keep_if_best(run: Run, checkpoints: Checkpoints, state, result) -> None:
-    """Saves what was measured, to be chosen from, if the best are to be kept."""
-    if run.config.checkpoint.best and result is not None:
-        checkpoints.save(state, step=int(state.step), metrics=result.metrics)
+def _variables(run: Run, state: TrainState) -> dict:
+    """Parameters and batch statistics, replicated on each device."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    if run.config.parallel.fsdp == 1:
+        return variables
+    return meshes.gathered(variables, run.mesh)
 
 
-def _write(run: Run, tools: _Tools, waiting, meter: Meter) -> None:
-    """Fetches and writes one step's metrics."""
-    if waiting is None:
-        return
-    step, measured = waiting
-    row = record.as_row(step, measured)
-    tools.watchdog.beat()
-    if step % run.config.log.every_steps == 0 or row["skipped_in_a_row"]:
-        tools.written.write(row)
-    if row["skipped_in_a_row"]:
-        meter.skip()
-        _tell_skipped(run, row)
-    if meter.due():
-        tools.written.speed(step, meter.values())
-    tools.report.advance(note=f"total {row['total']:.4f} {meter.note()}")
-
-
-def _tell_skipped(run: Run, row: dict) -> None:
-    """Names what was not finite and on which samples; ends the run after too many."""
-    bad = ", ".join(record.not_finite(row)) or "a batch statistic"
-    names = [run.seen.train[i]["key"].decode() for i in row.get("samples", ())]
-    said = f"{bad} not finite on {preview(names, limit=8)}"
-    count = row["skipped_in_a_row"]
-    if count >= run.config.max_skipped:
-        raise InputError(
-            f"step {row['step']}: {said}. It is the last of {count} skipped in a row "
-            "(max_skipped); the parameters are those of before them. Lower "
-            "optimizer.peak, set optimizer.clip_norm, or look at these samples"
-        )
-    show(f"Step {row['step']} skipped: {said} ({row['skipped']} so far)")
+def _save_if_best(
+    run: Run,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    metrics: Mapping[str, float] | None,
+) -> None:
+    """Saves an evaluated state with its metrics, if the best ones are to be kept."""
+    if run.config.checkpoint.best and metrics is not None:
+        checkpoints.save(state, step=int(state.step), metrics=dict(metrics))

@@ -1,7 +1,7 @@
 """AdamW with layer decay, and the schedules of the learning rate.
 
-The optimizer and `up_and_down` are those of Xie et al., Revealing the Dark Secrets of
-Masked Image Modeling (MIM-Depth), whose training AMLR inherits; `step` is monodepth2's.
+The optimizer and `polynomial` are those of Xie et al., Revealing the Dark Secrets of
+Masked Image Modeling (MIM-Depth), which AMLR keeps; `step_decay` is monodepth2's.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import optax
 Path = tuple[str, ...]
 
 
-def up_and_down(
+def polynomial(
     steps: int,
     *,
     start: float = 3e-5,
@@ -35,7 +35,7 @@ def up_and_down(
 
     def schedule(count):
         part = (jnp.asarray(count, jnp.float32) + 1) / half
-        # Each branch sees only its own range: a negative base has no power.
+        # Clipped, because the power of a negative base is NaN.
         rise = jnp.minimum(part, 1.0) ** power
         fall = jnp.maximum(part - 1.0, 0.0) ** power
         down = jnp.maximum(start, peak - (peak - start) * fall)
@@ -44,7 +44,7 @@ def up_and_down(
     return schedule
 
 
-def step(
+def step_decay(
     steps: int,
     *,
     peak: float,
@@ -104,7 +104,7 @@ def adamw(
 
 
 def scale_by_path(scale: Callable[[Path], float]) -> optax.GradientTransformation:
-    """Multiplies each update by a constant that its parameter's path gives."""
+    """Multiplies each update by `scale` of its parameter's path."""
 
     def update(updates, params):
         del params

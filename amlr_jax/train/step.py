@@ -1,4 +1,4 @@
-"""The step: one pure function from state and batch to state and metrics."""
+"""The training state and the step: a pure function of state and batch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,15 +10,49 @@ import optax
 from jax.sharding import Mesh
 
 from amlr_jax import rebalance
-from amlr_jax.runtime import mesh as parallel
-from amlr_jax.train.state import Skipped, TrainState
+from amlr_jax.runtime import mesh as meshes
 
 # (params, batch_stats, batch, key, loss_weights) -> (losses, batch_stats)
-Objective = Callable
+LossFunction = Callable
 
 
-class _Found(NamedTuple):
-    """What a batch says, before it is decided whether the step is taken."""
+class Skipped(NamedTuple):
+    """Counts of skipped steps: a loss or gradient was not finite, nothing changed."""
+
+    total: jax.Array  # shape=(), int32. Since the first step.
+    in_a_row: jax.Array  # shape=(), int32. Up to the last step; 0 if it was taken.
+
+
+class TrainState(NamedTuple):
+    """The whole state of training, a tree of arrays."""
+
+    step: jax.Array  # shape=(), int32. Batches consumed: steps taken and skipped.
+    params: Any  # float32 arrays of the network.
+    batch_stats: Any  # float32 running mean and variance of batch norm.
+    opt_state: Any
+    loss_weights: dict[str, jax.Array]  # float32 scalars, by the name of the loss.
+    rebalance_state: Any
+    skipped: Skipped
+    key: jax.Array  # shape=(), typed PRNG key; folded with `step` for each step.
+
+
+def initial_state(variables, *, optimizer, rebalancer, loss_weights, key) -> TrainState:
+    """The state before the first step, from a network's initial variables."""
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        loss_weights=loss_weights,
+        rebalance_state=rebalancer.init(loss_weights),
+        skipped=Skipped(*(jnp.zeros((), jnp.int32) for _ in Skipped._fields)),
+        key=key,
+    )
+
+
+class _Measured(NamedTuple):
+    """Losses and gradients of a batch, before the step is taken or skipped."""
 
     losses: dict[str, jax.Array]
     loss_weights: dict[str, jax.Array]  # of this step
@@ -31,53 +65,56 @@ def train_step(
     state: TrainState,
     batch: dict[str, jax.Array],
     *,
-    objective: Objective,
+    objective: LossFunction,
     rebalancer: optax.GradientTransformationExtraArgs,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     accumulate: int = 1,
 ) -> tuple[TrainState, dict]:
-    """Losses, the loss weights of this step, their total, and one optimizer step.
+    """Computes losses, their weights and total, and takes one optimizer step.
 
-    The step is skipped if a loss, their total, the norm of the gradient or a new batch
+    The step is skipped if a loss, the total, the norm of the gradient or a new batch
     statistic is not finite: parameters, batch statistics, loss weights and the states
-    of optimizer and rebalancer stay bit for bit, `step` goes on to the next batch.
-    This is decided on the device. `schedule` counts the steps taken, as the optimizer.
+    of optimizer and rebalancer stay as they were, bit for bit, and `step` counts the
+    batch. The device decides this. `schedule` counts the steps taken, as the optimizer
+    does.
 
-    `accumulate` > 1 takes the batch in so many parts one after the other, each with
-    batch statistics and random numbers of its own; the running statistics go from
-    part to part. A loss is the mean over the parts. Where a loss is a mean over valid
-    pixels this is not the mean over the pixels of the batch: every part counts the
-    same. Loss weights of a step depend on its losses (AMLR, Eq. 9), so all
-    parts are first measured and then differentiated: one forward pass more.
+    `accumulate` > 1 splits the batch into that many parts, which run one after the
+    other with their own batch statistics and random numbers; the running statistics
+    pass from part to part. A loss is the mean over the parts. For a mean over valid
+    pixels this differs from the mean over the pixels of the batch: each part has the
+    same weight. The loss weights of a step depend on its losses (AMLR, Eq. 9), so a
+    first pass measures all parts and a second one differentiates them.
 
     Metrics: `total`, `losses` and `weights` by name, `learning_rate`, `grad_norm`;
-    `skipped` and `skipped_in_a_row`; `samples` int32 [B], if the batch names its
-    samples by `index`. Of a skipped step they are as measured, so not all finite.
+    `skipped` and `skipped_in_a_row`; `samples` int32 [B], if the batch has `index`.
+    Those of a skipped step are as measured, so some are not finite.
     """
     key = jax.random.fold_in(state.key, state.step)
-    find = _find if accumulate == 1 else partial(_find_in_parts, parts=accumulate)
-    found = find(state, batch, key, objective=objective, rebalancer=rebalancer)
-    total = rebalance.weighted_total(found.losses, found.loss_weights)
-    grad_norm = optax.tree.norm(found.gradients)
-    finite = _all_finite((found.losses, total, grad_norm, found.batch_stats))
+    measure = (
+        _measure if accumulate == 1 else partial(_measure_in_parts, parts=accumulate)
+    )
+    measured = measure(state, batch, key, objective=objective, rebalancer=rebalancer)
+    total = rebalance.weighted_total(measured.losses, measured.loss_weights)
+    grad_norm = optax.tree.norm(measured.gradients)
+    finite = _all_finite((measured.losses, total, grad_norm, measured.batch_stats))
     updates, opt_state = optimizer.update(
-        found.gradients, state.opt_state, state.params
+        measured.gradients, state.opt_state, state.params
     )
     proposed = state._replace(
         params=optax.apply_updates(state.params, updates),
-        batch_stats=found.batch_stats,
+        batch_stats=measured.batch_stats,
         opt_state=opt_state,
-        loss_weights=found.loss_weights,
-        rebalance_state=found.rebalance_state,
+        loss_weights=measured.loss_weights,
+        rebalance_state=measured.rebalance_state,
     )
-    # Not lax.cond: a select is part of the update, a branch would wait for the norm.
+    # A select fuses with the update, while lax.cond would wait for the norm.
     new = jax.tree.map(partial(jnp.where, finite), proposed, state)
     new = new._replace(step=state.step + 1, skipped=_counted(state.skipped, finite))
     metrics = {
         "total": total,
-        "losses": found.losses,
-        "weights": found.loss_weights,
+        "losses": measured.losses,
+        "weights": measured.loss_weights,
         "learning_rate": schedule(state.step - state.skipped.total),
         "grad_norm": grad_norm,
         "skipped": new.skipped.total,
@@ -87,8 +124,8 @@ def train_step(
     return new, metrics | samples
 
 
-def _find(state, batch, key, *, objective, rebalancer) -> _Found:
-    """Losses, weights and gradient of the whole batch in one pass."""
+def _measure(state, batch, key, *, objective, rebalancer) -> _Measured:
+    """Losses, weights and gradient of the batch in one pass."""
 
     def weighted(params):
         losses, batch_stats = objective(
@@ -99,26 +136,28 @@ def _find(state, batch, key, *, objective, rebalancer) -> _Found:
         return total, (losses, weights, rebalance_state, batch_stats)
 
     gradients, aux = jax.grad(weighted, has_aux=True)(state.params)
-    return _Found(*aux, gradients)
+    return _Measured(*aux, gradients)
 
 
-def _find_in_parts(state, batch, key, *, objective, rebalancer, parts: int) -> _Found:
+def _measure_in_parts(
+    state, batch, key, *, objective, rebalancer, parts: int
+) -> _Measured:
     """The same as means over parts of the batch, in two passes."""
 
-    def measure(params, batch_stats, part):
+    def losses_of_part(params, batch_stats, part):
         part_key = jax.random.fold_in(key, part)
-        of_part = parallel.part_of_batch(batch, part, parts=parts)
+        of_part = meshes.part_of_batch(batch, part, parts=parts)
         return objective(params, batch_stats, of_part, part_key, state.loss_weights)
 
     def losses_of(batch_stats, part):
-        losses, batch_stats = measure(state.params, batch_stats, part)
+        losses, batch_stats = losses_of_part(state.params, batch_stats, part)
         return batch_stats, losses
 
     def add_gradient(carry, part):
         batch_stats, summed = carry
 
         def weighted(params):
-            losses, new = measure(params, batch_stats, part)
+            losses, new = losses_of_part(params, batch_stats, part)
             return rebalance.weighted_total(losses, weights), new
 
         gradients, batch_stats = jax.grad(weighted, has_aux=True)(state.params)
@@ -131,7 +170,7 @@ def _find_in_parts(state, batch, key, *, objective, rebalancer, parts: int) -> _
     start = (state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
     (batch_stats, summed), _ = jax.lax.scan(add_gradient, start, order)
     gradients = jax.tree.map(lambda gradient: gradient / parts, summed)
-    return _Found(losses, weights, rebalance_state, batch_stats, gradients)
+    return _Measured(losses, weights, rebalance_state, batch_stats, gradients)
 
 
 def _rebalanced(rebalancer, state: TrainState, losses: dict) -> tuple[dict, Any]:
@@ -153,28 +192,27 @@ def _counted(skipped: Skipped, finite: jax.Array) -> Skipped:
 
 
 def compile_step(mesh: Mesh, *, state_sharding: Any = None, **pieces) -> Callable:
-    """`train_step` jitted over `mesh`: batch split, state donated.
+    """`train_step` jitted over `mesh`: the batch is split, the state is donated.
 
-    The state lies as `state_sharding` says (`parallel.state_sharding`); None: whole on
-    every device.
+    `state_sharding` comes from `runtime.mesh.state_sharding`; None: replicated.
     """
-    whole, split = parallel.replicated(mesh), parallel.over_batch(mesh)
-    lies = whole
-    if state_sharding is not None:
-        lies = state_sharding
-        pieces["objective"] = _of_split(pieces["objective"], state_sharding.params)
+    replicated, split = meshes.replicated(mesh), meshes.over_batch(mesh)
+    if state_sharding is None:
+        state_sharding = replicated
+    else:
+        pieces["objective"] = _gathering(pieces["objective"], state_sharding.params)
     return jax.jit(
         partial(train_step, **pieces),
-        in_shardings=(lies, split),
-        out_shardings=(lies, whole),
+        in_shardings=(state_sharding, split),
+        out_shardings=(state_sharding, replicated),
         donate_argnums=0,
     )
 
 
-def _of_split(objective: Objective, shardings: Any) -> Objective:
-    """The objective of parameters that lie split."""
+def _gathering(objective: LossFunction, shardings: Any) -> LossFunction:
+    """The loss function of sharded parameters, which gathers them first."""
 
-    def of_split(params, *rest):
-        return objective(parallel.whole_inside(params, shardings), *rest)
+    def gathering(params, *rest):
+        return objective(meshes.gather_in_step(params, shardings), *rest)
 
-    return of_split
+    return gathering

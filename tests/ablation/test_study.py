@@ -33,7 +33,7 @@ def test_every_run_of_a_study_builds(name):
     for run in found.runs:
         config = study.config_of(run, seed=3)
         check(config)
-        build.pieces(config)
+        build.components(config)
         assert config.seed == 3
         for key, value in run.overrides.items():
             assert _at(config, key) == value

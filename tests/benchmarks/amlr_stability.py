@@ -44,7 +44,7 @@ def run(rule: str, every: int, noise, fall, rate, normals) -> dict[str, jax.Arra
     Returns w^1, the weights of Eq. 9, [2]; w / w^1 at each record [records, 2], and
     its extremes over all steps from w^1 on, [2].
     """
-    rule = rebalance.every_k_steps(every, RULES[rule](rate, shares=SHARES))
+    rule = rebalance.every_k_steps(RULES[rule](rate, shares=SHARES), every)
 
     def step(carry, inputs):
         weights, state, first, low, high = carry

@@ -18,9 +18,8 @@ import optax
 from amlr_jax import rebalance
 from amlr_jax.models import depth
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.train import state
 from amlr_jax.train.objectives import supervised as objectives
-from amlr_jax.train.step import compile_step
+from amlr_jax.train.step import compile_step, initial_state
 
 NAMES = ("silog", "gradient")
 SHARES = {"silog": 0.99, "gradient": 0.01}
@@ -47,7 +46,7 @@ def prepare(rule: str, options):
     )
     image = jnp.zeros((1, options.height, options.width, 3))
     variables = jax.jit(lambda: network.init(jax.random.key(0), image, train=False))()
-    first = state.create(
+    first = initial_state(
         variables,
         optimizer=optimizer,
         rebalancer=rebalancer,

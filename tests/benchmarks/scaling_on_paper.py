@@ -38,8 +38,8 @@ class Counts(NamedTuple):
 
 def count(config) -> Counts:
     """Shapes and operations, without running or compiling anything."""
-    made = build.pieces(config)
-    state = jax.eval_shape(lambda: build.initial_state(config, made))
+    made = build.components(config)
+    state = jax.eval_shape(lambda: build.state_before_training(config, made))
     sizes = [math.prod(x.shape) for x in jax.tree.leaves(state.params)]
     smallest = config.parallel.fsdp_min_size
     split = sum(
@@ -57,7 +57,7 @@ def gradient(made: build.Pieces):
 
     def of(params, batch_stats, weights, batch):
         def total(params):
-            losses, stats = made.objective(
+            losses, stats = made.objective.losses(
                 params, batch_stats, batch, jax.random.key(0), weights
             )
             return sum(weights[name] * loss for name, loss in losses.items()), stats
@@ -159,8 +159,8 @@ def efficiency(computing: float, moving: float) -> str:
 
 def print_activations(config, size: int) -> None:
     """XLA's account of the compiled gradient."""
-    made = build.pieces(config)
-    state = jax.eval_shape(lambda: build.initial_state(config, made))
+    made = build.components(config)
+    state = jax.eval_shape(lambda: build.state_before_training(config, made))
     lowered = jax.jit(gradient(made)).lower(*arguments(config, state, size))
     found = lowered.compile().memory_analysis()
     print(

@@ -56,9 +56,10 @@ def ours(options) -> tuple[Callable[[], float], dict]:
 
     config = kitti_selfsup.get_config("monodepth2")
     config.model.input_size = config.data.size = options.size
-    made = build.pieces(config)
+    made = build.components(config)
     pieces = {k: v for k, v in made._asdict().items() if k != "network"}
-    state = jax.jit(lambda: build.initial_state(config, made))()
+    pieces["objective"] = made.objective.losses
+    state = jax.jit(lambda: build.state_before_training(config, made))()
     target, *sources = images(options)
     camera = np.tile(np.float32(camera_of(options.size)), (options.batch, 1))
     batch = {"image": target, "sources": np.stack(sources, 1), "intrinsics": camera}

@@ -22,7 +22,7 @@ from tests.train.test_step import run
 
 @pytest.fixture(scope="module")
 def state():
-    rule = rebalance.every_k_steps(4, rebalance.amlr(1e-3))
+    rule = rebalance.every_k_steps(rebalance.amlr(1e-3), 4)
     return run(count=6, rule=rule)[0]
 
 
@@ -93,7 +93,7 @@ def test_another_set_of_losses_does_not_fit(state, tmp_path):
 def test_restored_state_goes_on(state, tmp_path):
     """The next step from a restored state is the next step, donation included."""
     saved(tmp_path, state, 6)
-    rule = rebalance.every_k_steps(4, rebalance.amlr(1e-3))
+    rule = rebalance.every_k_steps(rebalance.amlr(1e-3), 4)
     made = toy.pieces(rule=rule)
     mesh = parallel.make_mesh()
     step = compile_step(mesh, **made)

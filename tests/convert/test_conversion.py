@@ -7,11 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from amlr_jax import __version__
+from amlr_jax import __version__, pipeline
 from amlr_jax.convert import conversion
 from amlr_jax.models import depth, fitting, pretrained
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train import loop
 from tests.models.from_torch import state_dicts
 
 pytest.importorskip("torch")
@@ -233,7 +232,7 @@ def test_training_starts_from_a_converted_encoder(tiny_config, tmp_path, capsys)
     scaled = {n: 0.1 * v for n, v in given.items() if "relative" not in n}
     converted("simmim", scaled, tmp_path)
     tiny_config.init_from = str(tmp_path / "out")
-    state = loop.train(tiny_config, tmp_path / "run")
+    state = pipeline.train(tiny_config, tmp_path / "run")
     np.testing.assert_allclose(
         state.params["encoder"]["stage3_block1"]["mlp"]["fc1"]["kernel"],
         scaled["encoder.layers.3.blocks.1.mlp.fc1.weight"].T,

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from amlr_jax import pipeline
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.evaluate import evaluate_run
 from amlr_jax.models import pretrained
 from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train import build, loop
+from amlr_jax.train import build
 from tests import tiny_kitti
 from tests.conftest import REPOSITORY
 
@@ -29,7 +30,7 @@ def trained(tmp_path_factory):
     base = tmp_path_factory.mktemp("evaluate")
     root, cache = tiny_kitti.write(base / "kitti"), base / "cache"
     config = tiny_kitti.config(root, cache=cache)
-    initial = partial(build.initial_state, config, build.pieces(config))
+    initial = partial(build.initial_state, config, build.components(config))
     state = jax.jit(initial)()._replace(step=jnp.int32(config.steps))
     with closing(Checkpoints(base / "run" / "checkpoints", keep=1)) as checkpoints:
         checkpoints.save(state, step=config.steps)
@@ -56,7 +57,7 @@ def lines(folder) -> list[dict]:
 
 def test_equals_the_evaluation_of_the_run(run):
     folder, config = run
-    loop.train(config, folder)  # at its end: only measured
+    pipeline.train(config, folder)  # at its end: only measured
     before = result_of(folder)
     evaluate_run.run(config, folder)
     after = result_of(folder)
@@ -113,7 +114,7 @@ def test_converted_weights(run, tmp_path):
 def test_the_loop_uses_the_test_mode(run, tmp_path):
     folder, config = run
     config.eval.test_mode = "flip"
-    loop.train(config, folder)
+    pipeline.train(config, folder)
     assert result_of(folder)["protocol"]["test_mode"] == "flip"
     evaluate_run.run(config, tmp_path / "again", folder)
     want = result_of(tmp_path / "again")["metrics"]

@@ -177,7 +177,7 @@ def test_unknown_form():
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
-from amlr_jax import parallel
+from amlr_jax.runtime import mesh as parallel
 from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.evaluate.tiling import Mode
 from tests.train.toy import Toy

@@ -12,14 +12,14 @@ import jax
 import numpy as np
 import pytest
 
-from amlr_jax import rebalance
+from amlr_jax import pipeline, rebalance
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.models import depth, fitting, pretrained
 from amlr_jax.runtime import files
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train import build, loop
-from amlr_jax.train.state import create
+from amlr_jax.train import build
+from amlr_jax.train.step import create
 from tests import tiny_kitti
 
 # A failing thread of orbax speaks after its event loop is closed.
@@ -263,7 +263,7 @@ def test_a_decoder_that_upsamples_otherwise(tmp_path):
 def initial() -> tuple:
     """A config and a state before its first step; random values save compiling."""
     config = tiny_kitti.config(Path("none"), cache=Path("none"))
-    made = build.pieces(config)
+    made = build.components(config)
     before = create(
         randomised(depth.variable_shapes(made.network)),
         optimizer=made.optimizer,
@@ -330,7 +330,7 @@ def test_weights_that_do_not_fit_leave_nothing(
     tiny_config.init_from = str(folder)
     tiny_config.update_from_flattened_dict(change)
     with pytest.raises(InputError, match=message):
-        loop.train(tiny_config, tmp_path / "new" / "run")
+        pipeline.train(tiny_config, tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()
 
 

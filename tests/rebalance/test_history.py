@@ -87,7 +87,7 @@ def test_softadapt_against_numpy_for_50_calls(beta, normalized, loss_weighted):
 
 def test_dwa_over_windows_is_the_papers_epoch_mean():
     """The first steps of epoch 2 use the means of epochs 1 and 0."""
-    rule = rebalance.every_k_steps(2, rebalance.dwa(2.0))
+    rule = rebalance.every_k_steps(rebalance.dwa(2.0), 2)
     losses = [[1.0, 2.0, 1.0], [3.0, 2.0, 1.0], [2.0, 1.0, 1.0], [2.0, 0.0, 3.0]]
     weights = trajectory(rule, [*losses, [9.0, 9.0, 9.0]])
     np.testing.assert_allclose(weights[1:3], 1.0, rtol=1e-6)

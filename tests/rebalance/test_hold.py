@@ -37,7 +37,7 @@ def run(rule, losses: list[dict]) -> list[dict]:
     "inner",
     [
         rebalance.log_amlr(1e-2, shares={"a": 0.7, "b": 0.3}),
-        rebalance.every_k_steps(3, rebalance.lee_kim()),
+        rebalance.every_k_steps(rebalance.lee_kim(), 3),
         rebalance.uncertainty(1e-2),
     ],
 )
@@ -46,14 +46,14 @@ def test_the_others_move_as_if_alone(inner):
     losses = histories()
     alone = [{n: v for n, v in step.items() if n != "smooth"} for step in losses]
     want = run(inner, alone)
-    rule = rebalance.hold_loss_weights(HELD, inner)
+    rule = rebalance.hold_loss_weights(inner, HELD)
     got = run(rule, losses)
     for ours, theirs in zip(got, want, strict=True):
         assert ours["smooth"] == jnp.float32(1e-3)
         assert {n: float(ours[n]) for n in theirs} == {
             n: float(w) for n, w in theirs.items()
         }
-    jitted = rebalance.hold_loss_weights(HELD, inner)
+    jitted = rebalance.hold_loss_weights(inner, HELD)
     update = jax.jit(lambda w, s, values: jitted.update(w, s, losses=values))
     weights = initial(["a", "b", "smooth"])
     state = jitted.init(weights)
@@ -64,17 +64,17 @@ def test_the_others_move_as_if_alone(inner):
 
 
 def test_a_held_loss_that_is_not_finite_stops_nothing():
-    rule = rebalance.hold_loss_weights(HELD, rebalance.lee_kim())
+    rule = rebalance.hold_loss_weights(rebalance.lee_kim(), HELD)
     (found,) = run(rule, [{"a": 1.0, "b": 4.0, "smooth": np.nan}])
     assert float(found["a"]) == 4 * float(found["b"])
 
 
 def test_what_cannot_be_held():
     with pytest.raises(ValueError, match="at least 0"):
-        rebalance.hold_loss_weights({"a": -1.0}, rebalance.lee_kim())
-    rule = rebalance.hold_loss_weights({"c": 1.0}, rebalance.lee_kim())
+        rebalance.hold_loss_weights(rebalance.lee_kim(), {"a": -1.0})
+    rule = rebalance.hold_loss_weights(rebalance.lee_kim(), {"c": 1.0})
     with pytest.raises(ValueError, match="holds c, got losses a, b"):
         rule.init(rebalance.equal_weights(["a", "b"]))
-    rule = rebalance.hold_loss_weights({"a": 1.0}, rebalance.lee_kim())
+    rule = rebalance.hold_loss_weights(rebalance.lee_kim(), {"a": 1.0})
     with pytest.raises(ValueError, match="holds all losses"):
         rule.init(rebalance.equal_weights(["a"]))

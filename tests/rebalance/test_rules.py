@@ -26,27 +26,27 @@ RULES = {
     "softadapt": rebalance.softadapt(),
     "softadapt_both": rebalance.softadapt(5.0, normalized=True, loss_weighted=True),
     "famo": rebalance.famo(0.025),
-    "every_3": rebalance.every_k_steps(3, rebalance.amlr(1e-3)),
+    "every_3": rebalance.every_k_steps(rebalance.amlr(1e-3), 3),
     "chain": optax.chain(
         rebalance.log_amlr(1e-2),
         rebalance.clip_loss_weights(0.01, 10.0),
         rebalance.normalize_loss_weights(),
     ),
     "every_2_chain": rebalance.every_k_steps(
-        2, optax.chain(rebalance.lee_kim(), rebalance.clip_loss_weights(0.1, 1.0))
+        optax.chain(rebalance.lee_kim(), rebalance.clip_loss_weights(0.1, 1.0)), 2
     ),
     "injected": optax.inject_hyperparams(rebalance.log_amlr)(
         learning_rate=optax.linear_schedule(1e-2, 0.0, 20), shares=SHARES
     ),
     "every_2_injected": rebalance.every_k_steps(
-        2, optax.inject_hyperparams(rebalance.amlr)(learning_rate=1e-3)
+        optax.inject_hyperparams(rebalance.amlr)(learning_rate=1e-3), 2
     ),
-    "every_3_dwa": rebalance.every_k_steps(3, rebalance.dwa()),
+    "every_3_dwa": rebalance.every_k_steps(rebalance.dwa(), 3),
     "every_2_learned": rebalance.every_k_steps(
-        2, optax.chain(rebalance.uncertainty(1e-2), rebalance.clip_loss_weights(0, 9))
+        optax.chain(rebalance.uncertainty(1e-2), rebalance.clip_loss_weights(0, 9)), 2
     ),
     "every_3_famo_injected": rebalance.every_k_steps(
-        3, optax.inject_hyperparams(rebalance.famo)(learning_rate=0.1, gamma=1e-2)
+        optax.inject_hyperparams(rebalance.famo)(learning_rate=0.1, gamma=1e-2), 3
     ),
 }
 # These divide by the losses or take their logarithms.

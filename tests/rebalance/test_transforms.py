@@ -106,7 +106,7 @@ def test_normalize_loss_weights():
 
 
 def test_window_mean_reaches_the_inner_rule_when_it_closes():
-    calls = list(run(rebalance.every_k_steps(3, recorder()), {"a": 9.0}, range(1, 8)))
+    calls = list(run(rebalance.every_k_steps(recorder(), 3), {"a": 9.0}, range(1, 8)))
     weights = [weight for weight, _ in calls]
     assert weights == [9.0, 9.0, 2.0, 2.0, 2.0, 5.0, 5.0]
     assert [int(state.inner) for _, state in calls] == [0, 0, 1, 1, 1, 2, 2]
@@ -116,31 +116,31 @@ def test_window_mean_reaches_the_inner_rule_when_it_closes():
 def test_non_finite_steps_do_not_count():
     rows = [1.0, np.nan, 3.0, np.inf, 8.0]
     weights = [
-        w for w, _ in run(rebalance.every_k_steps(3, recorder()), {"a": 9.0}, rows)
+        w for w, _ in run(rebalance.every_k_steps(recorder(), 3), {"a": 9.0}, rows)
     ]
     assert weights == [9.0, 9.0, 9.0, 9.0, 4.0]
 
 
 def test_a_zero_loss_counts_in_the_mean():
-    calls = run(rebalance.every_k_steps(2, recorder()), {"a": 9.0}, [0.0, 3.0])
+    calls = run(rebalance.every_k_steps(recorder(), 2), {"a": 9.0}, [0.0, 3.0])
     assert [weight for weight, _ in calls] == [9.0, 1.5]
 
 
 def test_every_step_is_the_inner_rule():
     rows = [1.0, 2.0, 4.0]
     plain = [w for w, _ in run(rebalance.lee_kim(), {"a": 1.0}, rows)]
-    windows = run(rebalance.every_k_steps(1, rebalance.lee_kim()), {"a": 1.0}, rows)
+    windows = run(rebalance.every_k_steps(rebalance.lee_kim(), 1), {"a": 1.0}, rows)
     assert [w for w, _ in windows] == plain
 
 
 def test_inner_may_be_a_plain_optax_transformation():
-    rule = rebalance.every_k_steps(2, optax.scale(3.0))
+    rule = rebalance.every_k_steps(optax.scale(3.0), 2)
     assert [w for w, _ in run(rule, {"a": 1.0}, [1.0, 1.0])] == [1.0, 3.0]
 
 
 def test_mean_of_a_long_window_is_accurate():
     rows = np.random.default_rng(0).uniform(0.5, 1.5, 5000).astype(np.float32)
-    rule = rebalance.every_k_steps(5000, recorder())
+    rule = rebalance.every_k_steps(recorder(), 5000)
 
     def step(carry, row):
         return rule.update(*carry, losses={"a": row}), None
@@ -153,7 +153,7 @@ def test_mean_of_a_long_window_is_accurate():
 @pytest.mark.parametrize("k", [0, -1, 2.0, True, "3"])
 def test_k_must_be_a_positive_integer(k):
     with pytest.raises(ValueError, match="`k` must be an integer"):
-        rebalance.every_k_steps(k, recorder())
+        rebalance.every_k_steps(recorder(), k)
 
 
 def test_doctests():

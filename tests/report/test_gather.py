@@ -8,7 +8,7 @@ from amlr_jax.evaluate import measure_frames
 from amlr_jax.report import gather
 from amlr_jax.runtime import workdir
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train import record
+from amlr_jax.train import log as record
 from tests.report import runs
 
 

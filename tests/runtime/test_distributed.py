@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 START = """
 import sys
 import time
-from amlr_jax import distributed
+from amlr_jax.runtime import distributed
 from amlr_jax.runtime.errors import InputError
 distributed.start(heartbeat=10, patience=int(sys.argv[1]))
 first = distributed.is_first()

@@ -32,15 +32,15 @@ def test_fsdp_must_divide(fsdp):
 
 FOUR = """
 import numpy as np
-from amlr_jax import parallel
+from amlr_jax.runtime import mesh as parallel
 mesh = parallel.make_mesh(fsdp=2)
 assert dict(mesh.shape) == {"data": 2, "fsdp": 2}
 batch = parallel.put_local({"a": np.arange(8)}, mesh)["a"]
 shards = [s.data.tolist() for s in batch.addressable_shards]
 assert shards == [[0, 1], [2, 3], [4, 5], [6, 7]]
-assert parallel.share_of_batch(mesh, 8) == 8
+assert parallel.per_process_batch_size(mesh, 8) == 8
 try:
-    parallel.share_of_batch(mesh, 6)
+    parallel.per_process_batch_size(mesh, 6)
 except ValueError as error:
     print(error)
 """
@@ -54,10 +54,10 @@ def test_four_devices():
 @pytest.mark.parametrize("accumulate", [3, 4])
 def test_parts_must_divide_the_batch(accumulate):
     mesh = parallel.make_mesh()
-    assert parallel.share_of_batch(mesh, 8 * accumulate, accumulate=accumulate)
+    assert parallel.per_process_batch_size(mesh, 8 * accumulate, accumulate=accumulate)
     match = f"optimizer.accumulate = {accumulate}, so of .*, got {accumulate + 1}"
     with pytest.raises(InputError, match=match):
-        parallel.share_of_batch(mesh, accumulate + 1, accumulate=accumulate)
+        parallel.per_process_batch_size(mesh, accumulate + 1, accumulate=accumulate)
 
 
 def test_parts_of_a_batch():
@@ -102,7 +102,7 @@ def test_keys_and_unsplit_meshes_stay_whole():
 
 ORDER = """
 import jax
-from amlr_jax import parallel
+from amlr_jax.runtime import mesh as parallel
 mesh = parallel.make_mesh(fsdp=2)
 print([[d.process_index for d in group] for group in mesh.devices])
 """
@@ -115,7 +115,7 @@ def test_a_group_of_fsdp_is_inside_a_process():
 
 SPLIT = """
 import numpy as np
-from amlr_jax import parallel
+from amlr_jax.runtime import mesh as parallel
 from amlr_jax.evaluate.predictor import predictor
 from tests.train import sharded, toy
 mesh = parallel.make_mesh(fsdp=4)

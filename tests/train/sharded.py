@@ -34,7 +34,7 @@ def trained(made: dict, mesh, *, steps: int, min_size: int = 8):
     state, sharding = start(made, mesh, min_size=min_size)
     step = compile_step(mesh, state_sharding=sharding, **made)
     for batch in batches(steps):
-        share = parallel.share_of_batch(mesh, 8)
+        share = parallel.per_process_batch_size(mesh, 8)
         first = jax.process_index() * share
         own = {name: x[first : first + share] for name, x in batch.items()}
         state, _ = step(state, parallel.put_local(own, mesh))

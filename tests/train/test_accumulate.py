@@ -11,9 +11,8 @@ import optax
 import pytest
 
 from amlr_jax import rebalance
-from amlr_jax.train import state
 from amlr_jax.train.objectives import supervised as objectives
-from amlr_jax.train.step import train_step
+from amlr_jax.train.step import initial_state, train_step
 from tests import devices
 from tests.train import toy
 
@@ -39,7 +38,7 @@ def plain_run(*, parts: int, masked: bool = False):
         accumulate=parts,
     )
     variables = Plain().init(jax.random.key(0), jnp.zeros((1, 16, 24, 3)), train=False)
-    now = state.create(
+    now = initial_state(
         variables,
         optimizer=made["optimizer"],
         rebalancer=made["rebalancer"],
@@ -122,7 +121,7 @@ def test_one_part_has_no_second_pass():
 DEVICES = """
 import json, jax
 from jax.sharding import Mesh
-from amlr_jax import parallel
+from amlr_jax.runtime import mesh as parallel
 from tests.train import sharded, toy
 
 made = toy.pieces(accumulate=2)

@@ -9,7 +9,7 @@ from tests import devices
 PROGRAM = """
 import json, jax
 from jax.sharding import Mesh
-from amlr_jax import parallel
+from amlr_jax.runtime import mesh as parallel
 from tests.train import sharded, toy
 
 made, out = toy.pieces(), {}
@@ -56,8 +56,9 @@ def test_parameters_move_and_activations_do_not(found):
 
 DENSE = """
 import json, jax, jax.numpy as jnp, numpy as np, optax
-from amlr_jax import parallel, rebalance
-from amlr_jax.train import state
+from amlr_jax import rebalance
+from amlr_jax.runtime import mesh as parallel
+from amlr_jax.train.step import initial_state
 from amlr_jax.train.step import compile_step
 from tests.train import sharded
 
@@ -73,7 +74,7 @@ made = {"rebalancer": rule, "optimizer": optax.adam(1e-3)}
 layers = [(jnp.ones((64, 256)), jnp.ones((256, 64)))] * 2
 names = {"loss_weights": {"a": jnp.ones(())}, "key": jax.random.key(0)}
 shapes = jax.eval_shape(
-    lambda: state.create({"params": {"layers": layers}}, **made, **names))
+    lambda: initial_state({"params": {"layers": layers}}, **made, **names))
 lies = parallel.state_sharding(mesh, shapes, min_size=8)
 step = compile_step(mesh, state_sharding=lies, objective=objective,
     schedule=optax.constant_schedule(1e-3), **made)

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
+from amlr_jax import pipeline
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train import loop
 from tests import tiny_kitti
 from tests.conftest import REPOSITORY
 
@@ -33,7 +33,7 @@ def _bits(leaf):
 
 def test_a_run_leaves_its_results(tiny_config, tmp_path):
     folder = tmp_path / "run"
-    loop.train(tiny_config, folder)
+    pipeline.train(tiny_config, folder)
     written = rows(folder)
     assert [row["step"] for row in written] == [1, 2, 3, 4, 5, 6]
     assert written[0].keys() == {
@@ -61,7 +61,7 @@ def test_learns_what_the_tiny_frames_show(tiny_config, tmp_path):
     tiny_config.steps = 100
     tiny_config.checkpoint.every_steps = 100
     tiny_config.data.brightness_contrast = tiny_config.data.gamma = 0.0
-    loop.train(tiny_config, tmp_path / "run")
+    pipeline.train(tiny_config, tmp_path / "run")
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert evaluation["metrics"]["abs_rel"] < 0.5 * evaluation["constant"]["abs_rel"]
 
@@ -70,11 +70,11 @@ def test_resumed_in_the_process_equals_unbroken(tiny_config, tmp_path):
     """With windows of two, cut inside a window: at step 3 of 6."""
     tiny_config.rebalance.every_k_steps = 2
     tiny_config.checkpoint.every_steps = 3
-    whole = loop.train(tiny_config, tmp_path / "whole")
-    loop.train(tiny_config, tmp_path / "cut")
+    whole = pipeline.train(tiny_config, tmp_path / "whole")
+    pipeline.train(tiny_config, tmp_path / "cut")
     last = tmp_path / "cut" / "checkpoints" / "00000006"
     last.rename(tmp_path / "lost")
-    resumed = loop.train(tiny_config, tmp_path / "cut")
+    resumed = pipeline.train(tiny_config, tmp_path / "cut")
     assert_same_state(resumed, whole)
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
 
@@ -123,23 +123,23 @@ def test_killed_and_started_again_equals_unbroken(kitti_root, tmp_path):
     assert rows(cut) == rows(whole)
     config = tiny_kitti.config(kitti_root, cache=cache)
     config.steps, config.checkpoint.every_steps = 40, 7
-    states = [loop.train(config, folder) for folder in folders]  # restored at 40
+    states = [pipeline.train(config, folder) for folder in folders]  # restored at 40
     assert_same_state(*states)
     results = [json.loads((f / "evaluation.json").read_text()) for f in folders]
     assert results[0] == results[1]
 
 
 def test_longer_than_before_goes_on(tiny_config, tmp_path):
-    loop.train(tiny_config, tmp_path)
+    pipeline.train(tiny_config, tmp_path)
     tiny_config.steps = 8
-    state = loop.train(tiny_config, tmp_path)
+    state = pipeline.train(tiny_config, tmp_path)
     assert int(state.step) == 8
     assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9))
 
 
 def test_evaluates_on_the_way(tiny_config, tmp_path, capsys):
     tiny_config.eval.every_steps = 3
-    loop.train(tiny_config, tmp_path)
+    pipeline.train(tiny_config, tmp_path)
     assert "Test frames after step 3" in capsys.readouterr().out
 
 
@@ -150,7 +150,7 @@ def test_steps_that_are_not_finite_are_told_and_end_the_run(
     tiny_config.optimizer.peak = tiny_config.optimizer.start = 1e30
     tiny_config.max_skipped = 3
     with pytest.raises(InputError, match="step 4: .*silog.* not finite on .*/0000"):
-        loop.train(tiny_config, tmp_path)
+        pipeline.train(tiny_config, tmp_path)
     said = capsys.readouterr().out
     assert "Step 2 skipped: " in said
     assert "Step 3 skipped: " in said
@@ -162,14 +162,14 @@ def test_steps_that_are_not_finite_are_told_and_end_the_run(
 def test_too_many_parts_of_a_batch_are_refused(tiny_config, tmp_path):
     tiny_config.optimizer.accumulate = 4
     with pytest.raises(InputError, match="optimizer.accumulate = 4.*got 2"):
-        loop.train(tiny_config, tmp_path / "run")
+        pipeline.train(tiny_config, tmp_path / "run")
 
 
 def test_best_checkpoint_stays(tiny_config, tmp_path):
     """Measured at 2, 4 and 6: the best and the latest are there."""
     tiny_config.eval.every_steps = 2
     tiny_config.checkpoint.keep = tiny_config.checkpoint.best = 1
-    loop.train(tiny_config, tmp_path)
+    pipeline.train(tiny_config, tmp_path)
     folders = sorted((tmp_path / "checkpoints").iterdir())
     records = [json.loads((f / "data" / "metadata").read_text()) for f in folders]
     assert [f.name for f in folders][-1] == "00000006"
@@ -206,5 +206,5 @@ def test_bad_values_are_named_and_nothing_is_left(
         holder, _, name = key.rpartition(".")
         (tiny_config[holder] if holder else tiny_config)[name] = value
     with pytest.raises(InputError, match=message):
-        loop.train(tiny_config, tmp_path / "new" / "run")
+        pipeline.train(tiny_config, tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()

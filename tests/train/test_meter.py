@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from amlr_jax.train.meter import Meter, host_memory, step_flops
-from amlr_jax.train.peaks import peak_flops
+from amlr_jax.train.meter import Meter, host_memory, peak_flops, step_flops
 
 
 class Clock:

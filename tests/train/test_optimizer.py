@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from amlr_jax.train.optimizer import adamw, up_and_down
+from amlr_jax.train.optimizer import adamw, polynomial
 
 # MIM-Depth on KITTI: 24,100 steps of 964 an epoch, 25 epochs, peak after 12 of them.
-KITTI = up_and_down(24100, peak_at=11568 / 24100)
+KITTI = polynomial(24100, peak_at=11568 / 24100)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_schedule_of_the_reference(step, rate):
 
 def test_schedule_of_amlr_is_symmetric():
     """KITTI, batch 6, 30 epochs: 115,770 steps with the peak at 57,885."""
-    rate = jax.vmap(up_and_down(115770))(jnp.arange(115770))
+    rate = jax.vmap(polynomial(115770))(jnp.arange(115770))
     assert int(jnp.argmax(rate)) == 57884
     assert float(rate.max()) == pytest.approx(5e-4)
     assert float(rate[-1]) == pytest.approx(3e-5)
@@ -39,14 +39,14 @@ def test_schedule_of_amlr_is_symmetric():
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_schedule_of_tiny_runs_is_finite(steps):
-    rates = [float(up_and_down(steps)(count)) for count in range(steps + 3)]
+    rates = [float(polynomial(steps)(count)) for count in range(steps + 3)]
     assert all(3e-5 - 1e-9 <= rate <= 5e-4 + 1e-9 for rate in rates)
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"steps": 5, "peak_at": 0.0}])
 def test_schedule_arguments(options):
     with pytest.raises(ValueError, match="`steps` must be at least 1"):
-        up_and_down(**options)
+        polynomial(**options)
 
 
 def numpy_adamw(params, gradients, *, rate, decay, scale, steps=3):

@@ -8,7 +8,7 @@ from tests import devices
 
 RUN = """
 import json, jax
-from amlr_jax import parallel
+from amlr_jax.runtime import mesh as parallel
 from tests.train import sharded, toy
 
 mesh = parallel.make_mesh(fsdp={fsdp})

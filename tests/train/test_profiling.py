@@ -6,7 +6,8 @@ import jax
 import pytest
 
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train.profiling import PROFILE, Profile, check_window
+from amlr_jax.runtime.workdir import PROFILE
+from amlr_jax.train.meter import Profile, check_window
 
 
 @jax.jit

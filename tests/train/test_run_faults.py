@@ -14,8 +14,8 @@ import time
 
 import pytest
 
+from amlr_jax import pipeline
 from amlr_jax.runtime.errors import REQUEUE, InputError
-from amlr_jax.train import loop
 from tests import tiny_kitti
 from tests.conftest import REPOSITORY
 from tests.devices import free_port
@@ -85,7 +85,7 @@ def assert_ends_like(whole, folder, root, cache) -> None:
     config = tiny_kitti.config(root, cache=cache)
     config.batch_size, config.steps, config.checkpoint.every_steps = 4, STEPS, 5
     config.eval.pictures = 0
-    assert_same_state(*(loop.train(config, one) for one in (folder, whole)))
+    assert_same_state(*(pipeline.train(config, one) for one in (folder, whole)))
 
 
 def stopped(root, cache, folder, *more, after: int, devices: int = 1) -> str:
@@ -127,11 +127,11 @@ def test_config_file_lost_and_another_config(root, cache, tmp_path):
     """The checkpoints know the config that made them."""
     config = tiny_kitti.config(root, cache=cache)
     config.steps = 2
-    loop.train(config, tmp_path / "run")
+    pipeline.train(config, tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
     config.optimizer.peak = 0.5
     with pytest.raises(InputError, match="another run .optimizer.peak was .*now 0.5"):
-        loop.train(config, tmp_path / "run")
+        pipeline.train(config, tmp_path / "run")
 
 
 def test_a_reading_process_killed(root, cache, whole, tmp_path):

@@ -18,9 +18,8 @@ from PIL import Image
 from amlr_jax import rebalance
 from amlr_jax.models.decoders.disparity import DisparityDecoder
 from amlr_jax.models.depth_network import DepthNetwork
-from amlr_jax.train import state
 from amlr_jax.train.objectives.self_supervised import loss_names, self_supervised
-from amlr_jax.train.step import train_step
+from amlr_jax.train.step import TrainState, initial_state, train_step
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
@@ -408,8 +407,8 @@ def pieces(kind: str, rule=None) -> dict:
     }
 
 
-def initial(made: dict, kind: str) -> state.TrainState:
-    return state.create(
+def initial(made: dict, kind: str) -> TrainState:
+    return initial_state(
         variables(),
         optimizer=made["optimizer"],
         rebalancer=made["rebalancer"],

@@ -23,7 +23,7 @@ RATE = optax.linear_schedule(1e-2, 0.0, 10)
 def pieces(**options) -> dict:
     """The toy with marks in the batch that spoil a loss, gradient or statistic."""
     made = toy.pieces(
-        rule=rebalance.every_k_steps(2, rebalance.log_amlr(1e-1)),
+        rule=rebalance.every_k_steps(rebalance.log_amlr(1e-1), 2),
         optimizer=optax.adam(RATE),
         schedule=RATE,
     )

@@ -29,7 +29,7 @@ def run(count=6, **options):
 
 def test_compiles_once():
     """Over many steps, through the rule's first calls and its windows."""
-    rule = rebalance.every_k_steps(2, rebalance.amlr(1e-3))
+    rule = rebalance.every_k_steps(rebalance.amlr(1e-3), 2)
     _, _, step = run(count=9, rule=rule)
     assert step._cache_size() == 1
 

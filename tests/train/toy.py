@@ -1,4 +1,4 @@
-"""A network of two layers on the road of the real one: small, exact, quick."""
+"""A network of two layers, trained as the real ones: small, exact, quick."""
 
 import flax.linen as nn
 import jax
@@ -7,8 +7,8 @@ import numpy as np
 import optax
 
 from amlr_jax import rebalance
-from amlr_jax.train import state
 from amlr_jax.train.objectives import supervised as objectives
+from amlr_jax.train.step import TrainState, initial_state
 
 NAMES = ("silog", "gradient")
 
@@ -41,11 +41,11 @@ def pieces(rule=None, **overrides) -> dict:
     return made | overrides
 
 
-def initial(made: dict) -> state.TrainState:
+def initial(made: dict) -> TrainState:
     variables = Toy().init(
         {"params": jax.random.key(0)}, jnp.zeros((1, 8, 8, 3)), train=False
     )
-    return state.create(
+    return initial_state(
         variables,
         optimizer=made["optimizer"],
         rebalancer=made["rebalancer"],

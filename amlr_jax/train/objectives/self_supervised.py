@@ -1,23 +1,31 @@
-"""Depth from video alone: each frame is to be reconstructed from its neighbours.
+"""Self-supervised training: depth from video, by reconstruction of each frame.
 
-The objective of Cao, Luo & Li, "Toward Better SSIM Loss for Unsupervised Monocular
-Depth Estimation" (arXiv 2506.04758, sec. 3), on the road of Godard et al., "Digging
-Into Self-Supervised Monocular Depth Estimation" (ICCV 2019, monodepth2), whose image
-formation, minimum over sources, automatic mask and average over scales it keeps.
+The losses of Cao, Luo & Li, "Toward Better SSIM Loss for Unsupervised Monocular Depth
+Estimation" (arXiv 2506.04758, sec. 3). Image formation, minimum over sources, automatic
+masking and the mean over scales are those of Godard et al., "Digging Into
+Self-Supervised Monocular Depth Estimation" (ICCV 2019, monodepth2).
 
 Axes: K scales, S sources, B images, H, W.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
 
 from amlr_jax import geometry, losses
+from amlr_jax.data.prepared import Prepared
+from amlr_jax.data.views import PreparedViews
+from amlr_jax.data.views import batches as view_batches
+from amlr_jax.models import depth as depth_networks
 from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
 from amlr_jax.models.depth_network import DepthNetwork, as_float
+from amlr_jax.models.pose import PoseNetwork
+from amlr_jax.train.objectives.objective import Objective
 
 SMOOTHNESS = "smoothness"
 # The losses of each kind of photometric error, beside the smoothness.
@@ -26,6 +34,56 @@ PHOTOMETRIC = {
     "ssim_m": ("photometric",),
     "ssim_a": ("mae", "luminance", "contrast", "structure"),
 }
+
+
+# The options of `photometric_error` that each kind takes from `config.selfsup`.
+ERROR_OPTIONS = {
+    "monodepth2": ("ssim_weight",),
+    "ssim_m": ("ssim_weight", "alpha", "beta", "gamma"),
+    "ssim_a": (),
+}
+
+
+def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
+    """The losses of `config.selfsup` on the views of `config.data`."""
+    options, data = config.selfsup, config.data
+    names = loss_names(options.kind)
+    pose = pose_network(config)
+
+    def data_sets() -> tuple[PreparedViews, Prepared | view_batches.Unmeasured]:
+        measured = view_batches.measured(config)
+        return view_batches.load(config), measured
+
+    def batches(
+        views: PreparedViews, **position: object
+    ) -> Iterator[dict[str, np.ndarray]]:
+        draw = {"seed": config.seed, "threads": data.threads, **position}
+        return view_batches.batches(config, views, **draw)
+
+    return Objective(
+        loss_names=names,
+        initial_variables=partial(initial_variables, network, pose),
+        losses=self_supervised(
+            network,
+            pose,
+            kind=options.kind,
+            error={name: options[name] for name in ERROR_OPTIONS[options.kind]},
+            offsets=tuple(data.offsets),
+            stereo=data.stereo,
+            automask=options.automask,
+            average=options.average,
+            scales=options.scales,
+        ),
+        data_sets=data_sets,
+        batches=batches,
+    )
+
+
+def pose_network(config: ConfigDict) -> PoseNetwork | None:
+    """The pose network of a config; None without neighbouring frames."""
+    if not config.selfsup.neighbours:
+        return None
+    return PoseNetwork(dtype=depth_networks.DTYPES[config.model.dtype])
 
 
 def loss_names(kind: str) -> tuple[str, ...]:
@@ -47,25 +105,25 @@ def self_supervised(
     average: bool = False,
     scales: int = 0,
 ) -> Callable:
-    """The objective of self-supervised training; losses by name as in `loss_names`.
+    """The loss function of self-supervised training; losses as in `loss_names`.
 
         r_ks   error of the target and source s, warped by the depth of scale k
         L      mean over scales and all pixels of min_s r_ks                      Eq. 4
         smoothness   mean over scales of (w_k / W) smoothness_loss(disparity_k)   Eq. 5
 
-    r is Eq. 6 ("monodepth2"), Eq. 10 ("ssim_m") or, each of its four parts a loss of
-    its own, Eq. 11 ("ssim_a"); its sources are then compared by the sum under the loss
-    weights that come in, through which no gradient flows.
+    r is Eq. 6 ("monodepth2"), Eq. 10 ("ssim_m") or Eq. 11 ("ssim_a"), whose four parts
+    are separate losses. The minimum over the sources is then taken of their sum under
+    the incoming loss weights, through which no gradient flows.
 
-    Every disparity is brought to the size of the target (bilinearly, but for sub-pixel
-    heads, which have it), because coarse images hide what moves little. Its smoothness
-    is measured at its own width w_k, with the target resized by Lanczos: for
-    monodepth2's four scales the factor w_k / W is its 1 / 2^k.
+    Each disparity is resized to the target (bilinear; sub-pixel heads have that size),
+    because coarse images hide small motion. Its smoothness is measured at its own width
+    w_k, with the target resized by Lanczos: for monodepth2's four scales the factor
+    w_k / W is its 1 / 2^k.
 
     The batch is that of `training_views`. Parameters are one tree, {"encoder",
-    "decoder", "pose"}, batch statistics alike. The pose network sees two frames in
-    the order of time, one forward pass for each source, as in monodepth2, so that
-    each pass has batch statistics of its own.
+    "decoder", "pose"}, and so are batch statistics. The pose network gets two frames in
+    the order of time, in one forward pass per source as in monodepth2, so each pass has
+    its own batch statistics.
 
     Args:
       network: a `DepthNetwork` whose decoder gives disparities.
@@ -74,12 +132,12 @@ def self_supervised(
       error: options of `photometric_error`: `ssim_weight`, `alpha`, `beta`, `gamma`,
         window options.
       offsets: frames from the target to each source of the batch, negative = before.
-      stereo: the partner is one more source, where calibration says that it is. Depth
-        is then in metres.
-      automask: a pixel that a source explains better as it is than warped has no part
-        in the gradient: it moves with the camera, or nothing moves.
-      average: mean over the sources in place of their minimum.
-      scales: how many of the finest disparities count; 0 = all.
+      stereo: the other camera's image is one more source, with the pose of the
+        calibration. Depth is then in metres.
+      automask: leave out pixels that an unwarped source explains better than any warped
+        one, because they move with the camera or nothing moves.
+      average: take the mean over the sources instead of their minimum.
+      scales: how many of the finest disparities are used; 0 = all.
 
     Raises:
       ValueError: an option is not known or there is no source.
@@ -88,7 +146,7 @@ def self_supervised(
     _check(network, pose, offsets=offsets, stereo=stereo, scales=scales)
     measured = partial(_components, kind=kind, **(error or {}))
 
-    def objective(params, batch_stats, batch, key, loss_weights):
+    def loss_function(params, batch_stats, batch, key, loss_weights):
         variables = {"params": params, "batch_stats": batch_stats}
         disparities, batch_stats = _disparities(network, variables, batch)
         disparities = disparities[: scales or None]
@@ -111,13 +169,13 @@ def self_supervised(
         )
         return values | {SMOOTHNESS: _smoothness(disparities, target)}, batch_stats
 
-    return objective
+    return loss_function
 
 
 def initial_variables(
     network: DepthNetwork, pose: nn.Module | None, key: jax.Array
 ) -> dict:
-    """Initial {"params", "batch_stats"} of both networks, the same for any size."""
+    """Initial {"params", "batch_stats"} of both networks, for images of any size."""
     keys = jax.random.split(key)
     image = jnp.zeros((1, 64, 64, 3), jnp.float32)
     made = network.init({"params": keys[0]}, image, train=False)
@@ -185,7 +243,7 @@ def _full_depth(decoder, disparities: list, size: tuple[int, int]) -> jax.Array:
 
 
 def _warped(sources, depth, poses, intrinsics) -> jax.Array:
-    """[S, B, H, W, 3] as the target's camera would see them, [K, S, B, H, W, 3]."""
+    """Sources [S, B, H, W, 3] warped into the target's view, [K, S, B, H, W, 3]."""
 
     def warp(source, depth, pose):
         return geometry.warp(source, depth, pose, intrinsics).image
@@ -211,7 +269,7 @@ def _reconstruction(
     average: bool,
     key: jax.Array,
 ) -> dict[str, jax.Array]:
-    """The losses of the sources that reconstruct best; `warped` [K, S, B, H, W, 3]."""
+    """Losses of the source with the least error at each pixel."""
     against_target = jax.vmap(measured, in_axes=(0, None))
     errors = jax.vmap(against_target, in_axes=(0, None))(warped, target)
     errors = {name: jnp.moveaxis(e, 1, 0) for name, e in errors.items()}  # S, K, ...
@@ -227,14 +285,14 @@ def _reconstruction(
             jax.tree.map(lambda e: e.mean(0, keepdims=True), part)
             for part in (errors, identity)
         )
-    if len(weights) == 1:  # nothing to weigh against; 0 would choose at random
+    if len(weights) == 1:  # a weight of 0 would choose at random
         weights = dict.fromkeys(weights, 1.0)
     chosen, _ = losses.select_components(errors, weights, identity, key=key)
     return {name: e.mean() for name, e in chosen.items()}
 
 
 def _smoothness(disparities: list[jax.Array], target: jax.Array) -> jax.Array:
-    """Mean over the scales, each at its own size and by the share of its width."""
+    """Mean over the scales, each at its own size and times w_k / W."""
     total = 0.0
     for disparity in disparities:
         shape = (*disparity.shape, target.shape[-1])

@@ -1,18 +1,23 @@
-"""Objectives: plain functions from parameters and a batch to named, unweighted losses.
-
-An objective is `objective(params, batch_stats, batch, key, loss_weights) -> (losses,
-batch_stats)` with `losses` a dict of float32 scalars and `loss_weights` those that the
-step before left, for an objective that has to choose by the weighted sum. Nothing else
-in training knows what is learnt. The other objective is `self_supervised`.
-"""
+"""Supervised training: depth against ground truth."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
 
 from amlr_jax import losses
+from amlr_jax.data import loader, sources
+from amlr_jax.data.augment import Augmentation
+from amlr_jax.data.cutdepth import CutDepth
+from amlr_jax.data.prepared import Prepared
 from amlr_jax.models.depth_network import as_float
+from amlr_jax.runtime.console import bar
+from amlr_jax.train.objectives.objective import Objective, Variables
 
 DEPTH_LOSSES: dict[str, Callable] = {
     "scale_invariant": losses.scale_invariant_loss,
@@ -22,16 +27,69 @@ DEPTH_LOSSES: dict[str, Callable] = {
     "berhu": losses.berhu_loss,
     "log_l1": losses.log_l1_loss,
 }
-# What the objective passes itself; a loss of the step is one scalar for the batch.
+# Arguments that the objective passes; a loss of a step is one scalar for the batch.
 _OWN_ARGUMENTS = {"prediction", "target", "where", "per_image"}
 
 
+def objective(config: ConfigDict, network: nn.Module) -> Objective:
+    """The losses of `config.losses` on the data set of `config.data`."""
+    terms = {name: dict(options) for name, options in config.losses.items()}
+
+    def initial_variables(key: jax.Array) -> Variables:
+        image = jnp.zeros((1, *config.data.crop, 3), jnp.float32)
+        return network.init({"params": key}, image, train=False)
+
+    def data_sets() -> tuple[Prepared, Prepared]:
+        data = sources.load(config.data, bar=bar)
+        return data, data
+
+    return Objective(
+        loss_names=tuple(terms),
+        initial_variables=initial_variables,
+        losses=supervised(network, terms),
+        data_sets=data_sets,
+        batches=partial(_batches, config),
+    )
+
+
+def _batches(
+    config: ConfigDict, data: Prepared, **position: object
+) -> Iterator[dict[str, np.ndarray]]:
+    options = config.data
+    augmentation = Augmentation(
+        crop=tuple(options.crop),
+        flip=options.flip,
+        brightness_contrast=options.brightness_contrast,
+        gamma=options.gamma,
+        hue_saturation=options.hue_saturation,
+        cut_depth=CutDepth(
+            options.cut_depth,
+            options.cut_depth_form,
+            max_depth=config.model.max_depth,
+            code_per_metre=data.depth_scale,
+        ),
+    )
+    return loader.training_batches(
+        data,
+        augmentation,
+        kb_crop=options.kb_crop,
+        seed=config.seed,
+        threads=options.threads,
+        **position,
+    )
+
+
 def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
-    """Depth against ground truth; `terms` maps the name of a loss to its options.
+    """The loss function of depth against ground truth.
+
+    `terms` maps the name of a loss (`DEPTH_LOSSES`) to its options; ValueError for an
+    unknown one.
 
     The batch holds `image` uint8 [B, H, W, 3] and `depth` float32 [B, H, W] metres,
-    where 0 means that nothing was measured.
+    where 0 means that the pixel was not measured.
     """
+    if not terms:
+        raise ValueError("losses must name at least one loss, got none")
     unknown = sorted(set(terms) - set(DEPTH_LOSSES))
     if unknown:
         known = ", ".join(DEPTH_LOSSES)
@@ -39,7 +97,7 @@ def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
     for name, options in terms.items():
         _check_options(name, options)
 
-    def objective(params, batch_stats, batch, key, loss_weights=None):
+    def loss_function(params, batch_stats, batch, key, loss_weights=None):
         del loss_weights
         depth, new = network.apply(
             {"params": params, "batch_stats": batch_stats},
@@ -55,7 +113,7 @@ def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
         }
         return values, new["batch_stats"]
 
-    return objective
+    return loss_function
 
 
 def _check_options(name: str, options: Mapping) -> None:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from amlr_jax import pipeline
 from amlr_jax.data import splits
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import measure_frames, presets
@@ -16,7 +17,6 @@ from amlr_jax.models import depth, fitting, pretrained
 from amlr_jax.models.pose import PoseNetwork
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.runtime.errors import InputError
-from amlr_jax.train import loop
 from amlr_jax.train.objectives import self_supervised
 from configs import kitti_selfsup
 from tests import tiny_kitti
@@ -141,13 +141,13 @@ def test_bad_values_are_named(config, tmp_path, key, value, message):
         holder, _, name = key.rpartition(".")
         (config[holder] if holder else config)[name] = value
     with pytest.raises(InputError, match=message):
-        loop.train(config, tmp_path / "run")
+        pipeline.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_from_views_to_its_results(config, tmp_path):
     config.data.offsets = (1,)  # one pass of the pose network: half the compilation
-    state = loop.train(config, tmp_path / "run")
+    state = pipeline.train(config, tmp_path / "run")
     assert state.params.keys() == {"encoder", "decoder", "pose"}
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert [row["step"] for row in rows] == [1, 2]
@@ -164,7 +164,7 @@ def test_a_run_without_any_depth(config, kitti_root, tmp_path, capsys):
     config.data.split = "none"
     config.data.offsets = (1,)
     config.steps = 1
-    loop.train(config, tmp_path / "run")
+    pipeline.train(config, tmp_path / "run")
     assert "nothing is measured" in capsys.readouterr().out
     there = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"metrics.jsonl", "curves.png", "report.html", "checkpoints"} <= there

@@ -2,7 +2,8 @@
 
 import json
 
-from amlr_jax.train.record import METRICS, SPEED, Record, as_row, not_finite
+from amlr_jax.runtime.workdir import METRICS, SPEED
+from amlr_jax.train.log import Record, as_row, not_finite
 
 
 def row(step, total=1.0):

@@ -1,0 +1,173 @@
+"""The log of a run: metrics.jsonl, speed.jsonl, TensorBoard and the progress bar.
+
+metrics.jsonl holds what is learnt: a resumed run writes the same lines as an unbroken
+one. speed.jsonl holds times and memory, and each start of the run appends to it.
+"""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime.console import Bar, show
+from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.watchdog import Watchdog
+from amlr_jax.train.meter import Meter
+
+
+class Record:
+    """Appends one line per step; on resume, drops the lines after the checkpoint.
+
+    With `writes=False`, as in all ranks but 0, it does nothing.
+    """
+
+    def __init__(self, folder: Path, *, after: int, writes: bool = True) -> None:
+        self._writes = writes
+        if not writes:
+            return
+        path = folder / workdir.METRICS
+        _keep_until(path, step=after)
+        _drop_cut_line(folder / workdir.SPEED)
+        self._file = path.open("a")
+        self._speed = (folder / workdir.SPEED).open("a")
+        self._board = SummaryWriter(
+            str(folder / workdir.TENSORBOARD), purge_step=after + 1, flush_secs=10
+        )
+
+    def write(self, row: dict) -> None:
+        """One JSON object: step, total, losses, weights, learning_rate, grad_norm."""
+        if not self._writes:
+            return
+        _append(self._file, row)
+        self.scalars(row["step"], {k: v for k, v in row.items() if k != "step"})
+
+    def speed(self, step: int, values: dict[str, float]) -> None:
+        """Appends `Meter.values` and the time, in seconds since 1970."""
+        if not self._writes:
+            return
+        _append(self._speed, {"step": step, "time": time.time()} | values)
+        self.scalars(step, values, prefix="run/")
+
+    def scalars(self, step: int, values: dict, *, prefix: str = "") -> None:
+        """Writes finite numbers, and dicts of them, to TensorBoard; skips lists."""
+        if not self._writes:
+            return
+        for name, value in values.items():
+            if isinstance(value, dict):
+                self.scalars(step, value, prefix=f"{prefix}{name}/")
+            elif not isinstance(value, list) and math.isfinite(value):
+                self._board.add_scalar(prefix + name, value, step)
+
+    def close(self) -> None:
+        """Closes the files."""
+        if not self._writes:
+            return
+        self._file.close()
+        self._speed.close()
+        self._board.close()
+
+
+class StepLog:
+    """Logs the metrics of a step while the device computes the next one."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        train_set: Any,
+        record: Record,
+        meter: Meter,
+        progress: Bar,
+        watchdog: Watchdog,
+    ) -> None:
+        self._config, self._train_set, self._record = config, train_set, record
+        self._meter, self._progress, self._watchdog = meter, progress, watchdog
+        self._pending: tuple[int, dict] | None = None
+
+    def step(self, step: int, metrics: dict) -> None:
+        """Logs the step before, and keeps the metrics of this one on the device."""
+        self.flush()
+        self._pending = step, metrics
+
+    def flush(self) -> None:
+        """Fetches and logs the metrics of the last step."""
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        row = as_row(step, metrics)
+        self._watchdog.beat()
+        if step % self._config.log.every_steps == 0 or row["skipped_in_a_row"]:
+            self._record.write(row)
+        if row["skipped_in_a_row"]:
+            self._meter.skip()
+            self._report_skipped(row)
+        if self._meter.due():
+            self._record.speed(step, self._meter.values())
+        self._progress.advance(note=f"total {row['total']:.4f} {self._meter.note()}")
+
+    def _report_skipped(self, row: dict) -> None:
+        """Names the losses and the samples; ends the run after `max_skipped`."""
+        bad = ", ".join(not_finite(row)) or "a batch statistic"
+        examples = self._train_set.train
+        names = [examples[i]["key"].decode() for i in row.get("samples", ())]
+        fault = f"{bad} not finite on {preview(names, limit=8)}"
+        count = row["skipped_in_a_row"]
+        if count >= self._config.max_skipped:
+            raise InputError(
+                f"step {row['step']}: {fault}. It is the last of {count} skipped in a "
+                "row (max_skipped); the parameters are those of before them. Lower "
+                "optimizer.peak, set optimizer.clip_norm, or look at these samples"
+            )
+        show(f"Step {row['step']} skipped: {fault} ({row['skipped']} so far)")
+
+
+def _append(file: TextIO, row: dict) -> None:
+    file.write(json.dumps(row) + "\n")
+    file.flush()
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Drops a last line without its end, which a kill cut short."""
+    if not path.is_file():
+        return
+    whole = path.read_bytes().rfind(b"\n") + 1
+    if whole < path.stat().st_size:
+        os.truncate(path, whole)
+
+
+def _keep_until(path: Path, *, step: int) -> None:
+    """Drops later lines, and a last line that a kill cut short."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            break
+    files.write_text(path, "".join(kept))
+
+
+def as_row(step: int, metrics: dict) -> dict:
+    """Metrics of a step, fetched from the device at once, as plain numbers.
+
+    `samples` stays only where the step was skipped.
+    """
+    values = jax.tree.map(lambda x: np.asarray(x).tolist(), jax.device_get(metrics))
+    if not values.get("skipped_in_a_row"):
+        values.pop("samples", None)
+    return {"step": step, **values}
+
+
+def not_finite(row: dict) -> list[str]:
+    """The names of losses, total and gradient norm that are NaN or infinite."""
+    values = {"total": row["total"], **row["losses"], "grad_norm": row["grad_norm"]}
+    return [name for name, value in values.items() if not math.isfinite(value)]

@@ -1,0 +1,1 @@
+"""Objectives: what is learnt from which batches; see `objective`."""

@@ -1,0 +1,28 @@
+"""What is learnt, as one object: initial variables, losses and batches."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+Variables = dict[str, Any]  # {"params", "batch_stats"}
+Losses = dict[str, jax.Array]  # float32 scalars by name, unweighted
+
+
+class Objective(NamedTuple):
+    """Training knows nothing else of what is learnt.
+
+    losses: (params, batch_stats, batch, key, loss_weights) -> (losses, batch_stats),
+      a pure function. `loss_weights` are those after the step before, for an objective
+      that chooses pixels by the weighted sum.
+    data_sets: () -> (training set, test set); both have `train` or `test` sequences.
+    batches: (training set, batch_size=, start=, process=, workers=) -> iterator of
+      dicts of arrays, endless, from batch number `start` on; to be closed.
+    """
+
+    loss_names: tuple[str, ...]
+    initial_variables: Callable[[jax.Array], Variables]
+    losses: Callable[..., tuple[Losses, Any]]
+    data_sets: Callable[[], tuple[Any, Any]]
+    batches: Callable[..., Iterator[dict[str, np.ndarray]]]
