@@ -1,43 +1,43 @@
-"""The place that the environment gives this process among those of a run."""
+"""Rank and world size of this process, from the environment."""
 
 import os
 from typing import NamedTuple
 
 from amlr_jax.runtime.errors import InputError
 
-# jax itself reads the address alone; the scripts in launch/ set all three.
+# jax itself reads only the address; the scripts in launch/ set all three.
 ADDRESS, COUNT, ID = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-# What jax needs to find the processes of a SLURM step, besides their number.
+# What jax needs to find the processes of a SLURM step, besides the world size.
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID")
 SLURM_COUNT, OMPI_COUNT = "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"
 
 
-class Place(NamedTuple):
-    """Where this process stands among the others; None: jax finds it out."""
+class Rank(NamedTuple):
+    """This process among those of a run; None where jax finds the value itself."""
 
-    count: int
-    process: int | None = None
-    address: str | None = None
-    devices: tuple[int, ...] | None = None  # of those visible; None: jax's choice
+    world_size: int
+    rank: int | None = None
+    coordinator: str | None = None  # HOST:PORT of rank 0
+    devices: tuple[int, ...] | None = None  # indices into the visible ones
 
 
-def from_environment() -> Place | None:
-    """The place that the environment gives this process; None: it is the only one."""
+def from_environment() -> Rank | None:
+    """The rank that the environment gives; None for a single process."""
     ours = {name: os.environ.get(name) for name in (ADDRESS, COUNT, ID)}
     if ours[COUNT] is not None or ours[ID] is not None:
         return _ours(ours)
     if all(name in os.environ for name in SLURM):
         count = _number(SLURM_COUNT, least=1)
-        return Place(count, devices=_slurm_devices()) if count > 1 else None
+        return Rank(count, devices=_slurm_devices()) if count > 1 else None
     if OMPI_COUNT in os.environ:
         count = _number(OMPI_COUNT, least=1)
-        return Place(count) if count > 1 else None
+        return Rank(count) if count > 1 else None
     if ours[ADDRESS] is not None:
         return _ours(ours)
     return None
 
 
-def _ours(found: dict[str, str | None]) -> Place | None:
+def _ours(found: dict[str, str | None]) -> Rank | None:
     missing = [name for name, value in found.items() if not value]
     if missing:
         given = ", ".join(f"{name}={value}" for name, value in found.items() if value)
@@ -55,7 +55,7 @@ def _ours(found: dict[str, str | None]) -> Place | None:
         raise InputError(
             f"{ADDRESS} must be HOST:PORT of process 0, got '{found[ADDRESS]}'"
         )
-    return Place(count, process, found[ADDRESS]) if count > 1 else None
+    return Rank(count, process, found[ADDRESS]) if count > 1 else None
 
 
 def _number(name: str, *, least: int) -> int:
@@ -66,10 +66,10 @@ def _number(name: str, *, least: int) -> int:
 
 
 def _slurm_devices() -> tuple[int, ...] | None:
-    """This task's share of the GPUs that it sees.
+    """This task's share of the GPUs that are visible to it.
 
-    jax would take the one GPU that has the task's number on its node, also where the
-    task is the only one, or sees no GPU but its own.
+    By default jax takes the GPU with the task's local number, even where the task is
+    alone on its node or sees only its own GPU.
     """
     visible = len(
         [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]

@@ -44,10 +44,10 @@ def run(
 
 
 def report_input_errors(main: Callable) -> Callable:
-    """`main` whose InputErrors end it with their message and no traceback."""
+    """`main` that prints an InputError as one line, without a traceback."""
 
     def guarded(argv: list[str]) -> int | None:
-        logging.set_verbosity(logging.ERROR)  # notes of libraries would tear the bar
+        logging.set_verbosity(logging.ERROR)  # log lines of libraries break the bar
         try:
             return main(argv[1:])
         except InputError as error:
@@ -59,7 +59,7 @@ def report_input_errors(main: Callable) -> Callable:
 def parse(
     argv: list[str], *, takes_paths: bool = False, takes_overrides: bool = False
 ) -> list[str]:
-    """absl's parsing for app.run, with a user's typo reported in one line."""
+    """Parses flags for app.run; a mistyped flag is reported in one line."""
     kept = [a for a in argv if takes_overrides and a.startswith("--config.")]
     try:
         check_config_keys(argv)
@@ -92,7 +92,7 @@ def _check_key(key: str, known: list[str]) -> None:
 
 
 def override(config: ConfigDict, key: str, value) -> None:
-    """Sets a dotted key in place, a text being read as the command line's would be."""
+    """Sets a dotted key in place; text is parsed as on the command line."""
     _check_key(key, list(_keys(config)))
     *path, name = key.split(".")
     for part in path:
@@ -109,12 +109,12 @@ def override(config: ConfigDict, key: str, value) -> None:
 
 
 def load_config(file_and_variant: str) -> ConfigDict:
-    """The config without its overrides, which config_flags would take from argv."""
+    """The config of FILE[:variant], without the overrides of the command line."""
     return made_by_file(file_and_variant, kind="config")
 
 
 def made_by_file(file_and_variant: str, *, kind: str) -> Any:
-    """What `get_<kind>` of FILE[:variant] returns; InputError if there is none."""
+    """The result of `get_<kind>` in FILE[:variant]; InputError without one."""
     file, *variant = file_and_variant.split(":", 1)
     if not Path(file).is_file():
         raise InputError(f"no {kind} file '{file}'")
@@ -137,6 +137,6 @@ def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
 
 
 def _last_line(error: Exception) -> str:
-    """Without the traceback that config_flags puts into its message."""
+    """The message of an error without the traceback that config_flags adds."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return re.sub(r"^\w*(Error|Exception): ", "", lines[-1])

@@ -1,4 +1,4 @@
-"""What a person watches: one progress bar style for all long work."""
+"""Terminal output: results, and the progress bar of all long work."""
 
 import time
 from collections.abc import Iterator
@@ -17,18 +17,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-# A table of nine metrics needs these columns; narrower, rich would cut the figures.
+# A table of nine metrics needs these columns; rich cuts numbers in a narrower one.
 TABLE_WIDTH = 110
-# Results go to stdout, what only a watcher needs goes to stderr.
+# Results go to stdout, progress goes to stderr.
 console = Console(highlight=False)
 console.width = max(console.width, TABLE_WIDTH)
 watcher = Console(stderr=True, highlight=False)
 
 
 def show(*things) -> None:
-    """Prints results; above a running bar where both are on one wide terminal.
+    """Prints results; above a running bar if both are on one wide terminal.
 
-    Lines of text are left whole, so that a path in a log file stays one word.
+    Lines of text are not wrapped, so paths in a log file stay whole.
     """
     one = console.is_terminal and watcher.is_terminal and watcher.width >= TABLE_WIDTH
     for thing in things:
@@ -37,7 +37,7 @@ def show(*things) -> None:
 
 
 def mute() -> None:
-    """Shows nothing from now on, as in all processes of a run but the first."""
+    """Prints nothing from now on, as in all ranks but 0."""
     console.quiet = watcher.quiet = True
 
 
@@ -45,16 +45,16 @@ PLAIN_SECONDS = 30.0  # between lines where there is no terminal to redraw
 
 
 class Speed(ProgressColumn):
-    """Steps a second, over the last minute or so."""
+    """Steps per second over about the last minute."""
 
     def render(self, task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:.2f}/s")
 
 
 class Bar:
-    """A running bar; `advance` moves it and may replace the note at its right.
+    """A progress bar; `advance` moves it and may replace the note at its right.
 
-    In a log file, where a bar cannot be redrawn, a line now and then stands for it.
+    In a log file, where a bar cannot be redrawn, it prints a line now and then.
     """
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
@@ -63,7 +63,7 @@ class Bar:
         self._printed = time.monotonic()
 
     def advance(self, steps: int = 1, *, note: str | None = None) -> None:
-        """`steps` more are done."""
+        """Counts `steps` more as done."""
         fields = {} if note is None else {"note": note}
         self._progress.update(self._task, advance=steps, **fields)
         now = time.monotonic()

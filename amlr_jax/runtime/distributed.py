@@ -1,7 +1,7 @@
-"""Several processes as one run: how they find each other, and how they end together.
+"""Start and end of a run in several processes.
 
-All of it is `jax.distributed`: its coordinator, which runs in process 0, its heartbeats
-and its store of keys. A run of one process needs none of it and starts none of it.
+It uses the coordinator of `jax.distributed`, which runs in rank 0, with its heartbeats
+and key-value store. A run of one process starts none of it.
 """
 
 import atexit
@@ -17,50 +17,49 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from amlr_jax.runtime.cluster import ADDRESS, Place, from_environment
+from amlr_jax.runtime.cluster import ADDRESS, Rank, from_environment
 from amlr_jax.runtime.errors import InputError
 
-# Seconds. A pod may still load its image while the first one waits.
+# Seconds to wait for all processes: a pod may still pull its image.
 PATIENCE = 600
 HOUR = 3600.0  # reading all checkpoints takes long: no sign of a dead process
 DAY = 24 * 3600
-SHUTDOWN = 600  # for the first process, which draws pictures at the end
-POLL = 0.5  # between looks at whether another process has failed
-GRACE = 4 * POLL  # a failing process stays so long, that the others may read why
+SHUTDOWN = 600  # rank 0 draws pictures at the end
+POLL = 0.5  # between checks whether another process has failed
+GRACE = 4 * POLL  # a failing process waits so that the others can read its message
 
 _FAILED = "amlr_jax/failed"
 _ended = threading.Event()
 
 
 def start(*, heartbeat: int, patience: int = PATIENCE) -> None:
-    """Joins the processes that the environment speaks of; does nothing if it is one.
+    """Joins the processes that the environment describes; nothing for a single one.
 
-    To be called before anything touches a device. Afterwards a process from which
-    nothing was heard for `heartbeat` seconds ends all others, by jax; see
-    `ending_together` for one that fails with an exception.
+    Call it before any device is used. From then on jax ends all processes when one
+    sends no heartbeat for `heartbeat` seconds; `ending_together` handles exceptions.
 
     The environment is JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID,
-    or what SLURM's srun or Open MPI's mpirun set. Raises InputError if that is half
-    set or out of range. Processes that have not all met after `patience` seconds end
-    with a line that says what to look at.
+    or the variables of SLURM's srun or Open MPI's mpirun. Raises InputError for an
+    incomplete or invalid one. If not all processes have joined after `patience`
+    seconds, each ends with a line that says what to check.
     """
-    place = from_environment()
-    if place is None:
+    rank = from_environment()
+    if rank is None:
         return
-    if place.process == 0:
-        _check_port(place.address)
+    if rank.rank == 0:
+        _check_port(rank.coordinator)
     import jax
 
-    giving_up = threading.Timer(patience, _give_up, [place, patience])
+    giving_up = threading.Timer(patience, _give_up, [rank, patience])
     giving_up.daemon = True
     giving_up.start()
     try:
         jax.distributed.initialize(
-            coordinator_address=place.address,
-            num_processes=place.count,
-            process_id=place.process,
-            local_device_ids=place.devices,
-            # Later than ours: jax ends the process with a stack of C++ functions.
+            coordinator_address=rank.coordinator,
+            num_processes=rank.world_size,
+            process_id=rank.rank,
+            local_device_ids=rank.devices,
+            # Later than ours, because jax then prints a C++ stack trace.
             initialization_timeout=patience + 60,
             heartbeat_timeout_seconds=heartbeat,
             shutdown_timeout_seconds=SHUTDOWN,
@@ -68,8 +67,8 @@ def start(*, heartbeat: int, patience: int = PATIENCE) -> None:
     except RuntimeError as error:
         said = str(error).splitlines()[0]
         raise InputError(
-            f"cannot start process {_process()} of {place.count} at "
-            f"{_address(place)}: {said}"
+            f"cannot start process {_process()} of {rank.world_size} at "
+            f"{_address(rank)}: {said}"
         ) from error
     finally:
         giving_up.cancel()
@@ -77,7 +76,7 @@ def start(*, heartbeat: int, patience: int = PATIENCE) -> None:
 
 
 def _check_port(address: str) -> None:
-    """InputError for a port that another listens at, where jax itself would crash."""
+    """InputError for a port in use, on which jax would crash."""
     port = int(address.rpartition(":")[2])
     with socket.socket(socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -90,10 +89,10 @@ def _check_port(address: str) -> None:
             ) from error
 
 
-def _give_up(place: Place, patience: int) -> None:
-    address = _address(place)
+def _give_up(rank: Rank, patience: int) -> None:
+    address = _address(rank)
     if _process() == 0:
-        fault = f"not all {place.count} processes have come to {address}"
+        fault = f"not all {rank.world_size} processes have come to {address}"
         hint = "look into the logs of the others, and whether they were started at all"
     else:
         fault = _what_answers(address)
@@ -118,19 +117,19 @@ def _what_answers(address: str) -> str:
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """An exception inside ends all processes within seconds, each with a message.
+    """Ends all processes within seconds after an exception in one of them.
 
-    Does nothing where there is one process. Otherwise it prints the exception (an
-    InputError as one line), tells the others and ends this process at once, since an
-    ordinary end would wait for the others, and they for a step that never comes.
+    It prints the exception (an InputError as one line), sends it to the others and
+    exits at once, because an ordinary exit waits for the other processes. A single
+    process passes the exception on.
     """
     try:
         yield
     except BaseException as error:
-        # A SystemExit was decided on by all, as after a signal that asked to stop.
+        # All processes agree on a SystemExit, as after a signal that asks to stop.
         if _client() is None or isinstance(error, SystemExit):
             raise
-        if _ended.is_set():  # another failed before, and this is what came of it
+        if _ended.is_set():  # a consequence of another process that failed before
             time.sleep(3 * GRACE)
         _ended.set()
         if not isinstance(error, InputError):
@@ -141,14 +140,14 @@ def ending_together() -> Iterator[None]:
 
 
 def _tell(text: str) -> None:
-    # Fails if another told before or if process 0 is gone, which ends all as well.
+    # Fails if another process was first or rank 0 is gone; both end all processes.
     with contextlib.suppress(Exception):
         _client().key_value_set(_FAILED, text[:2000])
         time.sleep(GRACE)
 
 
 def _end(message: str, *, status: int = 1, stay: float = 0) -> None:
-    """Without Python's end, which would wait for processes that do not come."""
+    """Exits without Python's handlers, which wait for the other processes."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     _say(f"error: {message}")
@@ -157,13 +156,13 @@ def _end(message: str, *, status: int = 1, stay: float = 0) -> None:
 
 
 def _say(text: str) -> None:
-    """On stderr, if it still has a reader: a closed terminal must not keep us here."""
+    """Prints to stderr; a closed terminal is ignored."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def _watch() -> None:
-    """Ends this process when another says that it failed."""
+    """Starts a thread that ends this process when another one has failed."""
     client = _client()
 
     def look() -> None:
@@ -173,30 +172,30 @@ def _watch() -> None:
             except Exception:  # nobody has failed
                 continue
             _ended.set()
-            # The first process holds the store, in which the others read why.
+            # Rank 0 serves the store in which the others read the message.
             _end(f"ended, because {said}", stay=2 * GRACE if is_first() else 0)
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
-    # Before jax's own handler, which closes the connection that `look` uses.
+    # Runs before jax's handler, which closes the connection that `look` uses.
     atexit.register(lambda: (_ended.set(), thread.join(5)))
 
 
-# ------------------------------------------------------------------ words between
+# ------------------------------------------------------------- exchange of values
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which alone writes what there is once in a run."""
+    """Whether this is rank 0, the only one that writes shared files."""
     return _process() == 0
 
 
 def is_alone() -> bool:
-    """Whether the run has one process."""
+    """Whether the world size is 1."""
     return _client() is None
 
 
 def from_first(name: str, text: str, *, seconds: float = PATIENCE) -> str:
-    """The text of process 0, in every process; `name` may be used once in a run."""
+    """The text of rank 0, in each process; a `name` can be used once per run."""
     client = _client()
     if client is None:
         return text
@@ -210,7 +209,7 @@ _asked = itertools.count()
 
 
 def of_first(value: Any) -> Any:
-    """Process 0's `value`, which JSON can hold; those of the others are not looked at.
+    """The `value` of rank 0, in each process; it must be valid JSON.
 
     All processes call it equally often, from the thread that runs the steps.
     """
@@ -219,10 +218,10 @@ def of_first(value: Any) -> Any:
 
 
 def meet(name: str, *, seconds: float = DAY) -> None:
-    """Waits until all processes are here; `name` may be used once in a run.
+    """Waits until all processes call it; a `name` can be used once per run.
 
-    A process that prepares data may take hours, while a collective operation, in which
-    the others would wait otherwise, may give up after half a minute.
+    Preparing data takes hours, while a collective operation may time out within a
+    minute.
     """
     client = _client()
     if client is not None:
@@ -230,7 +229,7 @@ def meet(name: str, *, seconds: float = DAY) -> None:
 
 
 def _state():
-    """jax's state of the connection, which has no public name in jax 0.10 to 0.12."""
+    """The state of jax.distributed, without a public name in jax 0.10 to 0.12."""
     import jax  # noqa: F401
     from jax._src import distributed
 
@@ -245,5 +244,5 @@ def _process() -> int:
     return _state().process_id
 
 
-def _address(place: Place) -> str:
-    return _state().coordinator_address or place.address or "an address yet unknown"
+def _address(rank: Rank) -> str:
+    return _state().coordinator_address or rank.coordinator or "an address yet unknown"

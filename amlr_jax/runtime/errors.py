@@ -1,15 +1,15 @@
-"""How a command ends: a line of text and status 1, or a status that asks for more."""
+"""Errors of the user, and the exit status that asks for another start."""
 
-# Exit status that asks for the same command again (EX_TEMPFAIL): a run was told to stop
-# or lost another of its processes. Launch scripts requeue on it.
+# Exit status that asks for the same command again (EX_TEMPFAIL): a signal stopped the
+# run, or another of its processes was lost. Launch scripts requeue on it.
 REQUEUE = 75
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: a path, a file, a key or a value.
+    """A path, file, key or value of the user cannot be used.
 
-    The message names the thing, the rule and the value, and what to do. Commands
-    print it without a traceback; any other exception is a fault of ours.
+    The message gives name, rule and value, and what to do. Commands print it without a
+    traceback; any other exception is a bug.
     """
 
 

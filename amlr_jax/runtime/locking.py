@@ -1,16 +1,14 @@
-"""One process at a time: what many would prepare at once, one prepares for all.
+"""A lock between processes, so that only one of them prepares a data set.
 
-The lock is the kernel's (`flock`) on a file beside what is prepared. It ends with the
-process that holds it, however that ends, so a lock file that lies there means nothing:
-it is left, since removing one that another process has just opened would give two locks
-of one name.
+It is a kernel lock (`flock`) on a file beside the data, and the kernel releases it when
+its process ends. The file is never removed: another process may just have opened it,
+and a new file of that name would be a second lock.
 
-On NFS the lock holds between hosts from Linux 2.6.12 on if the server runs a lock
+On NFS the lock holds between hosts (Linux 2.6.12 and newer) if the server runs a lock
 service and the mount has no `local_lock=flock` or `nolock`; on Lustre with `-o flock`.
-Mounted otherwise, it holds among the processes of one host. Two hosts may then prepare
-the same, each in a folder of its own which is renamed when it is whole, so that the
-later one does work for nothing but no file is mixed. A file system without locks says
-so, and that is an InputError.
+Otherwise it holds within one host. Two hosts may then prepare the same data, each in
+its own folder, which is renamed at the end; so no files are mixed. A file system
+without locks is an InputError.
 """
 
 import fcntl
@@ -25,11 +23,11 @@ from amlr_jax.runtime.errors import InputError
 
 @contextmanager
 def only_one(path: Path, *, doing: str, key: str) -> Iterator[None]:
-    """Holds the lock file `path`, whose folder is made; waits for one that holds it.
+    """Holds the lock file `path`, and makes its folder; waits for another holder.
 
-    A line says that it waits, for whom and for what: `doing`, as in "prepare kitti".
-    Raises InputError, which names the config's `key`, where the file cannot be made or
-    locked.
+    While it waits, a line names the holder and what it is `doing`, as in "prepare
+    kitti". Raises InputError, which names the config's `key`, if the file cannot be
+    made or locked.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,8 +53,8 @@ def _lock(file, *, doing: str, key: str) -> None:
 
 
 def _sign(file) -> None:
-    """Names this process, for the line of those that wait."""
-    with suppress(OSError):  # a full disk may not tear down what needs no space
+    """Writes the name of this process, which the waiting ones print."""
+    with suppress(OSError):  # a full disk must not stop what needs no space
         os.ftruncate(file.fileno(), 0)
         text = f"process {os.getpid()} on {socket.gethostname()}"
         os.write(file.fileno(), text.encode())

@@ -1,7 +1,7 @@
-"""A run that is asked to stop saves first, and in several processes at one step.
+"""Signals that ask a run to save and stop, at the same step in all processes.
 
-SIGTERM is what SLURM, Kubernetes and a shutdown send; SIGUSR1 or SIGUSR2 what
-`sbatch --signal` sends before the time is over; SIGINT is Ctrl-C.
+SLURM, Kubernetes and a shutdown send SIGTERM; `sbatch --signal` sends SIGUSR1 or
+SIGUSR2 before the time limit; Ctrl-C is SIGINT.
 """
 
 import os
@@ -24,7 +24,7 @@ _SAVING = b"\nCtrl-C: saving after this step; once more ends at once, unsaved\n"
 
 
 class Interrupted(SystemExit):
-    """Ends a command with a status: 75 asks for another start, 130 is Ctrl-C."""
+    """Ends a command with status 75 (start it again) or 130 (Ctrl-C)."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(status)
@@ -35,13 +35,12 @@ class Interrupted(SystemExit):
 
 
 class Interrupt:
-    """Signals that ask this process, or another of the run, to save and stop.
+    """Handlers of the signals that ask this process, or another one, to save and stop.
 
-    One process: a signal sets a flag. Several: jax has a handler of its own for
-    SIGTERM, told of by `jax.distributed.initialize`, by which all agree on a step that
-    none has begun; it stays in place, and the other signals are passed on to it.
-    Handlers are those of before on leaving. Outside the main thread, where Python
-    allows no handlers, there are none.
+    In a single process a signal sets a flag. In several, jax handles SIGTERM so that
+    all agree on a step that none has begun; that handler stays, and the other signals
+    are forwarded to it. The previous handlers come back on exit. Outside the main
+    thread, where Python allows no handlers, nothing is installed.
     """
 
     def __init__(self) -> None:
@@ -52,7 +51,7 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         self._several = jax.process_count() > 1
         if threading.current_thread() is threading.main_thread():
-            # A handler of ours for SIGTERM would replace jax's, which cannot be called.
+            # Our handler of SIGTERM would replace that of jax, which cannot be called.
             for one in SIGNALS[1:] if self._several else SIGNALS:
                 self._before[one] = signal.signal(one, self._handle)
         return self
@@ -65,21 +64,21 @@ class Interrupt:
 
     @property
     def pending(self) -> bool:
-        """Whether a signal came to this process: no reason yet to stop alone."""
+        """Whether a signal came to this process; others may not know yet."""
         return self._signal is not None
 
     def requested(self, step: int) -> bool:
-        """Whether to save after `step` and stop: the same answer in all processes.
+        """Whether to save after `step` and stop; the same in all processes.
 
-        All of them must ask after each step, from the same one on. The answer comes a
-        second or two after the signal.
+        Each process must call it after each step. It becomes true a second or two
+        after the signal.
         """
         if self._several:
             return multihost_utils.reached_preemption_sync_point(step)
         return self.pending
 
     def stop(self, step: int) -> NoReturn:
-        """Raises `Interrupted`, once `step` is saved, and says so."""
+        """Prints and raises `Interrupted`; `step` must be saved."""
         name = (self._signal or signal.SIGTERM).name
         ctrl_c = self._signal is signal.SIGINT
         message = f"{name}: saved step {step}; the same command goes on from there"
@@ -96,7 +95,7 @@ class Interrupt:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _ctrl_c(self) -> None:
-        """By system calls alone: a handler may run in the middle of any print."""
+        """Uses only system calls, because a handler may interrupt any print."""
         if self._ctrl_c_came:
             if os.isatty(2):
                 os.write(2, _SHOW_CURSOR)  # which the bar has hidden

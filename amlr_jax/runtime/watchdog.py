@@ -1,8 +1,8 @@
-"""A run of several processes that hangs ends, instead of waiting for ever.
+"""Ends a run of several processes that hangs.
 
-When one process is stuck, the others wait for it inside a collective operation. One
-that is dead or stopped is found by jax itself, by its heartbeats, and jax ends the
-others; one that still sends them, as with a reader that hangs, only by its steps.
+If one process hangs, the others wait for it in a collective operation. jax detects a
+dead or stopped process by its heartbeats. A process that still sends them, as one whose
+data reader hangs, is detected here by the steps that do not come.
 """
 
 import contextlib
@@ -14,24 +14,24 @@ from contextlib import contextmanager
 
 from amlr_jax.runtime.signals import REQUEUE
 
-FIRST = 4  # times the patience until the first beat: the step compiles
-TICKS = 20  # looks at the clock within the patience
-GRACE = 20.0  # seconds to end in order
+FIRST = 4  # times the patience until the first step, which compiles
+TICKS = 20  # checks within the patience
+GRACE = 20.0  # seconds for an orderly end
 
 
 class Watchdog:
-    """Ends this process if it has not called `beat` for `patience` seconds.
+    """Ends this process if `beat` was not called for `patience` seconds.
 
-    Then all threads' stacks go to stderr, of which the one that hangs tells why, and
-    the status is `status`; nothing is saved. It counts ticks and not the time of day,
-    so a process that was stopped and goes on (SIGSTOP, SIGCONT) is not ended for it.
-    Its thread cannot run while C code holds Python's lock; jax waits without.
+    It prints the stacks of all threads to stderr and exits with `status`; nothing is
+    saved. It counts ticks instead of reading a clock, so a process that was stopped and
+    continued (SIGSTOP, SIGCONT) is not ended. Its thread does not run while C code
+    holds Python's global lock; jax releases that lock when it waits.
     """
 
     def __init__(
         self, *, patience: float, active: bool = True, status: int = REQUEUE
     ) -> None:
-        """With `active=False`, as for a single process, it does nothing."""
+        """With `active=False`, for a single process, it does nothing."""
         self._patience, self._active, self._status = patience, active, status
         self._left = FIRST * TICKS
         self._pauses = 0
@@ -49,12 +49,12 @@ class Watchdog:
             self._thread.join()
 
     def beat(self) -> None:
-        """A step is done."""
+        """Call it after each step."""
         self._left = TICKS
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around what may take longer, as an evaluation; then the patience is anew."""
+        """Around longer work, as an evaluation; the patience starts again after it."""
         self._pauses += 1
         try:
             yield
@@ -88,13 +88,12 @@ class Watchdog:
 def ending_in_time(
     *, active: bool, seconds: float = GRACE, status: int = REQUEUE
 ) -> Iterator[None]:
-    """After an exception inside, this process ends within `seconds`, whatever waits.
+    """Ends this process at most `seconds` after an exception inside.
 
-    The exception passes, and what is closed on its way waits for saving, for which
-    other processes are needed. Where all had the same exception that is soon over;
-    otherwise they wait for this one in a collective operation, or are gone, and this
-    process ends with a message and `status` when the time is over. With
-    `active=False`, as for a single process, the exception passes and that is all.
+    Closing a run waits for a save that needs all processes. If they all have the same
+    exception, this is soon over. Otherwise they wait for this process in a collective
+    operation, or are gone, and it exits with a message and `status` after `seconds`.
+    With `active=False`, for a single process, the exception only passes.
     """
     try:
         yield
@@ -115,7 +114,7 @@ def _end_after(seconds: float, status: int, error: Exception) -> None:
         )
         os._exit(status)
 
-    # A daemon, because Python joins all other threads before what it does at exit.
+    # A daemon, because Python joins all other threads at exit.
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()

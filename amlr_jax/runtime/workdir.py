@@ -1,7 +1,7 @@
-"""The folder of a run: one config's, and left as it was if the run cannot start.
+"""The folder of a run: its file names, and its claim by one config.
 
-Of several processes the first alone makes, checks and names it; the others make sure
-that they were given the same config, and that they see the same folder.
+Rank 0 makes and checks the folder. The other ranks check that they have the same config
+and see the same folder.
 """
 
 import json
@@ -17,7 +17,7 @@ from amlr_jax.runtime import distributed
 from amlr_jax.runtime.errors import InputError, preview
 from amlr_jax.runtime.files import differences, make_writable
 
-# Everything that a run leaves in its folder.
+# The files of a run.
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -37,23 +37,23 @@ REPORT = "report.html"
 ODOMETRY = "odometry.json"
 TRAJECTORY = "trajectory.png"
 
-# What may differ when a run goes on: it does not touch what is learnt.
+# Keys that may change when a run continues, because they do not change the results.
 FREE = ("checkpoint", "log", "eval", "steps", "data.root", "data.cache")
 FREE += ("data.threads", "data.workers", "parallel", "max_skipped")
-# What may differ between the processes of a run.
+# Keys that may differ between the processes of a run.
 OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
-MARK = ".started"  # what the first process writes and the others look for
-# Seconds until a file of one host is seen by another: NFS keeps a listing for 60.
+MARK = ".started"  # written by rank 0, read by the others
+# Seconds until other hosts see a new file: NFS caches a listing for 60.
 SEEN = 90
 
 
 @contextmanager
 def claim(folder: Path, config: dict) -> Iterator[None]:
-    """Makes `folder` this run's; on InputError inside, removes what it made.
+    """Claims `folder` for a run of `config`; after an InputError inside, removes it.
 
     With several processes the block ends when it has ended in all. Raises InputError if
-    the folder cannot be written or holds another run, if it is not the same folder for
-    all processes, and if they have different configs.
+    the folder cannot be written or holds a run of another config, and if the processes
+    have different folders or configs.
     """
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
@@ -62,7 +62,7 @@ def claim(folder: Path, config: dict) -> Iterator[None]:
             check_same_run(folder, config)
         _agree(folder, config)
         yield
-        # Whoever prepares data takes hours, and collective operations do not wait.
+        # Preparing data takes hours, longer than collective operations wait.
         distributed.meet("workdir claimed")
     except InputError:
         if distributed.is_first():
@@ -71,7 +71,7 @@ def claim(folder: Path, config: dict) -> Iterator[None]:
 
 
 def _agree(folder: Path, config: dict) -> None:
-    """Raises InputError if the first process has another config or another folder."""
+    """Raises InputError if rank 0 has another config or another folder."""
     theirs = json.loads(distributed.from_first("config", json.dumps(config)))
     check_same_config(json.loads(json.dumps(config)), theirs)
     mark, text = folder / MARK, str(uuid.uuid4())
@@ -89,7 +89,7 @@ def _agree(folder: Path, config: dict) -> None:
 
 
 def check_same_config(ours: dict, theirs: dict) -> None:
-    """Raises InputError for what differs from the first process's config."""
+    """Raises InputError if the config differs from that of rank 0."""
     changes = [
         f"{name} is {our}, there {their}"
         for name, (our, their) in differences(ours, theirs).items()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from amlr_jax.runtime.cluster import Place, from_environment
+from amlr_jax.runtime.cluster import Rank, from_environment
 from amlr_jax.runtime.errors import InputError
 
 OURS = {
@@ -40,7 +40,7 @@ def test_nothing_is_set(place):
 
 
 def test_ours(place):
-    assert place(**OURS) == Place(4, 3, "node1:1234")
+    assert place(**OURS) == Rank(4, 3, "node1:1234")
 
 
 @pytest.mark.parametrize("count", [OURS, SLURM])
@@ -73,7 +73,7 @@ def test_out_of_range(place, changes, words):
 
 
 def test_slurm_is_left_to_jax(place):
-    assert place(**SLURM) == Place(4)
+    assert place(**SLURM) == Rank(4)
 
 
 def test_slurm_without_srun_is_one_process(place):
@@ -108,5 +108,5 @@ def test_slurm_tasks_that_do_not_divide_the_gpus(place):
 
 
 def test_open_mpi_is_left_to_jax(place):
-    assert place(OMPI_COMM_WORLD_SIZE="2") == Place(2)
+    assert place(OMPI_COMM_WORLD_SIZE="2") == Rank(2)
     assert place(OMPI_COMM_WORLD_SIZE="1") is None
