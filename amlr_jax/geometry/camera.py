@@ -240,7 +240,9 @@ def _spread(entries: tuple[jax.Array, ...], *, axes: int) -> tuple[jax.Array, ..
     return tuple(e.reshape(*e.shape, *(1,) * (axes - e.ndim)) for e in entries)
 
 
-def _check_prefix(name: str, batch: tuple, other: str, allowed: tuple) -> None:
+def _check_prefix(
+    name: str, batch: tuple[int, ...], other: str, allowed: tuple[int, ...]
+) -> None:
     """Raises ValueError unless `allowed` begins with the batch axes of `name`."""
     if batch != allowed[: len(batch)]:
         raise ValueError(

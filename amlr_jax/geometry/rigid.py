@@ -231,7 +231,7 @@ def _coefficients(square: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     second = jnp.where(small, 1 / 2 - s / 24 + s**2 / 720 - s**3 / 40320, half)
     cubic = (a - jnp.sin(a)) / a**3
     third = jnp.where(small, 1 / 6 - s / 120 + s**2 / 5040 - s**3 / 362880, cubic)
-    return tuple(c[..., None] for c in (first, second, third))
+    return first[..., None], second[..., None], third[..., None]
 
 
 def _cross_matrix(v: jax.Array) -> jax.Array:

@@ -122,11 +122,15 @@ def _interpolate(image: jax.Array, coordinates: jax.Array) -> jax.Array:
     return jnp.where(cell.known, sample, 0.0)
 
 
-def _forward(image: jax.Array, coordinates: jax.Array):
+def _forward(
+    image: jax.Array, coordinates: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _interpolate(image, coordinates), (image, coordinates)
 
 
-def _backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array):
+def _backward(
+    residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Gradients to image and coordinates; XLA drops the one that is not used."""
     image, coordinates = residuals
     cell = _cell(coordinates, image.shape)

@@ -23,6 +23,10 @@ from amlr_jax.losses.ssim import (
     valid_pixels,
 )
 
+Maps = Mapping[str, jax.Array]
+Mask = jax.Array | None
+Shape = tuple[int, ...]
+
 NOISE = 1e-5  # what a key adds to the identity errors, as Monodepth2 does
 
 
@@ -180,7 +184,8 @@ def select_components(
     """
     shape = _check_components(components, weights, identity_components)
     parts, where = _stacked(components, identity_components, where, shape)
-    total = sum(jax.lax.stop_gradient(weights[k] * parts[k]) for k in sorted(parts))
+    weighted = (weights[name] * parts[name] for name in sorted(parts))
+    total = jnp.asarray(sum(map(jax.lax.stop_gradient, weighted)))
     identities = total.shape[0] - shape[0]
     if key is not None and identities:
         noise = NOISE * jax.random.normal(key, (identities, *shape[1:]))
@@ -195,7 +200,9 @@ def select_components(
     return selected, (winner >= identities) & jnp.any(where, axis=0)
 
 
-def _stacked(components, identity_components, where, shape):
+def _stacked(
+    components: Maps, identity_components: Maps | None, where: Mask, shape: Shape
+) -> tuple[dict[str, jax.Array], jax.Array]:
     """Identity maps before sources, float32 and 0 under the mask, and the mask."""
     where = resolve_where(where, shape)
     parts = {
@@ -213,7 +220,9 @@ def _stacked(components, identity_components, where, shape):
     return parts, jnp.concatenate([jnp.ones((count, *shape[1:]), bool), where])
 
 
-def _check_components(components, weights, identity) -> tuple[int, ...]:
+def _check_components(
+    components: Maps, weights: Mapping[str, Any], identity: Maps | None
+) -> Shape:
     """The shape of the components, after a check of names and shapes."""
     for name, others in {"weights": weights, "identity_components": identity}.items():
         if others is not None and set(others) != set(components):
@@ -234,24 +243,42 @@ def _check_components(components, weights, identity) -> tuple[int, ...]:
     return shape
 
 
-def _monodepth2(x, y, *, where, ssim_weight=0.85, **window):
+def _monodepth2(
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    where: Mask,
+    ssim_weight: float = 0.85,
+    **window: Any,
+) -> jax.Array:
     similarity = ssim_error(x, y, where=where, **window)
     mae = _mean_absolute_error(x, y, where, **window)
     return ssim_weight * similarity + (1.0 - ssim_weight) * mae
 
 
-def _multiplicative(x, y, *, where, ssim_weight=0.85, **options):
+def _multiplicative(
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    where: Mask,
+    ssim_weight: float = 0.85,
+    **options: Any,
+) -> jax.Array:
     similarity = multiplicative_ssim_error(x, y, where=where, **options)
     mae = _mean_absolute_error(x, y, where, **options)
     return ssim_weight * similarity + (1.0 - ssim_weight) * mae
 
 
-def _additive(x, y, *, where, mae=0.4, **options):
+def _additive(
+    x: jax.Array, y: jax.Array, *, where: Mask, mae: float = 0.4, **options: Any
+) -> jax.Array:
     similarity = additive_ssim_error(x, y, where=where, **options)
     return similarity + mae * _mean_absolute_error(x, y, where, **options)
 
 
-def _mean_absolute_error(x, y, where, **window) -> jax.Array:
+def _mean_absolute_error(
+    x: jax.Array, y: jax.Array, where: Mask, **window: Any
+) -> jax.Array:
     """mean_c |x - y| / data_range at the pixels of a map, 0 under the mask."""
     check_images(x, y, where)
     scale = window.get("data_range", 1.0)
@@ -266,7 +293,7 @@ def _mean_absolute_error(x, y, where, **window) -> jax.Array:
     error = jnp.mean(absolute(difference), axis=-1)
     names = inspect.signature(valid_pixels).parameters
     cut = {name: window[name] for name in names if name in window}
-    return valid_pixels(error, **cut)
+    return jnp.asarray(valid_pixels(error, **cut))
 
 
 _KINDS = {"monodepth2": _monodepth2, "ssim_m": _multiplicative, "ssim_a": _additive}

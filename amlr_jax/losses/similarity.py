@@ -36,7 +36,9 @@ def _factors(moments: Moments, c1: float, c2: float) -> tuple[jax.Array, ...]:
     return 2 * x * y + c1, 2 * covariance + c2, first, var_x + var_y + c2
 
 
-def _similarity_backward(c1, c2, moments, gradient):
+def _similarity_backward(
+    c1: float, c2: float, moments: Moments, gradient: jax.Array
+) -> tuple[Moments]:
     x, y = moments.mean_x, moments.mean_y
     luminance, structure, first, second = _factors(moments, c1, c2)
     both = first * second
@@ -79,7 +81,9 @@ def _flat(variance: jax.Array, mean: jax.Array) -> jax.Array:
     return variance <= NOISE * jnp.square(mean)
 
 
-def _dissimilarities_backward(c1, c2, moments, gradients):
+def _dissimilarities_backward(
+    c1: float, c2: float, moments: Moments, gradients: tuple[jax.Array, ...]
+) -> tuple[Moments]:
     """d s / d var = 1 / (2 s), and 0 for a flat window."""
     x, y, var_x, var_y, covariance = moments
     g_l, g_c, g_s = gradients
@@ -92,7 +96,7 @@ def _dissimilarities_backward(c1, c2, moments, gradients):
     apart = product > covariance  # else 1 - S is 0, its least value
     lack = jnp.where(apart, 0.5 * g_s * (covariance + 0.5 * c2), 0.0)
 
-    def variance(s, other):
+    def variance(s: jax.Array, other: jax.Array) -> jax.Array:
         by_contrast = g_c * ((s - other) * second - s * contrast)
         numerator = by_contrast * jnp.square(third)
         numerator += lack * other * jnp.square(second)

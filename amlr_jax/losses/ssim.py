@@ -35,6 +35,7 @@ import jax.numpy as jnp
 from amlr_jax.losses.masked import check_same_shape, masked_mean, resolve_where
 from amlr_jax.losses.similarity import dissimilarities, similarity
 from amlr_jax.losses.windows import (
+    Moments,
     channels_last,
     make_window,
     over_channels,
@@ -227,7 +228,7 @@ def check_images(x: jax.Array, y: jax.Array, where: jax.Array | None) -> None:
 
 
 def _maps(
-    formula: Callable,
+    formula: Callable[[Moments, float, float], Any],
     x: jax.Array,
     y: jax.Array,
     where: jax.Array | None,
@@ -239,7 +240,7 @@ def _maps(
     k1: float = 0.01,
     k2: float = 0.03,
     data_range: float = 1.0,
-):
+) -> Any:
     """`formula(moments, C1, C2)` of every window, [C, ..., H, W]."""
     check_images(x, y, where)
     form = make_window(window_size, window, sigma, padding)
@@ -250,7 +251,7 @@ def _maps(
             f"padding {padding!r}, got images of shape {jnp.shape(x)}."
         )
 
-    def one_channel(x, y, weight):
+    def one_channel(x: jax.Array, y: jax.Array, weight: jax.Array | None) -> Any:
         return formula(window_moments(form, x, y, weight), k1**2, k2**2)
 
     x, y = (_prepared(image, where, data_range) for image in (x, y))
@@ -285,9 +286,14 @@ def _channel_mean(error: jax.Array, largest: float) -> jax.Array:
     return jnp.clip(sum(list(error)) / error.shape[0], 0.0, largest)
 
 
-def _mean(error: Callable, x, y, where, **options: Any) -> jax.Array:
+def _mean(
+    error: Callable[..., jax.Array],
+    x: jax.Array,
+    y: jax.Array,
+    where: jax.Array | None,
+    **options: Any,
+) -> jax.Array:
     """The mean of an error map over the valid pixels."""
     names = ("window_size", "padding")
     options = {name: options[name] for name in names if name in options}
-    error = error(x, y, where=where)
-    return masked_mean(error, where=valid_pixels(where, **options))
+    return masked_mean(error(x, y, where=where), where=valid_pixels(where, **options))

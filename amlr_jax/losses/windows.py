@@ -14,18 +14,21 @@ the valid weight of cell k and n their sum. A window without a valid pixel has m
 variance and covariance 0.
 
 The gradient is written by hand: differentiating the padding and slicing would take
-several times as long on a CPU. Forward mode (`jax.jvp`) is therefore not available.
+several times as long on a CPU. Forward mode (`jax.jvp`) is not available.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 PADDINGS = ("reflect", "valid")
+
+
+Residuals = tuple[jax.Array, jax.Array, jax.Array | None]
 
 
 class Moments(NamedTuple):
@@ -39,7 +42,7 @@ class Moments(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The taps of one axis, which sum to 1, and what happens at the border."""
+    """The taps of one axis, which sum to 1, and the padding at the border."""
 
     taps: tuple[float, ...]
     padding: str
@@ -72,13 +75,13 @@ def make_window(size: int, shape: str, sigma: float, padding: str) -> Window:
 
 
 def over_channels(
-    function: Callable, x: jax.Array, y: jax.Array, where: jax.Array | None
-) -> jax.Array:
+    function: Callable[..., Any], x: jax.Array, y: jax.Array, where: jax.Array | None
+) -> Any:
     """vmap of `function(x, y, where)` on [H, W] over channels and leading axes.
 
     x and y are [..., H, W, C], `where` is [..., H, W] or None and is shared by the
-    channels. The maps come back channels first, [C, ..., h, w], as the machine likes
-    them: rows are then contiguous.
+    channels. The maps are returned channels first, [C, ..., h, w], so that rows are
+    contiguous.
     """
     x, y = channels_first(x), channels_first(y)
     for _ in range(x.ndim - 3):
@@ -118,11 +121,13 @@ def window_moments(
     return _statistics(window, x, y, weight)[0]
 
 
-def _forward(window, x, y, weight):
+def _forward(
+    window: Window, x: jax.Array, y: jax.Array, weight: jax.Array | None
+) -> tuple[Moments, Residuals]:
     return window_moments(window, x, y, weight), (x, y, weight)
 
 
-def _backward(window, residuals, gradient):
+def _backward(window: Window, residuals: Residuals, gradient: Moments) -> Residuals:
     """The gradient with respect to x and y.
 
     With W the weights of the windows and a, b, c the gradients with respect to mean,
@@ -132,11 +137,12 @@ def _backward(window, residuals, gradient):
     """
     x, y, weight = residuals
     moments, total = _statistics(window, x, y, weight)
-    if weight is not None:
+    if total is not None:
         gradient = jax.tree.map(lambda g: g * _reciprocal(total), gradient)
-    mean_x, mean_y, b_x, b_y, c = *moments[:2], *gradient[2:]
-    a_x = gradient[0] - 2.0 * b_x * mean_x - c * mean_y
-    a_y = gradient[1] - 2.0 * b_y * mean_y - c * mean_x
+    mean_x, mean_y = moments.mean_x, moments.mean_y
+    b_x, b_y, c = gradient.var_x, gradient.var_y, gradient.covariance
+    a_x = gradient.mean_x - 2.0 * b_x * mean_x - c * mean_y
+    a_y = gradient.mean_y - 2.0 * b_y * mean_y - c * mean_x
     spread = partial(_transposed_sum, window, shape=x.shape)
     cross = spread(c)
     d_x = spread(a_x) + 2.0 * x * spread(b_x) + y * cross
@@ -156,26 +162,33 @@ def _statistics(
     x, y = _pad(window, x), _pad(window, y)
     if weight is not None:
         weight = _pad(window, weight)
-    cells = Moments(x, y, None, None, None)
-    cells, weight = _combine(window, cells, weight, axis=0)
-    return _combine(window, cells, weight, axis=1)
+    columns, weight = _combine(window, (x, y, None, None, None), weight, axis=0)
+    return _combine(window, columns, weight, axis=1)
 
 
 def _combine(
-    window: Window, cells: Moments, weight: jax.Array | None, *, axis: int
+    window: Window,
+    cells: tuple[Any, ...],
+    weight: jax.Array | None,
+    *,
+    axis: int,
 ) -> tuple[Moments, jax.Array | None]:
-    """Statistics of the windows along one axis from those of their cells."""
+    """Statistics of the windows along one axis from those of their cells.
+
+    `cells` are `Moments`, or (x, y, None, None, None) where they are single pixels.
+    """
     shifted = partial(_shifted, count=len(window.taps), axis=axis)
-    weights, total = window.taps, None
+    weights: Sequence[Any] = window.taps
+    total: Any = None
     if weight is not None:
         weights = [g * n for g, n in zip(window.taps, shifted(weight), strict=True)]
         total = sum(weights)
         weights = [w * _reciprocal(total) for w in weights]
 
-    def mean(values):
+    def mean(values: list[jax.Array]) -> Any:
         return sum(w * value for w, value in zip(weights, values, strict=True))
 
-    xs, ys = shifted(cells.mean_x), shifted(cells.mean_y)
+    xs, ys = shifted(cells[0]), shifted(cells[1])
     mean_x, mean_y = mean(xs), mean(ys)
     dx, dy = [x - mean_x for x in xs], [y - mean_y for y in ys]
     spread = []
@@ -188,7 +201,7 @@ def _combine(
 
 
 def _transposed_sum(
-    window: Window, windows: jax.Array, *, shape: tuple[int, int]
+    window: Window, windows: jax.Array, *, shape: tuple[int, ...]
 ) -> jax.Array:
     """W^T: the sum over the windows that see a pixel, for every pixel."""
     count = len(window.taps)
@@ -197,8 +210,8 @@ def _transposed_sum(
     ]
     out = windows
     for axis, margin in enumerate(margins):
-        # Zeros are put beside it, not padded: XLA on a CPU would compute `windows`
-        # inside the padding, pixel by pixel.
+        # Concatenated, not padded: XLA on a CPU would compute `windows` inside the
+        # padding, pixel by pixel.
         zeros = jnp.zeros_like(out, shape=_resized(out, margin, axis))
         out = jnp.concatenate([zeros, out, zeros], axis)
     for axis in (0, 1):
@@ -207,7 +220,7 @@ def _transposed_sum(
             for tap in _transposed_taps(window, shape[axis])
         ]
         views = _shifted(out, count, axis)
-        out = sum(tap * view for tap, view in zip(taps, views, strict=True))
+        out = jnp.asarray(sum(t * view for t, view in zip(taps, views, strict=True)))
     return out
 
 
@@ -236,7 +249,7 @@ def _resized(x: jax.Array, size: int, axis: int) -> tuple[int, ...]:
 
 
 def _shifted(x: jax.Array, count: int, axis: int) -> list[jax.Array]:
-    """The `count` views of x that lie one step apart."""
+    """`count` views of x, each one pixel further along the axis."""
     size = x.shape[axis] - count + 1
     return [jax.lax.slice_in_dim(x, k, k + size, axis=axis) for k in range(count)]
 

@@ -37,24 +37,15 @@ from amlr_jax.rebalance.loss_dict import (
 )
 from amlr_jax.rebalance.vector_rule import vector_rule
 
-Moments = tuple[jax.Array, jax.Array]
-
 
 class AMLRState(NamedTuple):
     """State of `amlr` and `log_amlr`."""
 
-    count: jax.Array  # shape=(), dtype=int32. Updates so far, the t of the next one.
+    # shape=(), dtype=int32. Updates so far, the t of the next one.
+    count: jax.Array  # type: ignore[assignment]
     share: LossDict  # float32 scalars. P of the step before.
     m: LossDict  # float32 scalars. First moment, Eq. 10.
     v: LossDict  # float32 scalars. Second moment, Eq. 11.
-
-
-class _Rule(NamedTuple):
-    """What tells the two rules apart, on vectors of n losses."""
-
-    weights: Callable  # (w^{t-1}, (m^{t-1}, v^{t-1}), lambda, updates of m) -> w^t
-    share: Callable  # (w^t, L^t) -> P^t
-    change: Callable  # (P^t, P^{t-1}, w^{t-1}) -> what the moments average
 
 
 def amlr(
@@ -108,10 +99,11 @@ def amlr(
     0.5625 0.375
     """
 
-    def weights(w: jax.Array, moments: Moments, step_size, updates) -> jax.Array:
+    def weights(
+        w: jax.Array, m: jax.Array, v: jax.Array, rate: jax.Array, updates: jax.Array
+    ) -> jax.Array:
         del updates
-        m, v = moments
-        return w - step_size * m / (jnp.sqrt(v) + eps)
+        return w - rate * m / (jnp.sqrt(v) + eps)
 
     def share(w: jax.Array, losses: jax.Array) -> jax.Array:
         return losses / jnp.sum(w * losses)
@@ -120,8 +112,7 @@ def amlr(
         return (now - before) / now * w
 
     check_adam(learning_rate, b1, b2, eps)
-    rule = _Rule(weights, share, change)
-    return _transformation(rule, learning_rate, b1, b2, shares)
+    return _rule(weights, share, change, learning_rate, b1=b1, b2=b2, shares=shares)
 
 
 def log_amlr(
@@ -178,10 +169,11 @@ def log_amlr(
     0.505 0.495
     """
 
-    def weights(w: jax.Array, moments: Moments, step_size, updates) -> jax.Array:
-        m, v = moments
+    def weights(
+        w: jax.Array, m: jax.Array, v: jax.Array, rate: jax.Array, updates: jax.Array
+    ) -> jax.Array:
         m, v = bias_corrected(m, b1, updates), bias_corrected(v, b2, updates)
-        return w * jnp.exp(-step_size * m / (jnp.sqrt(v) + eps))
+        return w * jnp.exp(-rate * m / (jnp.sqrt(v) + eps))
 
     def share(w: jax.Array, losses: jax.Array) -> jax.Array:
         return w * losses / jnp.sum(w * losses)
@@ -191,34 +183,45 @@ def log_amlr(
         return jnp.log(now) - jnp.log(before)
 
     check_adam(learning_rate, b1, b2, eps)
-    rule = _Rule(weights, share, change)
-    return _transformation(rule, learning_rate, b1, b2, shares)
+    return _rule(weights, share, change, learning_rate, b1=b1, b2=b2, shares=shares)
 
 
-def _transformation(
-    rule: _Rule,
+def _rule(
+    weights: Callable[..., jax.Array],
+    share: Callable[..., jax.Array],
+    change: Callable[..., jax.Array],
     learning_rate: optax.ScalarOrSchedule,
+    *,
     b1: float,
     b2: float,
     shares: Mapping[str, float] | None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The frame of both rules: the conventions of t = 0, 1."""
+    """Both rules on vectors of n losses, with the conventions of t = 0, 1.
+
+    weights: (w^{t-1}, m^{t-1}, v^{t-1}, lambda, updates of m) -> w^t
+    share: (w^t, L^t) -> P^t
+    change: (P^t, P^{t-1}, w^{t-1}) -> g^t, the input of the moments
+    """
     _check_shares(shares)
 
-    def step(t, losses, w_before, share_before, m, v):
-        ratios = 1.0 / w_before.size
-        if shares is not None:
-            ratios = pack(shares, sorted(shares))
-        moved = rule.weights(w_before, (m, v), value_at(learning_rate, t), t - 2)
+    def step(
+        t: jax.Array,
+        losses: jax.Array,
+        w_before: jax.Array,
+        share_before: jax.Array,
+        m: jax.Array,
+        v: jax.Array,
+    ) -> tuple[jax.Array, ...]:
+        ratios = 1.0 / w_before.size if shares is None else pack(shares, sorted(shares))
+        moved = weights(w_before, m, v, value_at(learning_rate, t), t - 2)
         initial = ratios * jnp.sum(w_before * losses) / losses
         w = jnp.where(t >= 2, moved, initial)
         w = jnp.where(t == 0, 1.0 / w.size, w)
-        share = rule.share(w, losses)
-        g = jnp.where(t >= 2, rule.change(share, share_before, w_before), 0.0)
-        return w, share, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
+        now = share(w, losses)
+        g = jnp.where(t >= 2, change(now, share_before, w_before), 0.0)
+        return w, now, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
 
-    named = {} if shares is None else {"shares": shares}
-    return vector_rule(AMLRState, step, **named)
+    return vector_rule(AMLRState, step, named={"shares": shares} if shares else {})
 
 
 def _check_shares(shares: Mapping[str, float] | None) -> None:

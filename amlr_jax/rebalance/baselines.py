@@ -5,7 +5,7 @@ losses L^t (the mean over a window when wrapped in `every_k_steps`) and returns 
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,14 @@ def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs
         common_names(loss_weights=loss_weights, weights=weights)
         return optax.EmptyState()
 
-    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
+    def update_fn(
+        loss_weights: LossDict,
+        state: optax.EmptyState,
+        params: Any = None,
+        *,
+        losses: LossDict,
+        **extra_args: Any,
+    ) -> tuple[LossDict, optax.EmptyState]:
         del params, extra_args
         names = common_names(loss_weights=loss_weights, losses=losses, weights=weights)
         finite = all_finite(pack(losses, names))
@@ -66,7 +73,8 @@ def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs
 class LeeKimState(NamedTuple):
     """State of `lee_kim`."""
 
-    count: jax.Array  # shape=(), dtype=int32. Updates so far.
+    # shape=(), dtype=int32. Updates so far.
+    count: jax.Array  # type: ignore[assignment]
     losses: LossDict  # float32 scalars. Losses of the call before.
 
 
@@ -121,7 +129,9 @@ def lee_kim(
     check_number("strength", strength, "a number", lambda x: True)
     check_number("max_factor", max_factor, "at least 1", lambda x: x >= 1)
 
-    def step(count, now, w, before):
+    def step(
+        count: jax.Array, now: jax.Array, w: jax.Array, before: jax.Array
+    ) -> tuple[jax.Array, ...]:
         total = jnp.sum(w * now)
         q = total / jnp.maximum(jnp.sum(w * before), TINY) * (before / now)
         factor = 1.0 + value_at(strength, count) * (q - 1.0)

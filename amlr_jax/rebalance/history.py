@@ -1,4 +1,4 @@
-"""Weights read off the history of the losses: DWA and SoftAdapt.
+"""Weights from the history of the losses: DWA and SoftAdapt.
 
 Notation: call number t = 0, 1, 2, ... of `update` takes the losses L_i^t (the mean over
 a window when wrapped in `every_k_steps`) and returns w_i^t; K is the number of losses.
@@ -20,7 +20,8 @@ from amlr_jax.rebalance.vector_rule import vector_rule
 class HistoryState(NamedTuple):
     """State of `dwa` and `softadapt`."""
 
-    count: jax.Array  # shape=(), dtype=int32. Updates so far.
+    # shape=(), dtype=int32. Updates so far.
+    count: jax.Array  # type: ignore[assignment]
     losses: LossDict  # float32 scalars. Losses of the call before.
 
 
@@ -58,7 +59,9 @@ def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
     """
     check_number("temperature", temperature, "positive", lambda x: x > 0)
 
-    def step(count, now, w, before):
+    def step(
+        count: jax.Array, now: jax.Array, w: jax.Array, before: jax.Array
+    ) -> tuple[jax.Array, ...]:
         del w
         ratios = now / jnp.where(count == 0, now, before)
         return now.size * jax.nn.softmax(ratios / temperature), now
@@ -109,7 +112,9 @@ def softadapt(
     """
     check_number("beta", beta, "a number", lambda x: True)
 
-    def step(count, now, w, before):
+    def step(
+        count: jax.Array, now: jax.Array, w: jax.Array, before: jax.Array
+    ) -> tuple[jax.Array, ...]:
         del w
         before = jnp.where(count == 0, now, before)
         rates = now - before

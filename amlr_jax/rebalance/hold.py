@@ -1,4 +1,4 @@
-"""Some loss weights by a rule, and the others as they are."""
+"""Constant weights for some losses, beside a rule for the others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,11 @@ from amlr_jax.rebalance.loss_dict import LossDict, check_number
 def hold_loss_weights(
     inner: optax.GradientTransformation, weights: Mapping[str, float]
 ) -> optax.GradientTransformationExtraArgs:
-    """`inner` for all losses but those named in `weights`, whose weights are these.
+    """Applies `inner` to all losses but those in `weights`, whose weights are constant.
 
-    For a regulariser beside the losses that are to be balanced. A rule that aims at
-    shares would raise the weight of a loss that goes to 0, and the smoothness of a
-    depth map goes to 0 as soon as the map is flat: depth collapses.
+    Use it for a regulariser beside the losses to balance. A rule that aims at shares
+    raises the weight of a loss that goes to 0. The smoothness of a flat depth map is 0,
+    so such a rule makes the depth collapse.
 
     `inner` never sees the held losses; one that is not finite does not stop it.
 
@@ -45,7 +45,14 @@ def hold_loss_weights(
     def init(loss_weights: LossDict) -> Any:
         return inner.init(_others(loss_weights, held))
 
-    def update(loss_weights: LossDict, state: Any, params=None, *, losses, **extra):
+    def update(
+        loss_weights: LossDict,
+        state: Any,
+        params: Any = None,
+        *,
+        losses: LossDict,
+        **extra: Any,
+    ) -> tuple[LossDict, Any]:
         moved, state = inner.update(
             _others(loss_weights, held),
             state,

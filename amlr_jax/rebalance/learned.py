@@ -26,7 +26,8 @@ from amlr_jax.rebalance.vector_rule import vector_rule
 class UncertaintyState(NamedTuple):
     """State of `uncertainty`; s itself is -log of the weights."""
 
-    count: jax.Array  # shape=(), dtype=int32. Updates so far.
+    # shape=(), dtype=int32. Updates so far.
+    count: jax.Array  # type: ignore[assignment]
     m: LossDict  # float32 scalars. Adam's first moment of the gradient in s.
     v: LossDict  # float32 scalars. Adam's second moment.
 
@@ -82,7 +83,9 @@ def uncertainty(
     """
     check_adam(learning_rate, b1, b2, eps)
 
-    def step(count, losses, w, m, v):
+    def step(
+        count: jax.Array, losses: jax.Array, w: jax.Array, m: jax.Array, v: jax.Array
+    ) -> tuple[jax.Array, ...]:
         mean, square = bias_corrected(m, b1, count), bias_corrected(v, b2, count)
         rate = value_at(learning_rate, count)
         w = w * jnp.exp(rate * mean / (jnp.sqrt(square) + eps))
@@ -95,7 +98,8 @@ def uncertainty(
 class FAMOState(NamedTuple):
     """State of `famo`."""
 
-    count: jax.Array  # shape=(), dtype=int32. Updates so far.
+    # shape=(), dtype=int32. Updates so far.
+    count: jax.Array  # type: ignore[assignment]
     losses: LossDict  # float32 scalars. Losses of the call before.
     logits: LossDict  # float32 scalars. xi.
 
@@ -146,7 +150,13 @@ def famo(
     check_number("learning_rate", learning_rate, "at least 0", lambda x: x >= 0)
     check_number("gamma", gamma, "at least 0", lambda x: x >= 0)
 
-    def step(count, losses, w, before, logits):
+    def step(
+        count: jax.Array,
+        losses: jax.Array,
+        w: jax.Array,
+        before: jax.Array,
+        logits: jax.Array,
+    ) -> tuple[jax.Array, ...]:
         del w
         before = jnp.where(count == 0, losses, before)
         rate, z = value_at(learning_rate, count), jax.nn.softmax(logits)

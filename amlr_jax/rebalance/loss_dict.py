@@ -1,7 +1,7 @@
-"""The flat dict of scalars that losses and loss weights are, and its vector form.
+"""Losses and loss weights as flat dicts of scalars, and their vector form.
 
-Rules check the names once, work on float32 vectors in sorted-name order, so that their
-lines read like the equations, and hand back dicts.
+Rules check the names once, compute on float32 vectors in the order of the sorted names,
+and return dicts.
 """
 
 import math
@@ -109,8 +109,9 @@ def bias_corrected(moment: jax.Array, decay: Any, updates: jax.Array) -> jax.Arr
     By expm1: 1 - 0.999^k of float32 powers would be off by 1e-5 in the first steps.
     """
     k = jnp.maximum(updates, 1).astype(jnp.float32)
+    log_decay: Any = -math.inf
     if isinstance(decay, jax.Array):
         log_decay = jnp.log(decay)
-    else:
-        log_decay = math.log(decay) if decay > 0 else -math.inf
+    elif decay > 0:
+        log_decay = math.log(decay)
     return moment / -jnp.expm1(k * log_decay)

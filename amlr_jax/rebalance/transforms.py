@@ -1,15 +1,15 @@
-"""Loss weights as optax transformations: what all rules share, and the small pieces.
+"""Loss weights as optax transformations: conventions, total, clip and timestep.
 
 Losses and loss weights are flat dicts of scalars with the same names; the order of
-the keys never matters. Loss weights play the part that gradients play in optax: they
-go in, pass along an `optax.chain`, and come out. What a rule looks at, the unweighted
-losses of this step, arrives as the keyword-only extra argument `losses`:
+the keys never matters. Loss weights take the role of gradients in optax: they are the
+input and output of each transformation in an `optax.chain`. The unweighted losses of
+this step are the keyword-only extra argument `losses`:
 
     state = rule.init(loss_weights)
     loss_weights, state = rule.update(loss_weights, state, losses=losses)
 
-The update comes before the weighted total of the same step: the weights that come out
-are the weights of this step. Weights and state are float32 whatever the dtype of the
+Update before the weighted total of the same step: the new weights are those of this
+step. Weights and state are float32 whatever the dtype of the
 losses, and no gradient flows into either. Losses must be means over the global batch.
 """
 
@@ -129,7 +129,8 @@ def normalize_loss_weights(
 class EveryKStepsState(NamedTuple):
     """State of `every_k_steps`."""
 
-    count: jax.Array  # shape=(), dtype=int32. Finite steps in the open window, < k.
+    # shape=(), dtype=int32. Finite steps in the open window, < k.
+    count: jax.Array  # type: ignore[assignment]
     mean: LossDict  # float32 scalars. Mean loss over those steps, 0 when none.
     inner: Any  # State of the inner rule.
 
@@ -173,16 +174,24 @@ def every_k_steps(
             inner=inner.init(_detached(loss_weights, names)),
         )
 
-    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
+    def update_fn(
+        loss_weights: LossDict,
+        state: EveryKStepsState,
+        params: Any = None,
+        *,
+        losses: LossDict,
+        **extra_args: Any,
+    ) -> tuple[LossDict, EveryKStepsState]:
         names = common_names(loss_weights=loss_weights, losses=losses, state=state.mean)
         count, mean = _add_to_window(state, pack(losses, names), names)
         closes = count == k
 
-        def close(weights, inner_state):
+        def close(weights: LossDict, inner_state: Any) -> tuple[LossDict, Any]:
             window = unpack(mean, names)
-            return inner.update(
+            new, inner_state = inner.update(
                 weights, inner_state, params, losses=window, **extra_args
             )
+            return new, inner_state
 
         weights, inner_state = jax.lax.cond(
             closes,
@@ -220,11 +229,16 @@ def _stateless(
 ) -> optax.GradientTransformationExtraArgs:
     """A transformation that maps the vector of weights and remembers nothing."""
 
-    def init_fn(loss_weights):
+    def init_fn(loss_weights: LossDict) -> optax.EmptyState:
         del loss_weights
         return optax.EmptyState()
 
-    def update_fn(loss_weights, state, params=None, **extra_args):
+    def update_fn(
+        loss_weights: LossDict,
+        state: optax.EmptyState,
+        params: Any = None,
+        **extra_args: Any,
+    ) -> tuple[LossDict, optax.EmptyState]:
         del params, extra_args
         names = common_names(loss_weights=loss_weights)
         weights = function(jax.lax.stop_gradient(pack(loss_weights, names)))

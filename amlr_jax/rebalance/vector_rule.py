@@ -1,4 +1,4 @@
-"""The frame that the rules share: names, vectors, counting, and the skipped step."""
+"""What all rules share: names, vectors, the count, and skipped steps."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,11 +20,11 @@ from amlr_jax.rebalance.loss_dict import (
 
 
 def vector_rule(
-    state_type: Callable,
+    state_type: Any,
     step: Callable[..., tuple[jax.Array, ...]],
     *,
     positive: bool = True,
-    **named: Mapping[str, Any],
+    named: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """A rule from its equations on float32 vectors in the order of the sorted names.
 
@@ -38,15 +38,23 @@ def vector_rule(
       step: (count, losses, weights, *the vectors of the state) -> (new weights, *new
         vectors).
       positive: whether every loss must be positive.
-      **named: title -> dict that must have the names of the losses.
+      named: title -> dict that must have the names of the losses.
     """
+    named = named or {}
 
-    def init_fn(loss_weights: LossDict):
+    def init_fn(loss_weights: LossDict) -> Any:
         names = common_names(loss_weights=loss_weights, **named)
         dicts = (zeros(names) for _ in state_type._fields[1:])
         return state_type(jnp.zeros((), jnp.int32), *dicts)
 
-    def update_fn(loss_weights, state, params=None, *, losses, **extra_args):
+    def update_fn(
+        loss_weights: LossDict,
+        state: Any,
+        params: Any = None,
+        *,
+        losses: LossDict,
+        **extra_args: Any,
+    ) -> tuple[LossDict, Any]:
         del params, extra_args
         count, *dicts = state
         names = common_names(
