@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from amlr_jax import losses
 from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import Augmentation
-from amlr_jax.data.cutdepth import CutDepth
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.models.depth_network import as_float
 from amlr_jax.runtime.console import bar
@@ -62,12 +61,8 @@ def _batches(
         brightness_contrast=options.brightness_contrast,
         gamma=options.gamma,
         hue_saturation=options.hue_saturation,
-        cut_depth=CutDepth(
-            options.cut_depth,
-            options.cut_depth_form,
-            max_depth=config.model.max_depth,
-            code_per_metre=data.depth_scale,
-        ),
+        cut_depth=options.cut_depth,
+        max_depth=config.model.max_depth,
     )
     return loader.training_batches(
         data,
