@@ -1,17 +1,16 @@
 """Shared fixtures, and the rule that nothing may skip where all is meant to run."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests import tiny_kitti
 
-# One compilation of each network in a session, its subprocesses included.
-_COMPILED = tempfile.TemporaryDirectory(prefix="amlr_jax_compiled_")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _COMPILED.name)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Each network is compiled once for all sessions and their subprocesses.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "amlr_jax_tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 REPOSITORY = Path(__file__).parents[1]
 
