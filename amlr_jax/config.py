@@ -1,7 +1,7 @@
-"""Every key of a run, with its one default, unit and meaning.
+"""Every key of a run, with its default, unit and meaning.
 
-A file in `configs/` starts from `base()` and changes what its experiment needs. A key
-that is not here cannot be set, so a mistyped override fails at once.
+A file in `configs/` starts from `base()` and changes what its experiment needs. Other
+keys cannot be set, so a mistyped override fails at once.
 """
 
 from ml_collections import ConfigDict
@@ -32,10 +32,10 @@ def base() -> ConfigDict:
     config.checkpoint = ConfigDict(
         {
             "every_steps": 500,
-            "keep": 3,  # the latest so many
-            "best": 0,  # and the best so many, saved at each evaluation
+            "keep": 3,  # number of newest checkpoints that stay
+            "best": 0,  # number of best ones that stay, saved at evaluations
             "best_by": "abs_rel",  # metric of the test frames
-            "every_hours": 0.0,  # and one each so many hours, for good; 0: none
+            "every_hours": 0.0,  # keep one per this many hours for good; 0: none
         }
     )
     config.log = ConfigDict(
@@ -45,7 +45,7 @@ def base() -> ConfigDict:
         }
     )
     config.parallel = _parallel()
-    # Steps in a row that may be skipped, their losses or gradient being not finite.
+    # Consecutive steps with non-finite losses or gradient that may be skipped.
     config.max_skipped = 10
     return config
 
@@ -54,8 +54,8 @@ def _parallel() -> ConfigDict:
     return ConfigDict(
         {
             "fsdp": 1,  # devices over which parameters and their moments are sharded
-            "fsdp_min_size": 65536,  # numbers of an array below which it stays whole
-            "heartbeat": 30,  # seconds without a sign of a process until all end
+            "fsdp_min_size": 65536,  # smaller arrays are replicated, not sharded
+            "heartbeat": 30,  # seconds without a heartbeat of a process until all end
             "patience": 900,  # seconds without a finished step until a process ends
         }
     )
@@ -193,7 +193,7 @@ def _optimizer() -> ConfigDict:
             "weight_decay": 0.05,
             "layer_decay": 0.85,
             "clip_norm": 0.0,  # global gradient norm; 0: no clipping
-            # A batch in so many parts, one after the other, to save memory
+            # Number of parts of a batch, computed one after the other, to save memory
             "accumulate": 1,
         }
     )
@@ -234,7 +234,7 @@ def positive(config, *names: str) -> None:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError for values that no part could use."""
+    """Raises InputError for values out of range."""
     positive(config, "steps", "batch_size", "checkpoint.every_steps", "checkpoint.keep")
     positive(config, "log.every_steps", "eval.batch_size", "rebalance.every_k_steps")
     positive(config, "optimizer.accumulate", "max_skipped", "parallel.fsdp_min_size")

@@ -1,6 +1,6 @@
 """Recipes that several configs share: the runs of the papers, and one for a laptop.
 
-A recipe changes a config in place; the config file keeps what is its data set's own.
+A recipe changes a config in place; the config file sets the keys of its data set.
 """
 
 from collections.abc import Callable
@@ -83,7 +83,7 @@ def supervised(
 
 
 def _count_epochs(config: ConfigDict, frames: int, epochs: int) -> None:
-    """So many epochs, the last batch of each dropped; one evaluation an epoch."""
+    """Sets `epochs` epochs without their last partial batch, each with an evaluation."""
     steps = frames // config.batch_size
     config.steps = epochs * steps
     config.rebalance.every_k_steps = -(-steps // 4)  # a quarter epoch
@@ -92,7 +92,7 @@ def _count_epochs(config: ConfigDict, frames: int, epochs: int) -> None:
 
 
 def only_silog(config: ConfigDict) -> None:
-    """Without the gradient loss, and so with nothing to weigh."""
+    """Without the gradient loss, so without rebalancing."""
     del config.losses["gradient"]
     config.rebalance.rule = "fixed"
     config.rebalance.every_k_steps = 1
@@ -145,7 +145,7 @@ def better_ssim(config: ConfigDict, *, views: int, epochs: int = 20) -> None:
 
 
 def count_views(config: ConfigDict, views: int, epochs: int = 20) -> None:
-    """So many epochs of views; a checkpoint and an evaluation after each."""
+    """Sets `epochs` epochs of views, each with a checkpoint and an evaluation."""
     steps = views // config.batch_size
     config.steps = epochs * steps
     config.eval.every_steps = config.checkpoint.every_steps = steps

@@ -10,8 +10,8 @@
 Zero, NaN and infinity mean "not measured", and so does depth beyond 10 m. For another
 range set --config.data.depth_cap, --config.model.max_depth and --config.eval.max_depth
 together; for another unit --config.data.depth_scale. The crop must fit in the images:
---config.data.crop=(height,width). amlr_jax/data/custom.py says what else may lie in the
-folder: lists of training and test frames, and the camera.
+--config.data.crop=(height,width). The folder may also hold lists of training and
+test frames and the camera: see amlr_jax/data/custom.py.
 
 Variants:
   large  AMLR's network and losses (default); give --config.steps, 20 epochs or more,

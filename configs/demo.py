@@ -4,8 +4,8 @@
 
 Renders six drives of twenty frames in KITTI's layout under runs/street, trains on the
 first sixteen frames of each and tests on the last four. Expect minutes, and an error
-of at most half of that of a constant depth. The figures say that the road works; they
-say nothing about real streets. Variant silog: without the gradient loss.
+of at most half of that of a constant depth. The results show that training works; they
+tell nothing about real streets. Variant silog: without the gradient loss.
 """
 
 from amlr_jax.config import base

@@ -21,7 +21,7 @@ def backproject(depth: jax.Array, intrinsics: jax.Array) -> jax.Array:
 
     Depth is along the optical axis, not along the ray. A depth of 0 (no measurement)
     gives the point (0, 0, 0). A NaN or infinite depth gives a point of three NaN, which
-    `transform` hands on and `project` calls invalid, with gradient 0.
+    `transform` returns and `project` marks invalid, with gradient 0.
 
     Args:
       depth: [..., H, W] metres.
@@ -98,8 +98,8 @@ def project(
 
     A point at, behind or too near the camera's plane, and one that is not finite, has
     no pixel: its coordinates are (NOWHERE, NOWHERE), outside every image, and its
-    gradient is 0. (monodepth2 divides by z + 1e-7 and mirrors what is behind.) Whether
-    a pixel lies in the image is another question, see `in_image`.
+    gradient is 0. (monodepth2 divides by z + 1e-7 and mirrors points behind the camera.)
+    `in_image` tells whether the pixel is inside the image.
 
     Args:
       points: [..., 3] metres in the camera frame.
