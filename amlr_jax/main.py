@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
         # Imported here: a mistyped flag is reported before the seconds that jax takes.
         from amlr_jax import pipeline
 
-        pipeline.train(config, Path(_WORKDIR.value).expanduser())
+        pipeline.train(config, Path(str(_WORKDIR.value)).expanduser())
 
 
 if __name__ == "__main__":

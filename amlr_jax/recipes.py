@@ -83,7 +83,7 @@ def supervised(
 
 
 def _count_epochs(config: ConfigDict, frames: int, epochs: int) -> None:
-    """Sets `epochs` epochs without their last partial batch, each with an evaluation."""
+    """Sets `epochs` epochs without partial batches, each with an evaluation."""
     steps = frames // config.batch_size
     config.steps = epochs * steps
     config.rebalance.every_k_steps = -(-steps // 4)  # a quarter epoch

@@ -6,8 +6,8 @@ Renders KITTI-like drives, a metre between frames, and learns to reconstruct eac
 from its neighbours, with the error of configs/kitti_selfsup.py. It tests on the last
 fifth of each drive, scaled by the median of each image. Expect ten minutes, and half
 the error of a constant depth. The results show that training works; they tell
-nothing about real streets. Variants as in configs/kitti_selfsup.py: ssim_a (default), ssc,
-ssim_m, baseline, monodepth2 (its loss; the network is monodepth2's anyway), amlr.
+nothing about real streets. Variants as in configs/kitti_selfsup.py: ssim_a (default),
+ssc, ssim_m, baseline, monodepth2 (its loss; the network is monodepth2's anyway), amlr.
 """
 
 from amlr_jax import recipes

@@ -142,7 +142,7 @@ def log_amlr(
     0.99, 0.01, the weights depart from w^1 by at most 3.5 % at lambda 1e-2 (median of
     64 seeds; the worst 6.5 %) and 25 % (51 %) at 1e-1, when updated at every batch;
     1.0 % (1.8 %) at 1e-2 every 965 batches. Noise also hides a trend: of a loss that
-    falls tenfold, the weight rises by a factor of 1.1 when updated at every batch and of
+    falls tenfold, the weight rises by a factor of 1.1 if updated at every batch and of
     3.1 every 965, both at 1e-2.
 
     Args:

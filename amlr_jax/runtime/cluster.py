@@ -50,7 +50,7 @@ def _ours(found: dict[str, str | None]) -> Rank | None:
         raise InputError(
             f"{ID} must be from 0 to {COUNT} - 1 = {count - 1}, got {process}"
         )
-    host, _, port = found[ADDRESS].rpartition(":")
+    host, _, port = str(found[ADDRESS]).rpartition(":")
     if not host or not port.isdigit():
         raise InputError(
             f"{ADDRESS} must be HOST:PORT of process 0, got '{found[ADDRESS]}'"

@@ -2,13 +2,13 @@
 
 import ast
 import difflib
-import importlib.util
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ from amlr_jax.runtime.errors import InputError
 BOOLEANS = ("true", "false")
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Ends the command: the message on one line of stderr, status 1."""
     print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(1)
@@ -51,7 +51,7 @@ def report_input_errors(main: Callable) -> Callable:
         try:
             return main(argv[1:])
         except InputError as error:
-            fail(error)
+            fail(str(error))
 
     return guarded
 
@@ -118,13 +118,11 @@ def made_by_file(file_and_variant: str, *, kind: str) -> Any:
     file, *variant = file_and_variant.split(":", 1)
     if not Path(file).is_file():
         raise InputError(f"no {kind} file '{file}'")
-    spec = importlib.util.spec_from_file_location(f"{kind}_file", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, f"get_{kind}"):
+    names = runpy.run_path(file)
+    if f"get_{kind}" not in names:
         raise InputError(f"'{file}' has no `get_{kind}`: it is no {kind}")
     try:
-        return getattr(module, f"get_{kind}")(*variant)
+        return names[f"get_{kind}"](*variant)
     except ValueError as error:
         raise InputError(str(error)) from error
 

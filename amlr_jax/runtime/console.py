@@ -64,8 +64,9 @@ class Bar:
 
     def advance(self, steps: int = 1, *, note: str | None = None) -> None:
         """Counts `steps` more as done."""
-        fields = {} if note is None else {"note": note}
-        self._progress.update(self._task, advance=steps, **fields)
+        self._progress.update(self._task, advance=steps)
+        if note is not None:
+            self._progress.update(self._task, note=note)
         now = time.monotonic()
         if not watcher.is_terminal and now - self._printed > PLAIN_SECONDS:
             self._printed = now

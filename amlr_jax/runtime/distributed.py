@@ -46,7 +46,7 @@ def start(*, heartbeat: int, patience: int = PATIENCE) -> None:
     rank = from_environment()
     if rank is None:
         return
-    if rank.rank == 0:
+    if rank.rank == 0 and rank.coordinator:
         _check_port(rank.coordinator)
     import jax
 
@@ -178,7 +178,8 @@ def _watch() -> None:
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     # Runs before jax's handler, which closes the connection that `look` uses.
-    atexit.register(lambda: (_ended.set(), thread.join(5)))
+    atexit.register(thread.join, 5)
+    atexit.register(_ended.set)
 
 
 # ------------------------------------------------------------- exchange of values

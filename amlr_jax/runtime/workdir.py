@@ -38,8 +38,8 @@ ODOMETRY = "odometry.json"
 TRAJECTORY = "trajectory.png"
 
 # Keys that may change when a run continues, because they do not change the results.
-FREE = ("checkpoint", "log", "eval", "steps", "data.root", "data.cache")
-FREE += ("data.threads", "data.workers", "parallel", "max_skipped")
+FREE = {"checkpoint", "log", "eval", "steps", "parallel", "max_skipped"}
+FREE |= {"data.root", "data.cache", "data.threads", "data.workers"}
 # Keys that may differ between the processes of a run.
 OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
 MARK = ".started"  # written by rank 0, read by the others

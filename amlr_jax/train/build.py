@@ -3,10 +3,9 @@
 Functions below this module take named arguments instead of a config.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax import rebalance
 from amlr_jax.models import depth
+from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train import optimizer
 from amlr_jax.train.objectives import self_supervised, supervised
@@ -25,7 +25,7 @@ OBJECTIVES = {
     "self_supervised": self_supervised.objective,
 }
 # Options of each schedule, all keys of `config.optimizer`.
-SCHEDULES = {
+SCHEDULES: dict[str, tuple[Callable[..., optax.Schedule], tuple[str, ...]]] = {
     "polynomial": (optimizer.polynomial, ("start", "peak", "power", "peak_at")),
     "step_decay": (optimizer.step_decay, ("peak", "drop_at", "drop", "warmup")),
 }
@@ -35,7 +35,7 @@ ADAM = ("b1", "b2", "eps")
 class Components(NamedTuple):
     """The functions that a run consists of."""
 
-    network: nn.Module
+    network: DepthNetwork
     objective: Objective
     rebalancer: optax.GradientTransformationExtraArgs
     optimizer: optax.GradientTransformation
@@ -91,7 +91,7 @@ def _schedule(config: ConfigDict) -> optax.Schedule:
 
 
 def _optimizer(
-    config: ConfigDict, schedule: optax.Schedule, network: nn.Module
+    config: ConfigDict, schedule: optax.Schedule, network: DepthNetwork
 ) -> optax.GradientTransformation:
     return optimizer.adamw(
         schedule,

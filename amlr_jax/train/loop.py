@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import numpy as np
 from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -25,6 +24,7 @@ from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
 from amlr_jax.train import build
 from amlr_jax.train.log import Record, StepLog
 from amlr_jax.train.meter import Meter, Profile, check_window, step_flops
+from amlr_jax.train.objectives.objective import Batch
 from amlr_jax.train.step import TrainState, compile_step
 
 
@@ -42,7 +42,7 @@ class Run(NamedTuple):
     shapes: TrainState  # of the state
     sharding: TrainState  # of each array of the state
 
-    def batches(self, *, start: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(self, *, start: int) -> Iterator[Batch]:
         """This process's part of the training batches from batch `start` on."""
         return self.components.objective.batches(
             self.train_set,
@@ -128,8 +128,8 @@ def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainStat
         return state, record["batches"]
     initial = partial(build.state_before_training, run.config, run.components)
     state = jax.jit(initial, out_shardings=run.sharding)()
-    sharding = run.sharding
-    sharding = {"params": sharding.params, "batch_stats": sharding.batch_stats}
+    params, batch_stats = run.sharding.params, run.sharding.batch_stats
+    sharding = {"params": params, "batch_stats": batch_stats}
     return fitting.start_from(state, run.pretrained, sharding=sharding), 0
 
 
@@ -172,7 +172,8 @@ def _train_steps(
         record = enter(closing(Record(run.folder, after=start, writes=writes)))
         profile = Profile(run.folder, config.log.profile, writes=writes)
         profile = enter(closing(profile))
-        batches = enter(closing(run.batches(start=consumed)))
+        batches = run.batches(start=consumed)
+        enter(closing(batches))  # type: ignore[type-var]
         progress = enter(bar("Training", config.steps, done=start))
         interrupt = enter(Interrupt())
         patience = config.parallel.patience
@@ -198,7 +199,7 @@ def _train_steps(
             if _due(step, config.eval.every_steps) and not is_last:
                 with meter.paused(), watchdog.paused():
                     metrics = evaluator.evaluate(_variables(run, state), step)
-                    record.scalars(step, metrics or {}, prefix="eval/")
+                    record.scalars(step, dict(metrics or {}), prefix="eval/")
                     _save_if_best(run, checkpoints, state, metrics)
             if not is_last:
                 with meter.waiting():
@@ -228,11 +229,11 @@ def _check_first_batch(run: Run) -> None:
     """Makes one example now, so a crop that does not fit is an error at once."""
     batches = run.components.objective.batches
     one = batches(run.train_set, batch_size=1, start=0, process=(0, 1), workers=0)
-    with closing(one):
+    with closing(one):  # type: ignore[type-var]
         next(one)
 
 
-def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Callable, Meter]:
+def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, Meter]:
     """The step for these shapes, and the meter of its speed."""
     parts, made = run.config.optimizer.accumulate, run.components
     step_function = compile_step(

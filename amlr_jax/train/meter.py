@@ -239,7 +239,7 @@ class Profile:
 
     def after(self, step: int, values: Any) -> None:
         """Waits for `values` of the last step and writes the trace."""
-        if self._since is not None and step >= self._window[1]:
+        if self._since is not None and self._window and step >= self._window[1]:
             jax.block_until_ready(values)
             self._stop(step)
 

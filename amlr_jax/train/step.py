@@ -136,7 +136,8 @@ def _measure(state, batch, key, *, objective, rebalancer) -> _Measured:
         return total, (losses, weights, rebalance_state, batch_stats)
 
     gradients, aux = jax.grad(weighted, has_aux=True)(state.params)
-    return _Measured(*aux, gradients)
+    losses, weights, rebalance_state, batch_stats = aux
+    return _Measured(losses, weights, rebalance_state, batch_stats, gradients)
 
 
 def _measure_in_parts(
@@ -191,7 +192,7 @@ def _counted(skipped: Skipped, finite: jax.Array) -> Skipped:
     )
 
 
-def compile_step(mesh: Mesh, *, state_sharding: Any = None, **pieces) -> Callable:
+def compile_step(mesh: Mesh, *, state_sharding: Any = None, **pieces) -> Any:
     """`train_step` jitted over `mesh`: the batch is split, the state is donated.
 
     `state_sharding` comes from `runtime.mesh.state_sharding`; None: replicated.

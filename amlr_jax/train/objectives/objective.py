@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 Variables = dict[str, Any]  # {"params", "batch_stats"}
+Batch = dict[str, np.ndarray]
 Losses = dict[str, jax.Array]  # float32 scalars by name, unweighted
 
 
@@ -25,4 +26,4 @@ class Objective(NamedTuple):
     initial_variables: Callable[[jax.Array], Variables]
     losses: Callable[..., tuple[Losses, Any]]
     data_sets: Callable[[], tuple[Any, Any]]
-    batches: Callable[..., Iterator[dict[str, np.ndarray]]]
+    batches: Callable[..., Iterator[Batch]]

@@ -180,7 +180,7 @@ def initial_variables(
     image = jnp.zeros((1, 64, 64, 3), jnp.float32)
     made = network.init({"params": keys[0]}, image, train=False)
     if pose is None:
-        return made
+        return dict(made)
     moved = pose.init({"params": keys[1]}, image, image, train=False)
     return {name: {**made[name], "pose": moved[name]} for name in made}
 
@@ -286,14 +286,14 @@ def _reconstruction(
             for part in (errors, identity)
         )
     if len(weights) == 1:  # a weight of 0 would choose at random
-        weights = dict.fromkeys(weights, 1.0)
+        weights = dict.fromkeys(weights, jnp.float32(1.0))
     chosen, _ = losses.select_components(errors, weights, identity, key=key)
     return {name: e.mean() for name, e in chosen.items()}
 
 
 def _smoothness(disparities: list[jax.Array], target: jax.Array) -> jax.Array:
     """Mean over the scales, each at its own size and times w_k / W."""
-    total = 0.0
+    total = jnp.float32(0.0)
     for disparity in disparities:
         shape = (*disparity.shape, target.shape[-1])
         image = target

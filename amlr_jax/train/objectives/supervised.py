@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,9 +37,9 @@ def objective(config: ConfigDict, network: nn.Module) -> Objective:
 
     def initial_variables(key: jax.Array) -> Variables:
         image = jnp.zeros((1, *config.data.crop, 3), jnp.float32)
-        return network.init({"params": key}, image, train=False)
+        return dict(network.init({"params": key}, image, train=False))
 
-    def data_sets() -> tuple[Prepared, Prepared]:
+    def data_sets() -> tuple[Any, Any]:
         data = sources.load(config.data, bar=bar)
         return data, data
 
