@@ -22,8 +22,8 @@ from amlr_jax.runtime.errors import InputError
 
 COMPLETE = 0.98  # of the frames that duration and rate promise, both rounded
 # Of sRGB pictures, and named in the file: else players guess by the size.
-_COLORS = ["-vf", "scale=out_color_matrix=bt709:out_range=limited"]
-_COLORS += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
+_BT709 = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=limited"
+_COLORS = ["-vf", f"scale=out_color_matrix=bt709:out_range=limited,setparams={_BT709}"]
 _H264 = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p"]
 _H264 += ["-movflags", "+faststart"]
 

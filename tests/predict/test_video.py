@@ -61,7 +61,7 @@ def test_browsers_play_it(tmp_path):
     path = write(tmp_path / "a.mp4")
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path]
     said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
-    assert "Video: h264" in said and "yuv420p(tv, bt709" in said
+    assert "Video: h264" in said and "yuv420p(tv, bt709, progressive)" in said
     assert imageio_ffmpeg.count_frames_and_secs(path) == (6, 0.5)
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
