@@ -5,6 +5,7 @@ platforms that it was made for. FILE.json beside it describes input and output, 
 load it, and how it was checked.
 """
 
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -60,11 +61,11 @@ def run(
         report.advance(note="converting")
         data = encoded(partial(network.apply, variables, train=False), shape, platforms)
         report.advance(note="checking")
-        check = compare(network, variables, data)
         facts = describe(network, data, max_depth=max_depth, file=path.name)
-        _write(path, data, facts | {"check": check})
+        facts["check"] = compare(network, variables, data)
+        _write(path, data, facts)
         report.advance(note="")
-    _show(path, len(data), facts, check)
+    _show(path, len(data), facts)
     return path
 
 
@@ -179,10 +180,8 @@ def compare(
 
 def _device(platforms: tuple[str, ...]) -> jax.Device | None:
     for platform in platforms:
-        try:
+        with suppress(RuntimeError):  # there is none
             return jax.devices(platform)[0]
-        except RuntimeError:  # there is none
-            continue
     return None
 
 
@@ -232,13 +231,11 @@ def _write(path: Path, data: bytes, facts: dict[str, Any]) -> None:
         raise InputError(f"--output '{path}' cannot be written: {why}") from error
 
 
-def _show(
-    path: Path, size: int, facts: dict[str, Any], check: dict[str, Any] | None
-) -> None:
+def _show(path: Path, size: int, facts: dict[str, Any]) -> None:
     shapes = " to ".join(str(tuple(facts[k]["shape"])) for k in ("input", "output"))
     show(f"{path}: {size / 1e6:.1f} MB, images {shapes}; how to load it: {path}.json")
+    check, platforms = facts["check"], ", ".join(facts["format"]["platforms"])
     if check is None:
-        platforms = ", ".join(facts["format"]["platforms"])
         show(f"[yellow]not checked[/yellow]: no {platforms} device here")
         return
     unit = "m" if facts["output"]["unit"] == "metres" else "units"

@@ -82,10 +82,12 @@ def run(
         work = pipeline.Work(*shared, options.batch_size, options.limit)
         _predict_all(work, left, failed)
     _summary(sources, left, failed, target, style)
-    if options.tile:
-        _show_narrow([size for s, size in facts.items() if not s.is_video])
+    narrow = sum(f[0] >= f[1] for s, f in facts.items() if not s.is_video)
+    if options.tile and narrow:
+        show(f"{narrow} images are not wider than high; --tile does not divide them")
     if outputs.KITTI in kinds:
-        show(escape(_archive(target, facts, failed)))
+        sizes = {f"{Path(s.stem).name}.png": size for s, size in facts.items()}
+        show(escape(outputs.archive(sizes, target, failed)))
     return failed
 
 
@@ -225,19 +227,3 @@ def _summary(
             "The depth of this network, trained on video, is true up to one factor: "
             "its unit is not the metre"
         )
-
-
-def _show_narrow(sizes: list[tuple[int, int]]) -> None:
-    narrow = sum(height >= width for height, width in sizes)
-    if narrow:
-        show(f"{narrow} images are not wider than high; --tile does not divide them")
-
-
-def _archive(target: Path, facts: dict[Source, tuple], failed: list[str]) -> str:
-    """Writes kitti.zip, or removes an old one if something failed; a line about it."""
-    if not failed:
-        sizes = {f"{Path(s.stem).name}.png": size for s, size in facts.items()}
-        return outputs.archive(sizes, target)
-    path = target / outputs.ARCHIVE
-    path.unlink(missing_ok=True)
-    return f"{path} is not written, because {len(failed)} failed"

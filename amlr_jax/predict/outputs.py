@@ -35,7 +35,6 @@ KITTI = "kitti"  # also the folder of its PNGs
 KINDS = (*ENDINGS, KITTI)
 PICTURES = ("color", "side_by_side")
 
-ARCHIVE = f"{KITTI}.zip"
 KITTI_SCALE = 256  # codes a metre
 MOST_METRES = CODE_LIMIT // KITTI_SCALE
 KITTI_SIZE = 352, 1216  # height, width
@@ -213,12 +212,16 @@ def as_ply(vertices: np.ndarray, *, unit: str = "metres") -> bytes:
 # ---------------------------------------------------------------- KITTI's server
 
 
-def archive(sizes: dict[str, tuple[int, int]], target: Path) -> str:
+def archive(sizes: dict[str, tuple[int, int]], target: Path, failed: list[str]) -> str:
     """Writes `target`/kitti.zip of files in `target`/kitti; a line about it.
 
-    `sizes` are (height, width) by file name. CannotWriteError if it cannot be written.
+    `sizes` are (height, width) by file name. If something `failed` there is no archive
+    and an old one is removed. CannotWriteError if it cannot be written.
     """
-    path = target / ARCHIVE
+    path = target / f"{KITTI}.zip"
+    if failed:
+        path.unlink(missing_ok=True)
+        return f"{path} is not written, because {len(failed)} failed"
     try:
         # PNGs are compressed already.
         with (

@@ -1,17 +1,20 @@
-"""Depth files: codes that read back as metres, arrays, pictures; whole or absent."""
+"""Depth files that read back as they were, points of a flat lane, KITTI's archive."""
 
 import errno
 import io
 import os
+import zipfile
 
 import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.data import colors
+from amlr_jax import geometry
+from amlr_jax.data import calibration, colors
 from amlr_jax.models.decoders.disparity import depth_from_disparity
 from amlr_jax.predict import outputs
+from amlr_jax.runtime.errors import InputError
 
 DEPTH = np.random.default_rng(0).uniform(1, 79, (5, 7)).astype(np.float32)
 IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
@@ -106,3 +109,133 @@ def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(outputs.CannotWriteError, match="cannot be written"):
         outputs.write_whole(tmp_path / "file" / "a.npy", b"")
+
+
+# ---------------------------------------------------------------- points
+
+RNG = np.random.default_rng(0)
+MAP = RNG.uniform(1, 80, (6, 8)).astype(np.float32)
+PHOTO = RNG.integers(0, 256, (6, 8, 3), np.uint8)
+CAMERA = (700.0, 710.0, 3.2, 2.1)
+
+
+def coordinates(vertices):
+    return np.stack([vertices[axis] for axis in "xyz"], axis=-1)
+
+
+def test_the_points_of_geometry():
+    expected = np.asarray(geometry.backproject(MAP, np.array(CAMERA)))
+    found = coordinates(outputs.points(MAP, PHOTO, CAMERA))
+    np.testing.assert_allclose(found, expected.reshape(-1, 3), rtol=1e-5, atol=1e-6)
+    sparse = coordinates(outputs.points(MAP, PHOTO, CAMERA, stride=4))
+    np.testing.assert_allclose(
+        sparse, expected[::4, ::4].reshape(-1, 3), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_nothing_where_nothing_was_measured():
+    depth = MAP.copy()
+    depth[0, :4] = [0, np.nan, np.inf, -1]
+    found = outputs.points(depth, PHOTO, CAMERA)
+    np.testing.assert_array_equal(found["z"], MAP.ravel()[4:])
+    np.testing.assert_array_equal(found["red"], PHOTO.reshape(-1, 3)[4:, 0])
+    assert len(outputs.points(0 * MAP, PHOTO, CAMERA)) == 0
+
+
+@pytest.mark.parametrize("depth", [MAP, 0 * MAP])
+def test_the_file_by_its_definition(depth):
+    vertices = outputs.points(depth, PHOTO, CAMERA)
+    header, _, body = outputs.as_ply(vertices).partition(b"end_header\n")
+    lines = header.decode().splitlines()
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    assert lines[2].startswith("comment camera frame, x right, y down, z forward")
+    assert f"element vertex {len(vertices)}" in lines
+    assert lines[4:7] == [f"property float {axis}" for axis in "xyz"]
+    assert lines[7:] == [f"property uchar {c}" for c in ("red", "green", "blue")]
+    assert len(body) == 15 * len(vertices)
+    if len(vertices):
+        np.testing.assert_array_equal(
+            np.frombuffer(body[:12], "<f4"), coordinates(vertices)[0]
+        )
+        assert tuple(body[12:15]) == tuple(PHOTO[0, 0])
+
+
+def test_a_standard_reader():
+    trimesh = pytest.importorskip("trimesh")
+    vertices = outputs.points(MAP, PHOTO, CAMERA)
+    cloud = trimesh.load(io.BytesIO(outputs.as_ply(vertices)), file_type="ply")
+    np.testing.assert_array_equal(cloud.vertices, coordinates(vertices))
+    np.testing.assert_array_equal(cloud.colors[:, :3], PHOTO.reshape(-1, 3))
+
+
+def test_a_real_road_is_flat(real_data):
+    """KITTI's lane before the car: a plane, 1.65 m below the camera."""
+    kitti = real_data / "kitti"
+    date, drive = "2011_09_26", "2011_09_26_drive_0013_sync"
+    camera = calibration.read_intrinsics(kitti / "raw_data" / date, camera="image_02")
+    truth = kitti / "data_depth_annotated" / "val" / drive / "proj_depth/groundtruth"
+    path = truth / "image_02" / "0000000045.png"
+    depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) / 256
+    lane = np.zeros_like(depth)
+    lane[240:, 480:700] = depth[240:, 480:700]
+    image = np.zeros((*depth.shape, 3), np.uint8)
+    points = coordinates(outputs.points(lane, image, camera)).astype(np.float64)
+    centre = points.mean(0)
+    normal = np.linalg.svd(points - centre)[2][2]
+    normal *= np.sign(normal[1])
+    # Measured: 2,405 points from 6 to 18 m, 1.0 cm, 1.649 m, (0.013, 1.000, -0.004).
+    assert len(points) > 2000
+    assert np.std((points - centre) @ normal) < 0.02
+    assert centre @ normal == pytest.approx(1.65, abs=0.03)
+    np.testing.assert_allclose(normal, [0, 1, 0], atol=0.03)
+
+
+# ---------------------------------------------------------------- KITTI's server
+
+
+def predicted(target, names, size=outputs.KITTI_SIZE):
+    (target / "kitti").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (target / "kitti" / name).write_bytes(name.encode())
+    return dict.fromkeys(names, size)
+
+
+def test_what_the_server_takes(tmp_path):
+    sizes = predicted(tmp_path, outputs.KITTI_NAMES)
+    line = outputs.archive(sizes, tmp_path, [])
+    assert line.endswith("500 files, as KITTI's server takes them")
+    with zipfile.ZipFile(tmp_path / "kitti.zip") as archive:
+        assert archive.namelist() == list(outputs.KITTI_NAMES)
+        assert archive.namelist()[-1] == "0000000499.png"
+        assert archive.read("0000000007.png") == b"0000000007.png"
+        assert archive.testzip() is None
+
+
+@pytest.mark.parametrize(
+    "names, size, size_bytes, words",
+    [
+        (outputs.KITTI_NAMES, (352, 1216), 1, []),
+        (outputs.KITTI_NAMES[1:], (352, 1216), 1, ["1 files missing, first 000"]),
+        ([*outputs.KITTI_NAMES, "x.png"], (352, 1216), 1, ["1 files of other names"]),
+        (outputs.KITTI_NAMES, (375, 1242), 1, ["500 files not of 1216 x 352, first 0"]),
+        (outputs.KITTI_NAMES, (352, 1216), 6e8, ["600 MB, at most 500"]),
+    ],
+)
+def test_shortcomings(names, size, size_bytes, words):
+    found = outputs.shortcomings(dict.fromkeys(names, size), size_bytes=size_bytes)
+    assert len(found) == len(words)
+    assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+def test_whole_or_not_at_all(tmp_path, monkeypatch):
+    sizes = predicted(tmp_path, ["0000000000.png"])
+    (tmp_path / "kitti.zip").write_text("old")
+
+    def full(self, *arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    with pytest.raises(InputError, match="kitti.zip' cannot be written: No space"):
+        outputs.archive(sizes, tmp_path, [])
+    assert (tmp_path / "kitti.zip").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kitti", "kitti.zip"]
