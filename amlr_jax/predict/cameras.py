@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from amlr_jax.data import calibration
-from amlr_jax.predict.inputs import Source
+from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime.errors import InputError
 
 Camera = tuple[float, float, float, float]  # fx, fy, cx, cy, pixels
-Reader = Callable[[Source, tuple[int, int]], Camera]
+Reader = Callable[[InputFile, tuple[int, int]], Camera]
 _KEYS = ("fx", "fy", "cx", "cy")
 _FORM = '{"fx": .., "fy": .., "cx": .., "cy": ..} in pixels, the first two positive'
 
@@ -46,7 +46,7 @@ def _of_view(fov: float) -> Reader:
         )
     half = math.tan(math.radians(fov) / 2)
 
-    def camera(_: Source, size: tuple[int, int]) -> Camera:
+    def camera(_: InputFile, size: tuple[int, int]) -> Camera:
         height, width = size
         focal = width / 2 / half
         return focal, focal, (width - 1) / 2, (height - 1) / 2
@@ -54,7 +54,7 @@ def _of_view(fov: float) -> Reader:
     return camera
 
 
-def _of_numbers(text: str) -> Callable[[Source], Camera]:
+def _of_numbers(text: str) -> Callable[[InputFile], Camera]:
     rule = (
         "must be fx,fy,cx,cy in pixels, the first two positive, or a .json or KITTI's "
         f".txt file; got '{text}'"
@@ -63,7 +63,7 @@ def _of_numbers(text: str) -> Callable[[Source], Camera]:
     return lambda source: camera
 
 
-def _of_json(path: Path, text: str) -> Callable[[Source], Camera]:
+def _of_json(path: Path, text: str) -> Callable[[InputFile], Camera]:
     try:
         given = json.loads(text)
     except ValueError as error:
@@ -76,7 +76,7 @@ def _of_json(path: Path, text: str) -> Callable[[Source], Camera]:
         numbers = map(values.get, _KEYS) if isinstance(values, dict) else ()
         return _camera(numbers, f"--intrinsics '{path}' {rule}")
 
-    def camera(source: Source) -> Camera:
+    def camera(source: InputFile) -> Camera:
         if source.stem not in given:
             raise InputError(
                 f"'{source.path}' has no camera: --intrinsics '{path}' lacks "
@@ -90,7 +90,7 @@ def _of_json(path: Path, text: str) -> Callable[[Source], Camera]:
     return lambda source: one
 
 
-def _of_kitti(path: Path, text: str) -> Callable[[Source], Camera]:
+def _of_kitti(path: Path, text: str) -> Callable[[InputFile], Camera]:
     rows = {
         number: calibration.intrinsics_of(
             calibration.read_projection(path, f"P_rect_{number}")
@@ -101,7 +101,7 @@ def _of_kitti(path: Path, text: str) -> Callable[[Source], Camera]:
     if "02" not in rows:
         raise InputError(f"--intrinsics '{path}' has no line 'P_rect_02:'")
 
-    def camera(source: Source) -> Camera:
+    def camera(source: InputFile) -> Camera:
         numbers = [part[-2:] for part in source.path.parts if part[:-2] == "image_"]
         return rows.get(numbers[-1] if numbers else "02", rows["02"])
 
@@ -126,7 +126,7 @@ def _camera(values: Iterable, complaint: str) -> Camera:
     return camera
 
 
-def _inside(camera: Camera, source: Source, size: tuple[int, int]) -> Camera:
+def _inside(camera: Camera, source: InputFile, size: tuple[int, int]) -> Camera:
     height, width = size
     if not (0 <= camera[2] < width and 0 <= camera[3] < height):
         raise InputError(

@@ -16,8 +16,8 @@ from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.models import pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder
 from amlr_jax.predict import cameras, inputs, outputs, pipeline, record, video
-from amlr_jax.predict.inputs import Source
-from amlr_jax.predict.outputs import Style
+from amlr_jax.predict.inputs import InputFile
+from amlr_jax.predict.outputs import OutputStyle
 from amlr_jax.runtime import files
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
@@ -72,15 +72,15 @@ def run(
     log.write(failed)
     left = {s: facts[s] for s in facts if not log.done(s, kinds)}
     for line in failed:
-        pipeline.told("skipped", line)
+        pipeline.show_problem("skipped", line)
     mesh = parallel.make_mesh()
     # Once, and not with every image.
     variables = jax.device_put(variables, parallel.replicated(mesh))
     predict = partial(predictor(network, mesh, mode=options.mode), variables)
     with ThreadPoolExecutor(THREADS) as pool:
         shared = predict, pool, log, target, style, camera
-        work = pipeline.Work(*shared, options.batch_size, options.limit)
-        _predict_all(work, left, failed)
+        job = pipeline.Pipeline(*shared, options.batch_size, options.limit)
+        _predict_all(job, left, failed)
     _summary(sources, left, failed, target, style)
     narrow = sum(f[0] >= f[1] for s, f in facts.items() if not s.is_video)
     if options.tile and narrow:
@@ -114,7 +114,7 @@ def _checked_camera(kinds: tuple[str, ...], options: Options) -> cameras.Reader 
 
 def _sources(
     source: Path, target: Path, kinds: tuple[str, ...], limit: int
-) -> list[Source]:
+) -> list[InputFile]:
     """The files to predict; InputError if there is none or `target` cannot be used."""
     if target.is_file():
         raise InputError(f"--output '{target}' must be a folder, not a file")
@@ -129,9 +129,9 @@ def _sources(
     return sources
 
 
-def _facts(sources: list[Source]) -> tuple[dict, list[str]]:
-    """Height and width of images, `video.Facts` of videos; and what is neither."""
-    facts: dict[Source, tuple] = {}
+def _facts(sources: list[InputFile]) -> tuple[dict, list[str]]:
+    """Height and width of images, `video.VideoFacts` of videos; and what is neither."""
+    facts: dict[InputFile, tuple] = {}
     failed = []
     for source in sources:
         read = video.facts if source.is_video else inputs.read_size
@@ -155,7 +155,7 @@ def _require_unclaimed(target: Path, sources: dict, kinds: tuple[str, ...]) -> N
 
 def _style(
     network: nn.Module, max_depth: float, kinds: tuple[str, ...], options: Options
-) -> Style:
+) -> OutputStyle:
     scale, depths = outputs.png_scale(max_depth), None
     if not scale and {"png16", outputs.KITTI} & set(kinds):
         raise InputError(
@@ -172,12 +172,16 @@ def _style(
         )
     unit = "m" if presets.has_scale(network) else ""
     far = options.max_depth or max_depth
-    return Style(kinds, far, scale, unit, options.ply_stride, depths)
+    return OutputStyle(kinds, far, scale, unit, options.ply_stride, depths)
 
 
 def _record(
-    checkpoint: Path, variables: dict, target: Path, style: Style, options: Options
-) -> record.Record:
+    checkpoint: Path,
+    variables: dict,
+    target: Path,
+    style: OutputStyle,
+    options: Options,
+) -> record.PredictionRecord:
     settings = {name: getattr(options, name) for name in SETTINGS}
     head = {
         "weights": str(checkpoint),
@@ -188,28 +192,34 @@ def _record(
     }
     if style.disparity_depths:
         head["disparity_depths"] = style.disparity_depths
-    return record.Record(target, head, limit=options.limit, overwrite=options.overwrite)
+    return record.PredictionRecord(
+        target, head, limit=options.limit, overwrite=options.overwrite
+    )
 
 
-def _predict_all(work: pipeline.Work, facts: dict, failed: list[str]) -> None:
+def _predict_all(job: pipeline.Pipeline, facts: dict, failed: list[str]) -> None:
     """Predicts `facts`, appends to `failed`; the record is written in any case."""
     videos = {source: about for source, about in facts.items() if source.is_video}
     sizes = {source: size for source, size in facts.items() if not source.is_video}
-    frames = [min(f.frames, work.limit or f.frames) for f in videos.values()]
+    frames = [min(f.frames, job.limit or f.frames) for f in videos.values()]
     try:
         with bar("Predicting", len(sizes) + sum(frames)) as report:
-            failed += pipeline.images(work, sizes, report)
+            failed += pipeline.images(job, sizes, report)
             for source, about in videos.items():
-                failed += pipeline.film(work, source, about, report)
+                failed += pipeline.film(job, source, about, report)
     except BaseException:
         with suppress(InputError):
-            work.record.write(failed)
+            job.record.write(failed)
         raise
-    work.record.write(failed)
+    job.record.write(failed)
 
 
 def _summary(
-    sources: list[Source], left: dict, failed: list[str], target: Path, style: Style
+    sources: list[InputFile],
+    left: dict,
+    failed: list[str],
+    target: Path,
+    style: OutputStyle,
 ) -> None:
     total, videos = len(sources), sum(source.is_video for source in sources)
     what = "images and videos" if videos else "images"

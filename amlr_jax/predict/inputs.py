@@ -19,7 +19,7 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # grey of more than 8 bit
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF
 
 
-class Source(NamedTuple):
+class InputFile(NamedTuple):
     """A file to predict."""
 
     path: Path
@@ -36,7 +36,7 @@ class Source(NamedTuple):
         return self.path.suffix.lower() in VIDEOS
 
 
-def find(source: Path, *, target: Path, limit: int = 0) -> list[Source]:
+def find(source: Path, *, target: Path, limit: int = 0) -> list[InputFile]:
     """The files that `source` stands for, in the order of their names.
 
     A file stands for itself whatever its suffix, a folder for all images and videos in
@@ -53,7 +53,7 @@ def find(source: Path, *, target: Path, limit: int = 0) -> list[Source]:
         )
     inside = root.resolve() in place.parents
     found = [
-        Source(path, path.relative_to(root).as_posix())
+        InputFile(path, path.relative_to(root).as_posix())
         for path in sorted(files)
         if not inside or place not in path.resolve().parents
     ]
@@ -66,7 +66,7 @@ def find(source: Path, *, target: Path, limit: int = 0) -> list[Source]:
 
 
 def require_unique(
-    sources: list[Source], *, key: Callable[[Source], str], what: str
+    sources: list[InputFile], *, key: Callable[[InputFile], str], what: str
 ) -> None:
     """Raises InputError naming the files of which two have the same `key`."""
     count = Counter(map(key, sources))

@@ -46,7 +46,7 @@ class CannotWriteError(InputError):
     """A result cannot be written, so that going on makes no sense."""
 
 
-class Style(NamedTuple):
+class OutputStyle(NamedTuple):
     """What all results of a run share."""
 
     kinds: tuple[str, ...]  # of `KINDS`
@@ -68,7 +68,7 @@ class Result(NamedTuple):
 
 
 def write(
-    result: Result, stem: str, target: Path, *, kinds: Iterable[str], style: Style
+    result: Result, stem: str, target: Path, *, kinds: Iterable[str], style: OutputStyle
 ) -> list[str]:
     """Writes the kinds of result of one image; their names below `target`.
 
@@ -104,7 +104,7 @@ def write_whole(path: Path, data: bytes) -> None:
         raise CannotWriteError(f"'{path}' cannot be written: {why}") from error
 
 
-def encoded(kind: str, result: Result, style: Style) -> bytes:
+def encoded(kind: str, result: Result, style: OutputStyle) -> bytes:
     """The bytes of the file of that kind."""
     metres = result.depth.astype(np.float32)
     if kind in ("png16", KITTI):
@@ -150,7 +150,7 @@ def _png(array: np.ndarray) -> bytes:
     return cv2.imencode(".png", array)[1].tobytes()
 
 
-def picture(kind: str, result: Result, style: Style) -> np.ndarray:
+def picture(kind: str, result: Result, style: OutputStyle) -> np.ndarray:
     """The picture "color", or "side_by_side" with the image left of it; uint8 RGB."""
     near = result.near or colors.nearest(result.depth, far=style.far)
     limits = {"near": min(near, 0.999 * style.far), "far": style.far}

@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from amlr_jax.predict import outputs
-from amlr_jax.predict.inputs import Source
+from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime.errors import InputError, preview
 from amlr_jax.runtime.files import differences
 
@@ -34,7 +34,7 @@ SECONDS = 10.0  # between two writes of the record
 _SAME = ("weights_crc32", "settings")
 
 
-class Record:
+class PredictionRecord:
     """The record of one run in the folder `target`."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Record:
         """Whether the folder has no record yet."""
         return not self._path.is_file()
 
-    def done(self, source: Source, kinds: tuple[str, ...]) -> bool:
+    def done(self, source: InputFile, kinds: tuple[str, ...]) -> bool:
         """Whether these kinds of result are there, of the file as it is now."""
         row = self._rows.get(source.name)
         if row is None or row["of"] != self._stamp(source):
@@ -66,7 +66,7 @@ class Record:
         there = (self._path.parent / name for name in row["outputs"])
         return set(kinds) <= set(row["kinds"]) and all(p.is_file() for p in there)
 
-    def add(self, source: Source, row: dict) -> None:
+    def add(self, source: InputFile, row: dict) -> None:
         """Adds what was made of a source, and writes the record now and then."""
         row = {"file": source.name, "of": self._stamp(source), **row}
         old = self._rows.get(source.name)
@@ -85,7 +85,7 @@ class Record:
         outputs.write_whole(self._path, data.encode())
         self._written = time.monotonic()
 
-    def _stamp(self, source: Source) -> list[int]:
+    def _stamp(self, source: InputFile) -> list[int]:
         """Tells whether a file is still the one that was predicted."""
         status = os.stat(source.path)
         limit = [self._limit] if source.is_video else []

@@ -20,6 +20,8 @@ from amlr_jax.predict.outputs import CannotWriteError
 from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
 
+# Where a file does not tell, and ffmpeg gives the resolution of its clock.
+USUAL_RATE = Fraction(25)
 COMPLETE = 0.98  # of the frames that duration and rate promise, both rounded
 # Of sRGB pictures, and named in the file: else players guess by the size.
 _BT709 = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=limited"
@@ -28,7 +30,7 @@ _H264 = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p"]
 _H264 += ["-movflags", "+faststart"]
 
 
-class Facts(NamedTuple):
+class VideoFacts(NamedTuple):
     """What the header of a video file says."""
 
     size: tuple[int, int]  # height, width of the upright frames
@@ -36,7 +38,7 @@ class Facts(NamedTuple):
     frames: int  # estimated from the duration; 0: unknown
 
 
-def facts(path: Path) -> Facts:
+def facts(path: Path) -> VideoFacts:
     """InputError if ffmpeg cannot decode the first frame."""
     first = ["-map", "0:v:0", "-frames:v", "1", "-pix_fmt", "yuv420p"]
     output = [*first, "-f", "yuv4mpegpipe", "-"]
@@ -54,16 +56,17 @@ def facts(path: Path) -> Facts:
     rate = Fraction(*rate)
     # Of frames at varying times it is the mean rate, not the nominal one, that keeps
     # the duration; ffmpeg prints it with two decimals.
-    mean = re.search(r"([\d.]+) fps", said)
+    mean = re.search(r" Video: .* ([\d.]+) fps", said)
     if mean and abs(rate - Fraction(mean[1])) > 0.01:
         rate = Fraction(mean[1])
-    time = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
+    rate = USUAL_RATE if rate > 480 else rate
+    time = re.search(r"(?m)^  Duration: (\d+):(\d+):([\d.]+)", said)
     hours, minutes, seconds = map(Fraction, time.groups() if time else (0, 0, 0))
     seconds += 60 * minutes + 3600 * hours
-    return Facts((height, width), rate, round(seconds * rate))
+    return VideoFacts((height, width), rate, round(seconds * rate))
 
 
-def frames(path: Path, about: Facts, damage: list[str]) -> Iterator[np.ndarray]:
+def frames(path: Path, about: VideoFacts, damage: list[str]) -> Iterator[np.ndarray]:
     """Its frames in turn, uint8 RGB [H, W, 3], upright; only one is in memory.
 
     Each decoded frame comes once. If the file is damaged, a line is appended to

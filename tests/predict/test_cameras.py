@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from amlr_jax.predict import cameras
-from amlr_jax.predict.inputs import Source
+from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 
 SIZE = (376, 1242)
-SOURCE = Source(Path("/in/kitchen/0001.png"), "kitchen/0001.png")
+SOURCE = InputFile(Path("/in/kitchen/0001.png"), "kitchen/0001.png")
 ENTRY = {"fx": 720.0, "fy": 721.0, "cx": 610.0, "cy": 172.0}
 CAMERA = tuple(ENTRY.values())
 
@@ -34,7 +34,7 @@ def test_kittis_calibration(tmp_path):
     path.write_text(tiny_kitti.CALIBRATION + right)
     read = cameras.reader(str(path), None)
     assert read(SOURCE, SIZE) == (100, 110, 96, 32)
-    of_right = Source(Path("/d/image_03/data/0.png"), "0.png")
+    of_right = InputFile(Path("/d/image_03/data/0.png"), "0.png")
     assert read(of_right, SIZE) == (90, 95, 80, 30)
 
 

@@ -19,7 +19,7 @@ from amlr_jax.runtime.errors import InputError
 DEPTH = np.random.default_rng(0).uniform(1, 79, (5, 7)).astype(np.float32)
 IMAGE = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 RESULT = outputs.Result(DEPTH, IMAGE, camera=(5.0, 5.0, 3.0, 2.0))
-STYLE = outputs.Style(outputs.KINDS, 80.0, 256, disparity_depths=(0.1, 100.0))
+STYLE = outputs.OutputStyle(outputs.KINDS, 80.0, 256, disparity_depths=(0.1, 100.0))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.predict import record as records
-from amlr_jax.predict.inputs import Source
+from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime.errors import InputError
 
 HEAD = {"weights_crc32": 7, "settings": {"flip": False}, "unit": "m"}
@@ -17,14 +17,14 @@ ROW = {"kinds": ("npy",), "height": 2, "width": 3, "outputs": ["a_depth.npy"]}
 @pytest.fixture
 def source(tmp_path):
     (tmp_path / "a.png").write_text("image")
-    return Source(tmp_path / "a.png", "a.png")
+    return InputFile(tmp_path / "a.png", "a.png")
 
 
 @pytest.fixture
 def target(tmp_path, source):
     """A folder of results with one image."""
     target = tmp_path / "out"
-    record = records.Record(target, HEAD)
+    record = records.PredictionRecord(target, HEAD)
     record.add(source, ROW)
     record.write(["'b.png' is no image"])
     (target / "a_depth.npy").write_text("")
@@ -39,14 +39,14 @@ def test_what_it_says(target):
 
 
 def test_done_is_not_done_again(target, source):
-    record = records.Record(target, HEAD)
+    record = records.PredictionRecord(target, HEAD)
     assert record.done(source, ("npy",))
     assert not record.done(source, ("npy", "ply"))
     assert not record.done(source._replace(name="b.png"), ("npy",))
     record.add(source, ROW | {"kinds": ("ply",), "outputs": ["a_points.ply"]})
     (target / "a_points.ply").write_text("")
     assert record.done(source, ("npy", "ply"))
-    again = records.Record(target, HEAD, overwrite=True)
+    again = records.PredictionRecord(target, HEAD, overwrite=True)
     assert not again.done(source, ("npy",))
 
 
@@ -56,17 +56,17 @@ def test_what_changed_is_done_again(target, source, change):
         (target / "a_depth.npy").unlink()
     else:
         os.utime(source.path, ns=(1, 1))
-    assert not records.Record(target, HEAD).done(source, ("npy",))
+    assert not records.PredictionRecord(target, HEAD).done(source, ("npy",))
 
 
 def test_more_frames_of_a_video_are_to_be_done(target, tmp_path):
     (tmp_path / "v.mp4").write_text("")
-    video = Source(tmp_path / "v.mp4", "v.mp4")
-    record = records.Record(target, HEAD, limit=3)
+    video = InputFile(tmp_path / "v.mp4", "v.mp4")
+    record = records.PredictionRecord(target, HEAD, limit=3)
     record.add(video, ROW)
     record.write([])
-    assert records.Record(target, HEAD, limit=3).done(video, ("npy",))
-    assert not records.Record(target, HEAD).done(video, ("npy",))
+    assert records.PredictionRecord(target, HEAD, limit=3).done(video, ("npy",))
+    assert not records.PredictionRecord(target, HEAD).done(video, ("npy",))
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def test_more_frames_of_a_video_are_to_be_done(target, tmp_path):
 )
 def test_another_run_is_refused(target, head, words):
     with pytest.raises(InputError, match=f"results of another run .{words}"):
-        records.Record(target, head)
-    assert not records.Record(target, head, overwrite=True).is_new
+        records.PredictionRecord(target, head)
+    assert not records.PredictionRecord(target, head, overwrite=True).is_new
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"images": [{"file": "a"}]}'])
 def test_a_damaged_record(target, text):
     (target / "predictions.json").write_text(text)
     with pytest.raises(InputError, match="is damaged; choose another --output"):
-        records.Record(target, HEAD)
+        records.PredictionRecord(target, HEAD)
 
 
 def test_weights_by_their_values():
