@@ -1,4 +1,4 @@
-"""KITTI's calibration files: cameras of a date or sequence, and the lidar's place."""
+"""KITTI's calibration files: cameras of a date or sequence, and the lidar's pose."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def intrinsics_of(projection: np.ndarray) -> Camera:
 
 
 def camera_from_first(projection: np.ndarray) -> np.ndarray:
-    """What to add to a point of the rectified camera 0: t of P = K [I | t], metres."""
+    """The offset from the rectified camera 0: t of P = K [I | t], metres."""
     return np.linalg.solve(projection[:, :3], projection[:, 3])
 
 

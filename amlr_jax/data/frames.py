@@ -113,7 +113,7 @@ def report_missing(
 
 
 def fingerprint(layout: Layout) -> str:
-    """Twelve hex digits that change whenever a frame's file or camera does."""
+    """Twelve hexadecimal digits that change whenever a frame's file or camera does."""
     rule = (*layout[:3], layout.in_metres, layout.depth_cap, layout.depth_key)
     digest = hashlib.sha256(repr(rule).encode())
     for part in (layout.train, layout.test):

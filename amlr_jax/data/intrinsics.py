@@ -1,4 +1,4 @@
-"""What a crop, a resize and a flip do to the camera, in NumPy for loading processes.
+"""Intrinsics after a crop, a resize and a flip, in NumPy for loading processes.
 
 Intrinsics are fx, fy, cx, cy in pixels, float64 [..., 4]. Pixel centres are at whole
 numbers: (0, 0) is the centre of the first pixel, an image covers [-0.5, W - 0.5]. The

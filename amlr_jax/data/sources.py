@@ -1,4 +1,4 @@
-"""Data sets by name: from a config to a prepared, checked set of frames."""
+"""Data sets by name: from a config to a prepared and checked set of frames."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -92,14 +92,6 @@ def broken_stream(path):
         file.write(data[start + 4 + length + 4 :])
 
 
-def web_page(path):
-    path.write_text("<!DOCTYPE html><html><body>Sign in</body></html>")
-
-
-def pointer(path):
-    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-
-
 def eight_bit(path):
     cv2.imwrite(str(path), np.full(tiny_kitti.SIZE, 20, np.uint8))
 
@@ -123,9 +115,7 @@ FILE_FAULTS = {
     "truncated image": (image, cut, FAULT, "files", "damaged"),
     "truncated depth": (depth, cut, FAULT, "files", "damaged"),
     "broken stream": (image, broken_stream, FAULT, "files", "damaged"),
-    "web page": (image, web_page, FAULT, "files", "a web page"),
-    "pointer": (depth, pointer, FAULT, "files", "Git LFS"),
-    "empty": (image, lambda p: p.write_bytes(b""), FAULT, "files", "0 bytes"),
+    "empty": (image, lambda p: p.write_bytes(b""), FAULT, "files", "damaged"),
     "8-bit depth": (depth, eight_bit, FAULT, "files", "16-bit grey PNG"),
     "palette": (image, palette, FAULT, "files", "8-bit RGB"),
     "size": (depth, other_size, FAULT, "sizes", "64x192"),
@@ -149,7 +139,7 @@ def test_a_faulty_file_is_found_and_no_other(root, fault):
 
 def test_one_run_finds_all_faults(root, tmp_path):
     cut(image(root, 1))
-    web_page(depth(root, 2))
+    depth(root, 2).write_text("<html>Sign in</html>")
     image(root, LOST).unlink()
     depth(root, 7, "0002").unlink()
     other_size(depth(root, 3))

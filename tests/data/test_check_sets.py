@@ -136,7 +136,7 @@ def test_faults_of_own_folders(own):
     assert matching(found, "layout", "training would stop")
     assert matching(found, "files", "image of 1 of 10", "rgb/hall/1.png")
     assert matching(found, "files", "ground truth of 1 of 10", "depth/hall/2.png")
-    assert matching(found, "files", "0 bytes", "depth/yard/east/1.png")
+    assert matching(found, "files", "damaged", "depth/yard/east/1.png")
     (camera,) = matching(found, "layout", "the first two positive")
     assert (camera.level, len(camera.names)) == (FAULT, 10)
 

@@ -56,21 +56,15 @@ class Band(NamedTuple):
 
     median: tuple[float, float]
     far: tuple[float, float]
-    usual: tuple[float, float]  # of both
 
     def holds(self, median: float, far: float) -> bool:
         """Whether both are inside."""
         (a, b), (c, d) = self.median, self.far
         return a <= median <= b and c <= far <= d
 
-    def distance(self, median: float, far: float) -> float:
-        """From the usual values, in logarithms."""
-        pairs = zip((median, far), self.usual, strict=True)
-        return sum(abs(math.log(value / usual)) for value, usual in pairs)
 
-
-_DRIVES = Band((4.0, 35.0), (20.0, 100.0), (12.0, 65.0))
-_ROOMS = Band((1.0, 6.0), (2.0, 10.5), (2.8, 8.5))
+_DRIVES = Band((4.0, 35.0), (20.0, 100.0))
+_ROOMS = Band((1.0, 6.0), (2.0, 10.5))
 _BANDS = {"kitti": _DRIVES, "street": _DRIVES, "nyu": _ROOMS, "nyu_tfds": _ROOMS}
 
 
@@ -80,9 +74,7 @@ def unit(examined: Examined) -> list[Finding]:
     every = [fact.depth for fact in examined.facts if fact.depth]
     median, far = quantile(every, 0.5), quantile(every, 0.99)
     # Of scenes for which someone chose this largest depth.
-    usual = Band(
-        (0.01 * limit, limit), (0.08 * limit, 1.5 * limit), (limit / 4, 0.9 * limit)
-    )
+    usual = Band((0.01 * limit, limit), (0.08 * limit, 1.5 * limit))
     band = _BANDS.get(name, usual)
     if math.isnan(median) or band.holds(median, far):
         return []
@@ -93,13 +85,12 @@ def unit(examined: Examined) -> list[Finding]:
         f"{band.far[0]:.3g} to {band.far[1]:.3g}"
     )
     now = examined.layout.depth_scale
-    fits = {}
-    for other, words in SCALES.items():
-        values = median * now / other, far * now / other
-        if other != now and band.holds(*values):
-            fits[words] = band.distance(*values)
+    fits = [
+        words
+        for other, words in SCALES.items()
+        if other != now and band.holds(median * now / other, far * now / other)
+    ]
     if fits:
         fix = " (data.depth_scale)" if name == "custom" else ""
-        words = " or ".join(sorted(fits, key=fits.get))
-        text += f"; read as {now:g} a metre{fix}, stored as {words}?"
+        text += f"; read as {now:g} a metre{fix}, stored as {' or '.join(fits)}?"
     return [Finding("scale", WARNING, text)]

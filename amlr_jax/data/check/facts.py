@@ -13,14 +13,11 @@ from PIL import Image
 from amlr_jax.data import depth_files, images
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Camera, Frame, Layout, by_group
 from amlr_jax.data.sources import NO_TEST
-from amlr_jax.data.storage import size_name
 from amlr_jax.runtime.errors import InputError
 
 # Kinds of a fault, as they are reported.
-MISSING, DAMAGED, SIZE = "missing", "damaged", "size"
-EMPTY, MODE = "empty, 0 bytes", "of the wrong kind"
-PAGE = "a web page saved under the file's name"
-POINTER = "a Git LFS pointer; fetch the file itself"
+MISSING, DAMAGED, SIZE = "missing", "damaged", "of another size"
+KIND = "of the wrong kind"
 
 # Metres between the bars of the histogram; the last bar has no end.
 EDGES = (0, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40, 60, 80, 120, 1000)
@@ -182,15 +179,13 @@ def _depth(
     if not path.is_file():
         faults.append(FileFault(MISSING, "ground truth", str(path), ""))
         return None
-    # Only a PNG tells its size, and a scan needs a camera: faults found elsewhere.
-    if ending != ".png" and size is None or ending == ".bin" and not frame.projection:
+    if size is None and ending == ".png":
+        size = _png_size(path)
+    # A scan needs a camera, and all but a PNG an image: faults found elsewhere.
+    elif size is None or ending == ".bin" and not frame.projection:
         return None
-    own = _png_size(path) if ending == ".png" else None
-    if size and own and size != own:
-        text = f"'{frame.image}' is {size_name(size)}, '{path}' is {size_name(own)}"
-        faults.append(FileFault(SIZE, "ground truth", str(path), text))
     try:
-        metres = _metres(frame, layout, own or size or (1, 1))
+        metres = _metres(frame, layout, size or (1, 1))
     except InputError as error:
         faults.append(_fault(path, "ground truth", error))
         return None
@@ -215,25 +210,12 @@ def _png_size(path: Path) -> tuple[int, int] | None:
 
 
 def _fault(path: Path, role: str, error: InputError) -> FileFault:
-    return FileFault(_kind(path, error), role, str(path), str(error))
-
-
-def _kind(path: Path, error: InputError) -> str:
-    """What a file that cannot be read is instead."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError:
-        return DAMAGED
-    if not head:
-        return EMPTY
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return PAGE
-    if head.startswith(b"version https://git-lfs"):
-        return POINTER
-    if isinstance(error, depth_files.SizeMismatch):
-        return SIZE
-    return DAMAGED if isinstance(error, images.DamagedFile) else MODE
+    kind = KIND
+    if isinstance(error, images.DamagedFile):
+        kind = DAMAGED
+    elif isinstance(error, depth_files.SizeMismatch):
+        kind = SIZE
+    return FileFault(kind, role, str(path), str(error))
 
 
 def summarize(metres: np.ndarray, *, cap: float) -> DepthSummary:

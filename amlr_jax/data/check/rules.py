@@ -9,8 +9,8 @@ from amlr_jax import metrics
 from amlr_jax.data import calibration, nyu, splits
 from amlr_jax.data.check.facts import (
     DAMAGED,
+    KIND,
     MISSING,
-    MODE,
     SIZE,
     Examined,
     Facts,
@@ -98,7 +98,7 @@ def files(examined: Examined) -> list[Finding]:
                 if fault.role == role and fault.kind not in (MISSING, SIZE):
                     found.setdefault((fault.kind, level), []).append(fault)
         for (kind, level), faults in found.items():
-            told = kind in (DAMAGED, MODE)  # the reader's words add to the name
+            told = kind in (DAMAGED, KIND)  # the reader's words add to the name
             names = [fault.text if told else fault.file for fault in faults]
             findings += _finding("files", level, f"{{n}} {role} files: {kind}", names)
         lost = sum(fact.lacks(role) for fact in examined.facts)

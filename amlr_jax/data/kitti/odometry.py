@@ -5,6 +5,7 @@ ROOT/poses/NN.txt
 """
 
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from amlr_jax.data import images, lists
 from amlr_jax.data.frames import Sequences, View
 from amlr_jax.data.kitti.files import numbered_images
-from amlr_jax.data.kitti.sequences import Pair, pair_of
+from amlr_jax.data.kitti.sequences import Pair, pair_of, view_of
 from amlr_jax.runtime.errors import InputError, preview
 
 TRAIN = tuple(range(9))
@@ -73,8 +74,8 @@ def _views(root: Path, number: int, offsets, sides: str) -> list[View]:
                 "sequences/NN/image_2 and image_3 with NNNNNN.png under data.root"
             )
         pair = _pair(root, number, side)
-        inner = [n for n in sorted(own) if all(n + o in own for o in offsets)]
-        views += [_view(number, side, n, own, other, offsets, pair) for n in inner]
+        found = (_view(number, side, n, own, other, offsets, pair) for n in sorted(own))
+        views += [view for view in found if view]
     return views
 
 
@@ -86,34 +87,22 @@ def _listed(root: Path, path: str, offsets) -> tuple[View, ...]:
             f"list '{path}' must have lines 'sequence frame l|r', got the format of "
             f"{listing.kind}"
         )
-    places = {(int(row.folder), row.side) for row in listing.rows}
-    both = {(number, side) for number, _ in places for side in "lr"}
-    found = {place: _files(root, *place) for place in both}
-    pairs = {place: _pair(root, *place) for place in places}
+    images, pair = cache(partial(_files, root)), cache(partial(_pair, root))
     views, lost = [], []
     for row in listing.rows:
-        number = int(row.folder)
-        own = found[number, row.side]
-        if any(row.frame + step not in own for step in (0, *offsets)):
-            lost.append(f"{number} {row.frame} {row.side}")
-            continue
-        other = found[number, _other(row.side)]
-        pair = pairs[number, row.side]
-        views.append(_view(number, row.side, row.frame, own, other, offsets, pair))
+        number, side = int(row.folder), row.side
+        both = images(number, side), images(number, _other(side))
+        known = pair(number, side)
+        view = _view(number, side, row.frame, *both, offsets, known)
+        views.append(view)
+        lost += [] if view else [f"{number} {row.frame} {side}"]
     lists.report_lost(path, lost, total=len(listing.rows))
     return tuple(views)
 
 
-def _view(number: int, side: str, frame: int, own, other, offsets, pair: Pair) -> View:
-    partner = other.get(frame)
-    return View(
-        f"{number:02d}/{frame:06d}{'r' if side == 'r' else ''}",
-        own[frame],
-        tuple(own[frame + step] for step in offsets),
-        pair.intrinsics,
-        partner,
-        pair.partner_from_target if partner else None,
-    )
+def _view(number: int, side: str, frame: int, *neighbours) -> View | None:
+    key = f"{number:02d}/{frame:06d}{'r' if side == 'r' else ''}"
+    return view_of(key, frame, *neighbours)
 
 
 def _pair(root: Path, number: int, side: str) -> Pair:

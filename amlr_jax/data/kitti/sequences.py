@@ -22,6 +22,9 @@ SPLIT = "eigen_zhou_like"
 _SPEED = slice(8, 10)
 
 
+Images = dict[int, Path]  # of one camera, by number
+
+
 class Pair(NamedTuple):
     """A camera, and where a point of its frame is in its partner's."""
 
@@ -85,47 +88,51 @@ def _of_drive(root, drive, offsets, sides, min_speed, notes) -> Iterator[View]:
     for camera in cameras:
         own, other = both[camera], both[partner_of(camera)]
         for number in sorted(own):
-            if any(number + step not in own for step in offsets):
-                continue
-            if min_speed and speed(root, drive, number) < min_speed:
+            key = files.DriveFrame(drive, number, camera).key
+            view = view_of(key, number, own, other, offsets, pairs[camera])
+            if view and min_speed and speed(root, drive, number) < min_speed:
                 standing += 1
-                continue
-            sources = [own[number + step] for step in offsets]
-            partner = other.get(number)
-            name = files.DriveFrame(drive, number, camera).key
-            yield _view(name, own[number], sources, partner, pairs[camera])
+            elif view:
+                yield view
     if standing:
         notes.append(f"{standing} frames of {drive} slower than {min_speed:g} m/s")
 
 
 def _listed(root: Path, path: str, offsets: Sequence[int]) -> tuple[View, ...]:
     """The views of a list; a neighbour that is missing is an InputError."""
-    rows, read = files.read_list(path), cache(partial(read_pair, root))
+    images = cache(partial(files.image_files, root))
+    pair = cache(partial(read_pair, root))
+    rows = files.read_list(path)
     views, lost = [], []
     for row in rows:
-        numbers = [row.number, *(row.number + step for step in offsets)]
-        found = [_image(root, row.drive, row.camera, n) for n in numbers]
-        if None in found:
-            step = found.index(None)
-            lost.append(
-                row.key if step == 0 else f"{row.key} at {offsets[step - 1]:+d}"
-            )
-            continue
-        partner = _image(root, row.drive, partner_of(row.camera), row.number)
-        pair = read(row.drive, row.camera)
-        views.append(_view(row.key, found[0], found[1:], partner, pair))
+        own, other = (
+            images(row.drive, camera) for camera in (row.camera, partner_of(row.camera))
+        )
+        step = next((o for o in (0, *offsets) if row.number + o not in own), None)
+        if step is None:
+            known = pair(row.drive, row.camera)
+            views.append(view_of(row.key, row.number, own, other, offsets, known))
+        else:
+            lost.append(f"{row.key} at {step:+d}" if step else row.key)
     lists.report_lost(path, lost, total=len(rows))
     return tuple(views)
 
 
-def _image(root: Path, drive: str, camera: str, frame: int) -> Path | None:
-    path = files.image_path(root, drive, camera, frame)
-    return path if path.is_file() else None
-
-
-def _view(name: str, image: Path, sources, partner: Path | None, pair: Pair) -> View:
-    offset = pair.partner_from_target if partner else None
-    return View(name, image, tuple(sources), pair.intrinsics, partner, offset)
+def view_of(
+    key: str,
+    number: int,
+    own: Images,
+    other: Images,
+    offsets: Sequence[int],
+    pair: Pair,
+) -> View | None:
+    """The view of image `number` of `own`, None where a neighbour is missing."""
+    if any(number + step not in own for step in (0, *offsets)):
+        return None
+    sources = tuple(own[number + step] for step in offsets)
+    partner = other.get(number)
+    place = pair.partner_from_target if partner else None
+    return View(key, own[number], sources, pair.intrinsics, partner, place)
 
 
 def partner_of(camera: str) -> str:
