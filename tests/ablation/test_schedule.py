@@ -1,4 +1,4 @@
-"""Which runs are started, on what, and what is said of those that fail."""
+"""Which runs start, on which GPU, and how a failed run is reported."""
 
 import json
 import sys

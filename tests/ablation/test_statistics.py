@@ -1,4 +1,4 @@
-"""Mean, spread and paired differences beside SciPy; tables of what is there."""
+"""Mean, spread and paired differences against SciPy, and the tables."""
 
 import json
 

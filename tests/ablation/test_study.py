@@ -1,4 +1,4 @@
-"""The studies in configs/ablations, and what a mistake in one or its call says."""
+"""The studies in configs/ablations, and the messages for mistakes in them."""
 
 import re
 import subprocess

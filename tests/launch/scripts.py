@@ -1,4 +1,4 @@
-"""Runs the scripts of launch/, with a program of the test's own in Python's place."""
+"""Runs the scripts of launch/, with a program of the test in place of Python."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ FOREIGN = ("JAX_", "SLURM_", "CUDA_VISIBLE_DEVICES", "PYTHON")
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's, without what would choose devices, processes or a Python."""
+    """The environment without variables that choose devices, processes or a Python."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     return kept | changes
 

@@ -1,4 +1,4 @@
-"""Every script says what it would run, and refuses what it does not know."""
+"""Every script prints what it would run, and rejects unknown options."""
 
 import os
 import shlex

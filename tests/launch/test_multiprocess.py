@@ -1,4 +1,4 @@
-"""The processes of launch/multiprocess.sh begin and end together."""
+"""The processes of launch/multiprocess.sh start and end together."""
 
 import json
 import signal
@@ -113,7 +113,7 @@ def test_a_real_run_of_two_processes(kitti_root, tmp_path):
 
 
 def test_a_real_run_that_one_process_cannot_start(kitti_root, tmp_path):
-    """All end, with the reason, though process 0 is well."""
+    """All processes end, with the reason, when process 1 cannot start."""
     flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")
     folder = tmp_path / "run"
     python = executable(

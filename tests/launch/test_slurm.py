@@ -38,7 +38,7 @@ exit "$worst"
 
 @pytest.fixture
 def job(tmp_path):
-    """Starts the batch script as SLURM would: a copy of it, elsewhere."""
+    """Starts the batch script as SLURM would: a copy in another folder."""
     commands = tmp_path / "bin"
     commands.mkdir()
     executable(commands / "srun", SRUN)

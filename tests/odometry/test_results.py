@@ -48,7 +48,7 @@ def measure(root, output, *, factor=0.5, how="7dof", **chosen):
 
 
 def test_sequences(root, tmp_path):
-    """The network tells the truth at half its size: only the scale is to be found."""
+    """The network predicts half of the true motion: only the scale must be fitted."""
     made = measure(root, tmp_path / "out")
     assert [result.drive.name for result in made] == ["09", "10"]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())

@@ -69,7 +69,7 @@ def test_snippets(truth, steps):
 
 
 def test_a_snippet_by_hand():
-    """Ahead and then aside: one scale cannot mend it. sqrt(sum of squares) / places."""
+    """Ahead, then aside: no scale fits both. sqrt(sum of squares) / positions."""
     truth = np.stack([pose(translation=(0, 0, -1)), pose(translation=(0, 0, -1))])
     wrong = np.stack([pose(translation=(0, 0, -3)), pose(translation=(-3, 0, 0))])
     first, second = trajectories.snippet_errors(truth, wrong)
@@ -94,7 +94,7 @@ def test_drift(truth, steps):
 
 
 def test_drift_of_a_known_error():
-    """Too long by a hundredth, all along a straight drive: 1 %, and no turn."""
+    """A straight drive 1 % too long: 1 % of translation and no rotation."""
     truth = trajectories.chain(trajectories.straight(150))
     longer = truth.copy()
     longer[:, :3, 3] *= 1.01
@@ -142,7 +142,7 @@ def test_no_alignment_nearby_is_better(truth, steps, how):
         assert best.scale == 1.0
 
 
-# --------------------------------------------------------------- what must not matter
+# ------------------------------------------------------------------ invariances
 
 
 NAMES = ("ate_5_frames_mean_m", "ate_5_frames_std_m", "ate_rmse_m", "rpe_m", "rpe_deg")
@@ -190,7 +190,7 @@ def test_metric_alignments_see_the_scale(truth, steps):
 
 
 def test_cameras_turn_along_with_their_places(truth):
-    """A rigid motion of the whole leaves the steps, and so the drift, as they are."""
+    """A rigid motion of the whole trajectory does not change steps and drift."""
     predicted = trajectories.chain(disturbed(truth, angle=0.01))
     both = [trajectories.align(truth, predicted, how) for how in ("none", "6dof")]
     assert np.abs(both[0].predicted - both[1].predicted).max() > 1.0

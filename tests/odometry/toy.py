@@ -1,7 +1,7 @@
-"""A pose network that reads the motion from the images, and drives to read it from.
+"""Synthetic trajectories, and a pose network with drives that it predicts exactly.
 
-A pixel of red is a place along z, one of green a heading: exact, and made in no time.
-Not a test module.
+The red value of an image encodes the position along z, the green value the heading, and
+the network decodes both. Not a test module.
 """
 
 import cv2
@@ -60,7 +60,7 @@ def curve(frames, *, speed=1.0, turn=0.01, seed=0):
 
 
 def disturbed(trajectory, *, angle=0.003, shift=0.02, scale=1.0, seed=1):
-    """Steps next_from_previous of a trajectory, not quite right."""
+    """Steps next_from_previous of a trajectory, with noise."""
     rng = np.random.default_rng(seed)
     steps = []
     for before, after in zip(trajectory, trajectory[1:], strict=False):
@@ -77,7 +77,7 @@ def weights(factor=1.0, size=SIZE):
 
 
 def drive(codes):
-    """The trajectory that images of these (red, green) codes tell."""
+    """The trajectory that images of these (red, green) codes encode."""
     poses = [np.eye(4)]
     for (z0, turn0), (z1, turn1) in zip(codes, codes[1:], strict=False):
         step = pose((0, -TURN * (turn1 - turn0), 0), (0, 0, -(z1 - z0)))
@@ -99,7 +99,7 @@ def write_image(path, code, size=SIZE):
 
 
 def write_sequence(root, number, told):
-    """A sequence of KITTI odometry, with the poses that its images tell."""
+    """A sequence of KITTI odometry, with the poses that its images encode."""
     folder = root / "sequences" / f"{number:02d}"
     for frame, code in enumerate(told):
         write_image(folder / "image_2" / f"{frame:06d}.png", code)
@@ -110,7 +110,7 @@ def write_sequence(root, number, told):
 
 
 def write_raw(root, name, frames, *, first=0):
-    """A raw drive that goes north a metre a frame, and says so; rig of the street."""
+    """A raw drive of one metre north a frame, with the calibration of the street."""
     date = root / "raw_data" / name[:10]
     for k in range(first, first + frames):
         image = date / name / "image_02" / "data" / f"{k:010d}.png"
