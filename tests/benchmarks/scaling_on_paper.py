@@ -52,7 +52,7 @@ def count(config) -> Counts:
     return Counts(sum(sizes), split, lowered.cost_analysis()["flops"])
 
 
-def gradient(made: build.Pieces):
+def gradient(made: build.Components):
     """The part of a step that is as large as its batch."""
 
     def of(params, batch_stats, weights, batch):
