@@ -96,7 +96,7 @@ def _bounds(rays: Rays, corners: Array) -> Array:
     middle = np.arctan2(y, x)
     angle = (np.arctan2(right, forward) - middle + np.pi) % (2 * np.pi) - np.pi
     low, high = (middle + angle).min(axis=1), (middle + angle).max(axis=1)
-    # What surrounds the sensor, or is straight behind it, may be in any column.
+    # A solid around the sensor or across the seam behind it gets all columns.
     anywhere = (np.ptp(angle, axis=1) > 3.1) | (low < -np.pi) | (high > np.pi)
     ticks = np.arctan2(rays.across[:, 1], rays.across[:, 0])
     low, high = np.where(anywhere, -9, low), np.where(anywhere, 9, high)
@@ -107,7 +107,7 @@ def _bounds(rays: Rays, corners: Array) -> Array:
     top, bottom = down.min(axis=1), down.max(axis=1)
     top = top / np.where(top < 0, near, far)
     bottom = bottom / np.where(bottom > 0, near, far)
-    # No ray meets a bound exactly, so it is the same on which side it would count.
+    # Ties do not occur, so the side that searchsorted takes is of no importance.
     ends = (rays.drop, top), (ticks, low), (rays.drop, bottom), (ticks, high)
     return np.stack([np.searchsorted(*end) for end in ends], axis=1)
 

@@ -1,9 +1,9 @@
-"""The sensors of the car and KITTI's way of writing them down.
+"""The sensors of the car, and their calibration and poses in KITTI's formats.
 
 Frames of reference as in KITTI: `velo` (x forward, y left, z up), `imu` (the same
 axes), `cam` (x right, y down, z forward). A pose `a_from_b` [4, 4] takes points of b
 to a. The renderer uses the numbers as the calibration files print them, so that a
-reader of the files gets the very rig that took the pictures.
+reader of the files gets exactly the rig of the pictures.
 """
 
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ EARTH = 6378137.0  # metres, the devkit's Mercator radius
 
 
 def _printed(values: Array) -> Array:
-    """What is left of numbers after a calibration file: seven digits."""
+    """Rounds numbers to the seven digits that a calibration file holds."""
     digits = [float(f"{v:.6e}") for v in np.ravel(values)]
     return np.reshape(digits, np.shape(values))
 

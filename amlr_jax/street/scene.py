@@ -1,4 +1,4 @@
-"""What stands where: solids, the things made of them, a drive's street and traffic.
+"""The scene: convex solids, objects made of them, a drive's street and its traffic.
 
 World axes: x along the street, y to the left, z up, metres; the road's middle is
 `y = bend(x)`. Every block of the street draws from its own random stream, so a frame
@@ -50,7 +50,7 @@ def shifted(pose: Array, *move: float) -> Array:
 
 
 class Drive:
-    """What a drive has of its own: its road, its car's path, its light."""
+    """The parameters of a drive: of its street, of the car's path, of the light."""
 
     def __init__(self, seed: int, number: int) -> None:
         rng = np.random.default_rng([seed, number, 1])
@@ -129,7 +129,7 @@ def join(parts: Sequence[Solids]) -> Solids:
 
 
 class Builder:
-    """Puts up things, with sizes and colours from a random stream, into `parts`."""
+    """Collects solids in `parts`; sizes and colours come from a random stream."""
 
     def __init__(self, rng: np.random.Generator, *, moving: bool = False) -> None:
         self.parts, self.rng, self.moving = [], rng, moving
@@ -143,7 +143,7 @@ class Builder:
         """
         corners = np.stack(np.meshgrid(*zip(low, high, strict=True)), -1).reshape(8, 3)
         tiles, faces = np.broadcast_to(tiles, len(planes)), len(planes)
-        # Texture runs to the right of who looks at a face, and upwards.
+        # Seen from outside, u points to the right and v upwards.
         right = np.column_stack([-planes[:, 1], planes[:, 0], np.zeros(faces)])
         level = np.linalg.norm(right, axis=1, keepdims=True) < 1e-6
         right = np.where(level, (1, 0, 0), right)
@@ -201,7 +201,7 @@ class Builder:
             self.clump(spot, size * rng.uniform(0.8, 1.35), tint)
 
     def car(self, pose: Array) -> None:
-        """A car or a van on the ground, and the dark of the road below it."""
+        """A car or a van on the ground, and a dark patch on the road below it."""
         rng = self.rng
         hue = rng.choice([0.05, 0.6]) * rng.uniform(-1, 1, 3)
         tint = rng.choice([0.15, 0.5, 0.85]) * (1 + hue)

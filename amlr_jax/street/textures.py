@@ -131,7 +131,7 @@ def _clouds(rng: Rng) -> Array:
 
 
 # Name: metres that the tile's side covers (0: it is stretched over the face), painter.
-# "rough" is bark, metal, concrete or rubber, whatever its tint makes of it.
+# With a tint, "rough" serves as bark, metal, concrete and rubber.
 _TILES = {
     "road": (ROAD, _road),
     "grass": (ROAD, _grass),

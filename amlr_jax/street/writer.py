@@ -15,12 +15,12 @@ from amlr_jax.runtime.locking import only_one
 from amlr_jax.street import rig
 from amlr_jax.street.frames import render
 
-DATE = "2000_01_01"  # no day of KITTI's, so that no split list can mix them up
+DATE = "2000_01_01"  # not a date of KITTI, so that no split list of KITTI matches
 RAW, ANNOTATED = f"raw_data/{DATE}", "data_depth_annotated/train"
 DRIVE = f"{DATE}_drive_{{:04d}}_sync"
 MANIFEST = "street.json"
 TICK = "frame"
-VERSION = 2  # raise it when the same arguments give other files
+VERSION = 2  # increase it when the same arguments give other files
 
 
 def generate(
@@ -106,7 +106,8 @@ def _write(root: Path, manifest: dict, progress: Callable, workers: int | None) 
                 for done, _ in enumerate(ticks, start=1):
                     progress(done, total)
             write_json(work / MANIFEST, manifest)
-            remove(root)  # empty or of an older version
+            if not _holds(root, manifest):  # it is empty or of an older version
+                remove(root)
     except OSError:
         if not _holds(root, manifest):  # another host was faster
             raise
