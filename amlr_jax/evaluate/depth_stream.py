@@ -1,4 +1,4 @@
-"""Images to depth maps without waiting: reading, computing and writing overlap."""
+"""What lets reading, computing and writing overlap, and depth of batches of images."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from amlr_jax.runtime.errors import InputError
 def in_order(
     pool: Executor, function: Callable, items: Iterable, *, ahead: int
 ) -> Iterator:
-    """`function` of each item, in order, up to `ahead` of them at work in the pool.
+    """`function` of each item, in order; up to `ahead` results are computed in advance.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor(2) as pool:
@@ -62,8 +62,8 @@ def depths(
 ) -> list[np.ndarray]:
     """Depth [H, W] of each image uint8 [H, W, 3]; all of one size.
 
-    They are filled up to `batch` images, so that a last batch is not compiled anew.
-    InputError if they do not fit into memory or a depth is not finite.
+    The last image is repeated up to `batch` images, so that a shorter batch is not
+    compiled again. InputError if they do not fit into memory or a depth is not finite.
     """
     missing = max(batch - len(images), 0)
     filled = np.stack([*images, *[images[-1]] * missing])

@@ -4,9 +4,9 @@
 
 DIR of --checkpoint is a run's workdir or what `amlr_jax.convert` wrote. WHAT is an
 image of any size, a folder, a pattern in quotes ("frames/*.jpg") or a video. For each
-image NAME, as --save says:
+image NAME, the kinds of --save:
 
-    png16          NAME_depth.png, 16-bit; predictions.json says codes a metre
+    png16          NAME_depth.png, 16-bit; codes a metre are in predictions.json
     npy, npz       NAME_depth.npy, or .npz with `depth`; float32 metres
     disparity      NAME_disparity.npy, of self-supervised networks: float32 s in (0, 1),
                    1 / depth = 1 / far + (1 / near - 1 / far) s; near and far are

@@ -85,7 +85,8 @@ def _matches(source: Path) -> tuple[Path, list[Path]]:
         root = root.parent
     if not root.is_dir():
         raise InputError(f"--input '{source}' does not exist")
-    files = root.glob("/".join(pattern) or "**/*")
+    found = glob.iglob("/".join(pattern), root_dir=root, recursive=True)
+    files = map(root.joinpath, found) if pattern else root.rglob("*")
     return root, [path for path in files if _counts(path, root)]
 
 
@@ -107,7 +108,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 RGB [H, W, 3], turned upright as EXIF says.
+    """uint8 RGB [H, W, 3], turned upright by its EXIF orientation.
 
     Of an animation the first frame. 16-bit grey: value / 257, rounded, so that 65535 is
     white. Transparent pixels are laid over black. Palettes, grey and CMYK are converted

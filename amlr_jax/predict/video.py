@@ -1,7 +1,7 @@
 """Videos by the ffmpeg that imageio-ffmpeg brings: frames one at a time, and MP4.
 
-Its generators are not used: they hide ffmpeg's exit status, which tells of damaged
-files and of full disks, and they fork, which JAX's threads do not survive.
+Its generators are not used: they hide ffmpeg's exit status, which reports damaged
+files and full disks, and they fork, which is not safe beside the threads of JAX.
 """
 
 import re
@@ -31,7 +31,7 @@ _H264 += ["-movflags", "+faststart"]
 
 
 class VideoFacts(NamedTuple):
-    """What the header of a video file says."""
+    """The header of a video file, as far as it is of use."""
 
     size: tuple[int, int]  # height, width of the upright frames
     rate: Fraction  # frames a second

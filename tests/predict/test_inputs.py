@@ -47,11 +47,17 @@ def test_stem_and_kind(folder):
         ("*.png", ["b.png"]),
         ("**/*.tiff", ["below/c.tiff"]),
         ("be*/*", ["below/c.tiff"]),
+        ("**.png", ["b.png"]),
         ("[ab].*", ["a.JPG", "b.png"]),
     ],
 )
 def test_a_pattern(folder, tmp_path, pattern, expected):
     assert names(folder / pattern, tmp_path / "o") == expected
+
+
+def test_a_pattern_in_a_folder_whose_name_looks_like_one(folder, tmp_path):
+    folder = folder.rename(tmp_path / "in[1]")
+    assert names(folder / "*.png", tmp_path / "o") == ["b.png"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern(folder, tmp_path):
