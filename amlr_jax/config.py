@@ -205,13 +205,12 @@ def _eval() -> ConfigDict:
             "every_steps": 0,  # 0: only at the end
             "batch_size": 1,
             # kitti_eigen, kitti_eigen_bts, kitti_eigen_697, kitti_eigen_benchmark, nyu,
-            # custom (amlr_jax/evaluate/presets.py); empty: the data set's first
+            # custom (amlr_jax/evaluate/protocols.py); empty: the data set's first
             "protocol": "",
             # none, flip, flip_ramps, shifted, shifted_flip: amlr_jax/evaluate/tiling
             "test_mode": "none",
-            "windows": 0,  # squares of a shifted test; 0: 16, indoors 2
-            "window_form": "reference",  # covering: the last window ends with the image
-            # Windows and mirror images that a device sees together; 0: all (CPU: four)
+            "windows": 0,  # of a shifted mode; 0: 16, indoors 2
+            # Windows and mirror images in one pass of a device; 0: all (CPU: four)
             "at_once": 0,
             # Empty and 0: the protocol's own.
             "crop": "",  # garg, eigen, nyu, none

@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from amlr_jax.config import base
-from amlr_jax.evaluate import presets, tiling
+from amlr_jax.evaluate import protocols, tiling
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")]
@@ -147,7 +147,7 @@ def test_scripts_exist():
 
 def test_protocols_and_test_modes_are_all_there():
     named = re.findall(r"^\| `(\w+)`", TEXTS["docs/protocols.md"], re.MULTILINE)
-    assert named == [*list(presets.PRESETS)[:-1], *tiling.MODES]
+    assert named == [*list(protocols.PRESETS)[:-1], *tiling.MODES]
 
 
 def test_site_has_every_page():

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -38,6 +39,28 @@ def colorize(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     part = _part(np.where(known, depth, far), near, far)
     picture = _palette()[np.rint(255 * part).astype(np.uint8)]
     picture[~known] = 128
+    return picture
+
+
+def sparse(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """`colorize` of lidar depth, each measured pixel 5 wide so that it can be seen."""
+    inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-9), 0).astype(np.float32)
+    wide = cv2.dilate(inverse, np.ones((5, 5), np.uint8))
+    depth = np.where(wide > 0, 1 / np.maximum(wide, 1e-9), 0)
+    return colorize(depth, near=near, far=far)
+
+
+def errors(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """|prediction - truth| / truth as uint8 RGB, 5 pixels wide: white 0, dark red 0.5.
+
+    Where the truth is 0 it is grey.
+    """
+    known = truth > 0
+    part = np.abs(prediction - truth) / np.where(known, truth, 1) / 0.5
+    codes = np.where(known, 1 + np.rint(254 * np.clip(part, 0, 1)), 0).astype(np.uint8)
+    codes = cv2.dilate(codes, np.ones((5, 5), np.uint8))
+    picture = _palette("Reds")[codes]
+    picture[codes == 0] = 128
     return picture
 
 
@@ -98,8 +121,8 @@ def _part(depth: np.ndarray | float, near: float, far: float) -> np.ndarray:
     return np.clip((1 / np.maximum(depth, 1e-9) - low) / (high - low), 0, 1)
 
 
-@lru_cache(maxsize=1)
-def _palette() -> np.ndarray:
-    """uint8 [256, 3], dark to bright."""
-    colours = matplotlib.colormaps["magma"](np.arange(256))[:, :3]
+@lru_cache
+def _palette(name: str = "magma") -> np.ndarray:
+    """uint8 [256, 3]; magma from dark to bright."""
+    colours = matplotlib.colormaps[name](np.arange(256))[:, :3]
     return (255 * colours).round().astype(np.uint8)

@@ -1,1 +1,1 @@
-"""Protocols, tables and pictures."""
+"""Evaluation of depth networks: protocols, metrics, tables and pictures."""

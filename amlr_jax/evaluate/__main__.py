@@ -4,11 +4,11 @@
         [--protocol=NAME] [--test_mode=MODE] [--checkpoint=DIR] [--resolutions] \
         [--config.KEY=VALUE]
 
-DIR of --workdir is a run's; with --checkpoint, a run's workdir or what
-`amlr_jax.convert` wrote, it is only where the results go: evaluation.json,
-per_image.csv, frames.png. --protocol and --test_mode stand for --config.eval.protocol
-and --config.eval.test_mode. --resolutions measures each side output of a
-self-supervised network, as Table 4 of "Better SSIM", into resolutions.json.
+Writes evaluation.json, per_image.csv and frames.png to --workdir, the workdir of a run;
+with --checkpoint, which is the workdir of a run or a folder of `amlr_jax.convert`, it
+may be any folder. --protocol and --test_mode set --config.eval.protocol and
+--config.eval.test_mode. --resolutions also measures each side output of a
+self-supervised network, as Table 4 of "Better SSIM", and writes resolutions.json.
 """
 
 from pathlib import Path
@@ -26,17 +26,17 @@ _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Other weights: a run's workdir, or a converted checkpoint."
 )
 _PROTOCOL = flags.DEFINE_string("protocol", None, "Which frames, pixels and depths.")
-_TEST_MODE = flags.DEFINE_string("test_mode", None, "Mirrored, in windows, or both.")
+_TEST_MODE = flags.DEFINE_string("test_mode", None, "Test-time augmentation.")
 _RESOLUTIONS = flags.DEFINE_bool(
     "resolutions", False, "Also each side output of a self-supervised network."
 )
 
 
 def main(argv: list[str]) -> None:
-    """Puts the flags into the config and hands over."""
+    """Puts the flags into the config and evaluates."""
     del argv
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
-    from amlr_jax.evaluate import evaluate_run
+    from amlr_jax.evaluate import evaluator
 
     config = _CONFIG.value
     for key, flag in (("protocol", _PROTOCOL), ("test_mode", _TEST_MODE)):
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     paths = (
         flag.value and Path(flag.value).expanduser() for flag in (_WORKDIR, _CHECKPOINT)
     )
-    evaluate_run.run(config, *paths, resolutions=_RESOLUTIONS.value)
+    evaluator.evaluate_weights(config, *paths, resolutions=_RESOLUTIONS.value)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,52 @@
-"""The test frames of a run, measured while it trains and shown when it ends."""
+"""Evaluates a run while it trains and when it ends, or weights by themselves."""
 
+import csv
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from amlr_jax.data import loader
-from amlr_jax.evaluate import presets, published, tables
-from amlr_jax.evaluate.measure_frames import as_json, measure_frames, of_data
+from amlr_jax.config import check
+from amlr_jax.data import sources
+from amlr_jax.data.views import batches as view_batches
+from amlr_jax.evaluate import pictures, protocols, published, side_outputs, tables
+from amlr_jax.evaluate.measure import Evaluation, evaluate_test_set, with_predictions
 from amlr_jax.evaluate.predictor import frame_predictor
-from amlr_jax.evaluate.protocol import Evaluation, Protocol, as_measured
+from amlr_jax.evaluate.protocols import Protocol
+from amlr_jax.metrics import METRIC_NAMES
+from amlr_jax.models import pretrained
 from amlr_jax.runtime import files, workdir
-from amlr_jax.runtime.console import show
+from amlr_jax.runtime import mesh as parallel
+from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.distributed import is_first
+from amlr_jax.runtime.errors import InputError, preview
 
 
 class Evaluator:
-    """Measures a network on the test frames of a config, in the config's protocol.
+    """Measures a network on the test frames of a config, by the config's protocol.
 
-    `data` is the prepared test set, which may be empty; `folder` the workdir.
+    Args:
+      config: of the run.
+      network: `models.depth_network.DepthNetwork`, or what is called as it is.
+      data: the prepared data set; its test part may be empty.
+      mesh: the devices, of all processes.
+      folder: workdir, for evaluation.json.
+
     `variables` of the methods are {"params", "batch_stats"}, whole on every device. All
     processes call the methods; the first one writes. Raises InputError for a protocol
-    that cannot be or does not fit the first frame.
+    that is mistaken or does not fit the first frame.
     """
 
     def __init__(
         self, config: ConfigDict, network: Any, data: Any, mesh: Mesh, folder: Path
     ) -> None:
-        self.protocol = of_data(presets.protocol(config, network), data)
+        self.protocol = protocols.protocol(config, network, data)
         self._config, self._data, self._folder = config, data, folder
         at_once = config.eval.at_once
         self._predict = frame_predictor(network, mesh, self.protocol, at_once=at_once)
@@ -40,15 +55,22 @@ class Evaluator:
         """Writes evaluation.json and shows the table; None without a test frame."""
         if not len(self._data.test):
             return None
-        predict = partial(self._predict, variables)
-        result, _ = measure_frames(
-            predict, self._data, self.protocol, config=self._config
-        )
-        if is_first():
-            values = as_json(result, self.protocol, step=step)
-            files.write_json(self._folder / workdir.EVALUATION, values)
+        found, facts = self.predict(variables), {"step": step}
         title = f"Test frames after step {step}"
-        show(tables.metric_table(result, protocol=self.protocol, title=title))
+        return self.measure(found, facts, title=title)
+
+    def predict(self, variables: dict) -> Callable[[np.ndarray], np.ndarray]:
+        """Maps images uint8 [B, H, W, 3] to depth float32 [B, H, W] in metres."""
+        return partial(self._predict, variables)
+
+    def measure(self, predict: Callable, facts: dict, *, title: str) -> Evaluation:
+        """`__call__` of a predictor; `facts` are written beside the metrics."""
+        data, protocol = self._data, self.protocol
+        result = evaluate_test_set(predict, data, protocol, config=self._config)
+        if is_first():
+            values = as_json(result, protocol, **facts)
+            files.write_json(self._folder / workdir.EVALUATION, values)
+        show(tables.metric_table(result, protocol=protocol, title=title))
         return result
 
     def facts(self) -> dict:
@@ -57,29 +79,165 @@ class Evaluator:
         return {"protocol": self.protocol._asdict(), "published": rows}
 
     def held_out(self, variables: dict) -> list[dict]:
-        """`config.eval.pictures` test frames, evenly spread, with their predictions."""
+        """`config.eval.pictures` test frames, evenly spread: see `with_predictions`."""
         frames = len(self._data.test)
         count = min(self._config.eval.pictures, frames)
-        return with_predictions(
-            np.linspace(0, frames - 1, count).round().astype(int) if count else (),
-            partial(self._predict, variables),
-            self._data,
-            self.protocol,
-        )
+        indices = np.linspace(0, frames - 1, count).round() if count else ()
+        predict = self.predict(variables)
+        return with_predictions(indices, predict, self._data, self.protocol)
 
 
-def with_predictions(
-    indices: Any, predict: Callable, data: Any, protocol: Protocol
-) -> list[dict]:
-    """Test frames as `loader.test_frame` gives them, with what was predicted.
+def as_json(result: Evaluation, protocol: Protocol, **facts: Any) -> dict:
+    """The content of evaluation.json."""
+    ratio = {} if result.ratio is None else {"median_ratio": result.ratio}
+    return {
+        **facts,
+        "protocol": protocol._asdict(),
+        "described": protocol.line(),
+        "metrics": result.metrics,
+        "constant": result.constant,
+        "frames": result.frames,
+        "frames_without_depth": result.skipped,
+        **ratio,
+    }
 
-    Each has also `prediction`, float32 [H, W] metres as measured, and `scale`, the
-    factor that is in it (see `as_measured`).
+
+def write_csv(result: Evaluation, path: Path) -> None:
+    """One line a frame: key, metrics, pixels that count and, if scaled, the ratio.
+
+    Metrics of a frame without such a pixel are empty.
+    """
+    columns = [*METRIC_NAMES, "pixels"] + (["ratio"] if result.ratio else [])
+    with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["key", *columns])
+        for row in result.images:
+            cells = (row[name] for name in columns)
+            lines.writerow([row["key"], *("" if np.isnan(c) else c for c in cells)])
+
+
+def extremes(result: Evaluation, count: int) -> dict[str, list[dict]]:
+    """The `count` worst and `count` best images by abs_rel, fewer if there are fewer.
+
+    No image is in both; an odd one out counts as worst.
+    """
+    measured = [row for row in result.images if row["pixels"]]
+    ordered = sorted(measured, key=lambda row: -row["abs_rel"])
+    half = -(-len(ordered) // 2)
+    return {"worst": ordered[:half][:count], "best": ordered[half:][::-1][:count]}
+
+
+def write_pictures(
+    result: Evaluation,
+    path: Path,
+    *,
+    data: Any,
+    predict: Callable[[np.ndarray], np.ndarray],
+    protocol: Protocol,
+    count: int,
+) -> None:
+    """A panel of the `count` worst frames and, below, of the `count` best.
+
+    `predict` maps an image [1, H, W, 3] to depth [1, H, W] in metres.
     """
     frames = []
-    for index in indices:
-        frame = loader.test_frame(data, int(index), kb_crop=protocol.crops_frames)
-        depth = predict(frame["image"][None])[0]
-        depth, scale = as_measured(depth, frame["depth"], protocol=protocol)
-        frames.append({**frame, "prediction": depth, "scale": scale})
-    return frames
+    for kind, rows in extremes(result, count).items():
+        indices = [row["index"] for row in rows]
+        found = with_predictions(indices, predict, data, protocol)
+        for row, frame in zip(rows, found, strict=True):
+            label = f"{kind}, abs_rel {row['abs_rel']:.3f}, {frame['key']}"
+            frames.append({**frame, "key": label})
+    if frames:
+        pictures.panel(frames, path, max_depth=protocol.max_depth)
+
+
+def evaluate_weights(
+    config: ConfigDict,
+    folder: Path,
+    checkpoint: Path | None = None,
+    *,
+    resolutions: bool = False,
+) -> Evaluation:
+    """Measures the weights in `checkpoint`, or the run in `folder`, on the test frames.
+
+    Writes evaluation.json, per_image.csv and frames.png to `folder`; with `resolutions`
+    also resolutions.json, the metrics of each side output. The network is that of the
+    weights; of a run in `folder` it must be the config's. Raises InputError for a
+    user's mistake.
+    """
+    check(config)
+    config = config.copy_and_resolve_references()
+    config.data.split = protocols.split_of(config)
+    protocols.check(config)
+    if checkpoint is None:
+        _require_run(config, folder)
+    source = checkpoint or folder
+    network, variables, _ = pretrained.load_network(source)
+    if resolutions:
+        side_outputs.heads(network)
+    files.make_writable(folder)
+    if config.objective == "self_supervised":
+        data = view_batches.measured(config)
+    else:
+        data = sources.load(config.data, bar=bar)
+    if not len(data.test):
+        raise InputError(f"data.split={data.split} has no test frame to measure")
+    mesh = parallel.make_mesh()
+    evaluator = Evaluator(config, network, data, mesh, folder)
+    # Once, and not with every frame.
+    variables = jax.device_put(variables, parallel.replicated(mesh))
+    predict, protocol = evaluator.predict(variables), evaluator.protocol
+    facts, title = {"weights": str(source), **_step(source)}, f"Weights of {source}"
+    result = evaluator.measure(predict, facts, title=title)
+    write_csv(result, folder / workdir.PER_IMAGE)
+    write_pictures(
+        result,
+        folder / workdir.FRAMES_PICTURE,
+        data=data,
+        predict=predict,
+        protocol=protocol,
+        count=-(-config.eval.pictures // 2),
+    )
+    names = [workdir.EVALUATION, workdir.PER_IMAGE, workdir.FRAMES_PICTURE]
+    if resolutions:
+        rows = side_outputs.measure(
+            network, variables, data, protocol, finest=result, config=config, mesh=mesh
+        )
+        values = as_json(result, protocol, **facts)
+        files.write_json(
+            folder / workdir.SIDE_OUTPUTS, side_outputs.as_json(rows, values)
+        )
+        show(side_outputs.table(rows, protocol=protocol, title=title))
+        names.append(workdir.SIDE_OUTPUTS)
+    there = [name for name in names if (folder / name).is_file()]
+    show(f"Results in {folder}: {', '.join(there)}")
+    return result
+
+
+def _step(source: Path) -> dict:
+    """The step of a run's newest good checkpoint; nothing for converted weights."""
+    step = pretrained.newest_good(source)
+    return {} if step is None else {"step": int(step.name)}
+
+
+def _require_run(config: ConfigDict, folder: Path) -> None:
+    """Raises InputError unless `folder` holds a run of the config's network."""
+    path = folder / workdir.CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"workdir '{folder}' holds no run; train there with amlr_jax.main, or name "
+            "the weights with --checkpoint=DIR"
+        )
+    try:
+        changed = files.differences(
+            json.loads(path.read_text())["model"], config.model.to_dict()
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"'{path}' is damaged: {error}") from error
+    if changed:
+        changes = (f"model.{k} was {a}, now {b}" for k, (a, b) in changed.items())
+        raise InputError(
+            f"workdir '{folder}' holds another network (model: "
+            f"{preview(changes, limit=6)}); repeat its config, or give "
+            f"--checkpoint={folder} and another --workdir"
+        )

@@ -1,16 +1,18 @@
 """The pictures of a run: its curves, and held-out frames beside what was predicted."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 
-matplotlib.use("Agg")  # no screen on a training machine
-from matplotlib import pyplot as plt  # noqa: E402
+from amlr_jax.data import colors
+from amlr_jax.runtime import files
 
-ERROR_LIMIT = 0.5  # relative error that the error map shows as the darkest red
+CELL = 480  # pixels: the width of each picture of a panel
 
 
 def curves(metrics_file: Path, output: Path) -> None:
@@ -18,100 +20,67 @@ def curves(metrics_file: Path, output: Path) -> None:
     rows = [json.loads(line) for line in metrics_file.read_text().splitlines()]
     if not rows:
         return
-    steps = [row["step"] for row in rows]
-    figure, axes = plt.subplots(
-        2, 2, figsize=(12, 7), sharex=True, layout="constrained"
-    )
-    panels = (
-        ("losses, unweighted", "losses"),
-        ("loss weights", "weights"),
-        ("weighted losses and their total", None),
-        ("learning rate, gradient norm", ("learning_rate", "grad_norm")),
-    )
-    for axis, (title, source) in zip(axes.flat, panels, strict=True):
-        for name, values in _series(rows, source).items():
-            axis.plot(steps, values, label=name, linewidth=1)
-        axis.set_title(title)
-        axis.set_yscale("log")
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True)
+    for axis, (title, series) in zip(axes.flat, _series(rows).items(), strict=True):
+        for name, values in series.items():
+            axis.plot([row["step"] for row in rows], values, label=name, linewidth=1)
+        axis.set(title=title, yscale="log")
         axis.grid(alpha=0.3)
         axis.legend()
     for axis in axes[1]:
         axis.set_xlabel("step")
-    _save(figure, output)
+    with files.replacing(output) as temporary:
+        figure.savefig(temporary, dpi=90)
 
 
-def _series(rows: list[dict], source) -> dict[str, list[float]]:
-    if isinstance(source, str):
-        return {name: [r[source][name] for r in rows] for name in rows[0][source]}
-    if source:
-        return {name: [row[name] for row in rows] for name in source}
-    weighted = {
-        name: [r["losses"][name] * r["weights"][name] for r in rows]
-        for name in rows[0]["losses"]
+def _series(rows: list[dict]) -> dict[str, dict[str, list[float]]]:
+    """The values of each step by name, by title of their chart."""
+    losses = {name: [row["losses"][name] for row in rows] for name in rows[0]["losses"]}
+    weights = {n: [row["weights"][n] for row in rows] for n in rows[0]["weights"]}
+    weighted = {name: np.multiply(losses[name], weights[name]) for name in losses}
+    total, *others = (
+        [row[name] for row in rows] for name in ("total", "learning_rate", "grad_norm")
+    )
+    return {
+        "losses, unweighted": losses,
+        "loss weights": weights,
+        "weighted losses and their total": weighted | {"total": total},
+        "learning rate, gradient norm": dict(
+            zip(("learning rate", "gradient norm"), others, strict=True)
+        ),
     }
-    return weighted | {"total": [row["total"] for row in rows]}
 
 
-def panel(frames: list[dict], output: Path, *, max_depth: float) -> None:
+def panel(frames: Sequence[dict], output: Path, *, max_depth: float) -> None:
     """Image, ground truth, prediction and relative error of each frame, in rows.
 
     A frame holds `image` uint8 [H, W, 3], `depth` and `prediction` in metres [H, W]
-    (0 = none) and `key`.
-    Depth is coloured by 1/depth, the same scale in all rows.
+    (0 = none) and `key`. All rows have the same colours of depth, up to `max_depth`.
     """
-    rows = len(frames)
-    figure, axes = plt.subplots(
-        rows, 4, figsize=(22, 1.65 * rows + 0.5), layout="constrained", squeeze=False
-    )
-    nearest = min(_nearest(frame["depth"]) for frame in frames)
-    limits = {"vmin": 1 / max_depth, "vmax": 1 / nearest, "cmap": "magma"}
-    for row, frame in zip(axes, frames, strict=True):
-        target, depth = frame["depth"], frame["prediction"]
-        error = np.where(
-            target > 0, np.abs(depth - target) / np.maximum(target, 1e-9), 0
-        )
-        row[0].imshow(frame["image"])
-        row[0].set_ylabel(frame["key"].replace("/", "\n"), fontsize=6)
-        row[1].imshow(_thick(_inverse(target)), **limits)
-        shown = row[2].imshow(_inverse(depth), **limits)
-        wrong = row[3].imshow(_thick(error), vmin=0, vmax=ERROR_LIMIT, cmap="Reds")
-    for axis, title in zip(
-        axes[0],
-        ("image", "ground truth", "prediction", "|error| / ground truth"),
-        strict=True,
-    ):
-        axis.set_title(title)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    _depth_bar(figure, shown, axes, near=nearest, far=max_depth)
-    figure.colorbar(wrong, ax=axes, fraction=0.01, pad=0.005)
-    _save(figure, output)
+    known = np.concatenate([frame["depth"].ravel() for frame in frames])
+    if not known.any():
+        known = np.concatenate([frame["prediction"].ravel() for frame in frames])
+    limits = {"near": colors.nearest(known, far=max_depth), "far": max_depth}
+    rows = [_row(frame, limits) for frame in frames]
+    picture = colors.with_scale(np.concatenate(rows), **limits)
+    with files.replacing(output) as temporary:
+        Image.fromarray(picture).save(temporary)
 
 
-def _nearest(depth: np.ndarray) -> float:
-    valid = depth[depth > 0]
-    return float(np.percentile(valid, 1)) if valid.size else 1.0
-
-
-def _inverse(depth: np.ndarray) -> np.ndarray:
-    return np.where(depth > 0, 1 / np.maximum(depth, 1e-9), np.nan)
-
-
-def _thick(values: np.ndarray) -> np.ndarray:
-    """Sparse pixels widened, or a panel of this size would not show them."""
-    filled = np.nan_to_num(values, nan=0.0).astype(np.float32)
-    wide = cv2.dilate(filled, np.ones((5, 5), np.uint8))
-    return np.where(wide > 0, wide, np.nan)
-
-
-def _depth_bar(figure, shown, axes, *, near: float, far: float) -> None:
-    metres = [m for m in (1, 2, 5, 10, 20, 40, 80) if near <= m <= far]
-    bar = figure.colorbar(shown, ax=axes, fraction=0.01, pad=0.005)
-    bar.set_ticks([1 / m for m in metres], labels=[f"{m} m" for m in metres])
-
-
-def _save(figure, output: Path) -> None:
-    temporary = output.with_name(f".{output.name}.tmp.png")
-    figure.savefig(temporary, dpi=90)
-    plt.close(figure)
-    temporary.replace(output)
+def _row(frame: dict, limits: dict[str, float]) -> np.ndarray:
+    """A line of text, and the four pictures of a frame below it."""
+    target, depth = frame["depth"], frame["prediction"]
+    cells = {
+        str(frame["key"]): frame["image"],
+        "ground truth": colors.sparse(target, **limits),
+        "prediction": colors.colorize(depth, **limits),
+        "|error| / ground truth, 0 to 50 %": colors.errors(depth, target),
+    }
+    text = Image.new("RGB", (len(cells) * CELL, 20), (40, 40, 40))
+    for column, title in enumerate(cells):
+        place, font = (column * CELL + 6, 2), ImageFont.load_default(13)
+        ImageDraw.Draw(text).text(place, title, fill="white", font=font)
+    size = CELL, max(round(CELL * target.shape[0] / target.shape[1]), 1)
+    made = [cv2.resize(c, size, interpolation=cv2.INTER_AREA) for c in cells.values()]
+    return np.concatenate([np.asarray(text), np.concatenate(made, axis=1)])

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from amlr_jax import metrics
 from amlr_jax.evaluate import tiling
-from amlr_jax.evaluate.protocol import Protocol
+from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.models.depth_network import as_float
 from amlr_jax.runtime import mesh as parallel
 
@@ -24,7 +24,7 @@ def predictor(
     """`predict(variables, image)`: uint8 [B, H, W, 3] -> float32 metres [B, H, W].
 
     Image and depth are on the host. All windows and mirror images of `mode` are one
-    batch, filled up to a multiple of the devices and split over them. A device sees
+    batch, padded to a multiple of the devices and sharded over them. A device computes
     `at_once` of them together, 0: all, and four on a CPU, where more is slower.
     """
     whole, split = parallel.replicated(mesh), parallel.over_batch(mesh)
@@ -82,11 +82,11 @@ def pasted(predict: Callable) -> Callable:
     """`predict` of the KITTI benchmark's crop, pasted back into the frame with zeros.
 
     Maps images [B, H, W, 3] to depth [B, H, W], as the offline evaluation of BTS.
+    Raises ValueError for a frame smaller than the crop.
     """
 
     def of_frame(image: np.ndarray) -> np.ndarray:
-        frame = image.shape[1:3]
-        top, left = metrics.kb_crop_offsets(*frame)
+        top, left = metrics.kb_crop_offsets(*image.shape[1:3])
         height, width = metrics.KB_CROP_SHAPE
         depth = np.zeros(image.shape[:3], np.float32)
         window = np.s_[:, top : top + height, left : left + width]

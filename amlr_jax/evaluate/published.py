@@ -1,4 +1,4 @@
-"""Published figures, and which of them a figure of ours may stand beside.
+"""Published values, and which of them may stand beside values of ours.
 
 Facts copied from the papers' tables by hand. `test` is the test mode that made the
 row, "?" where its source does not say.
@@ -7,18 +7,9 @@ row, "?" where its source does not say.
 from typing import NamedTuple
 
 from amlr_jax import metrics
-from amlr_jax.evaluate.presets import PRESETS
-from amlr_jax.evaluate.protocol import Protocol
+from amlr_jax.evaluate.protocols import PRESETS, Protocol
 
 BOTH = "shifted_flip"
-
-
-class SideRow(NamedTuple):
-    """One row of Table 4 of "Better SSIM": a side output."""
-
-    resolution: str
-    bilinear: bool  # False: sub-pixel convolution
-    metrics: dict[str, float]
 
 
 class Row(NamedTuple):
@@ -27,6 +18,14 @@ class Row(NamedTuple):
     method: str
     source: str
     test: str
+    metrics: dict[str, float]
+
+
+class SideRow(NamedTuple):
+    """One row of Table 4 of "Better SSIM": a side output."""
+
+    resolution: str
+    bilinear: bool  # False: sub-pixel convolution
     metrics: dict[str, float]
 
 
@@ -42,6 +41,19 @@ def _row(method: str, source: str, test: str, names: tuple, *values: float) -> R
 _AMLR = "Yu & Heo 2023, Table"
 _SSIM = "Better SSIM, Table"
 _MIM = "MIM-Depth's README"
+_SIDES = (
+    ("1/2", True, 0.115, 0.823, 4.828, 0.193, 0.873, 0.958, 0.982),
+    ("1/2", False, 0.115, 0.770, 4.813, 0.188, 0.863, 0.957, 0.983),
+    ("1/4", True, 0.115, 0.818, 4.833, 0.192, 0.870, 0.958, 0.982),
+    ("1/4", False, 0.115, 0.770, 4.812, 0.188, 0.863, 0.957, 0.983),
+    ("1/8", True, 0.119, 0.833, 4.925, 0.195, 0.862, 0.956, 0.982),
+    ("1/8", False, 0.115, 0.771, 4.820, 0.188, 0.863, 0.957, 0.983),
+    ("1/16", True, 0.130, 0.943, 5.203, 0.203, 0.844, 0.952, 0.981),
+    ("1/16", False, 0.116, 0.780, 4.844, 0.189, 0.862, 0.957, 0.983),
+)
+RESOLUTIONS = tuple(
+    SideRow(*row[:2], dict(zip(_SEVEN, row[2:], strict=True))) for row in _SIDES
+)
 # The scan of AMLR's Table 2 is not readable beyond d1 of "GLPDepth + AMLR".
 ROWS = {
     "kitti_eigen": (
@@ -69,10 +81,8 @@ ROWS = {
              ("abs_rel", "d1"), 0.132, 0.845),
         _row("Better SSIM, baseline", f"{_SSIM} 1", "none", _SEVEN,
              0.118, 0.868, 4.856, 0.194, 0.869, 0.957, 0.981),
-        _row("SSIM_a .4 .5 .5 .7", f"{_SSIM} 2", "none", _SEVEN,
-             0.115, 0.823, 4.828, 0.193, 0.873, 0.958, 0.982),
-        _row("SSIM_a, sub-pixel", f"{_SSIM} 5", "none", _SEVEN,
-             0.115, 0.770, 4.813, 0.188, 0.863, 0.957, 0.983),
+        Row("SSIM_a .4 .5 .5 .7", f"{_SSIM} 2", "none", RESOLUTIONS[0].metrics),
+        Row("SSIM_a, sub-pixel", f"{_SSIM} 5", "none", RESOLUTIONS[1].metrics),
         _row("GVO", f"{_SSIM} 5", "none", _SEVEN,
              0.118, 0.787, 4.488, 0.183, 0.870, 0.962, 0.985),
         _row("GVO + SSIM_a, sub-pixel", f"{_SSIM} 5", "none", _SEVEN,
@@ -91,34 +101,15 @@ ROWS = {
     ),
 }  # fmt: skip
 
-_SIDES = (
-    ("1/2", True, 0.115, 0.823, 4.828, 0.193, 0.873, 0.958, 0.982),
-    ("1/2", False, 0.115, 0.770, 4.813, 0.188, 0.863, 0.957, 0.983),
-    ("1/4", True, 0.115, 0.818, 4.833, 0.192, 0.870, 0.958, 0.982),
-    ("1/4", False, 0.115, 0.770, 4.812, 0.188, 0.863, 0.957, 0.983),
-    ("1/8", True, 0.119, 0.833, 4.925, 0.195, 0.862, 0.956, 0.982),
-    ("1/8", False, 0.115, 0.771, 4.820, 0.188, 0.863, 0.957, 0.983),
-    ("1/16", True, 0.130, 0.943, 5.203, 0.203, 0.844, 0.952, 0.981),
-    ("1/16", False, 0.116, 0.780, 4.844, 0.189, 0.862, 0.957, 0.983),
-)
-RESOLUTIONS = tuple(
-    SideRow(*row[:2], dict(zip(_SEVEN, row[2:], strict=True))) for row in _SIDES
-)
 
-
-def resolutions_beside(protocol: Protocol) -> tuple[tuple[SideRow, ...], str]:
-    """The rows of Table 4, if frames, protocol and test mode are theirs, and why not.
-
-    The second value is a line for people if there is no row.
-    """
-    if protocol.name != "kitti_eigen_697":
-        return (), f"no published resolution of {protocol.name} is known here"
-    differs = _differences(protocol)
-    if protocol.test_mode != "none":
-        differs.append(f"test mode {protocol.test_mode}")
-    if differs:
-        return (), f"no published row beside it; differs in {', '.join(differs)}"
-    return RESOLUTIONS, ""
+def values_of(protocol: str, method: str, *, test: str | None = None) -> dict:
+    """The metrics of the one row of `ROWS` with this method, and test mode if given."""
+    (found,) = (
+        row.metrics
+        for row in ROWS[protocol]
+        if row.method == method and test in (None, row.test)
+    )
+    return found
 
 
 def rows_beside(protocol: Protocol) -> tuple[tuple[Row, ...], str]:
@@ -127,9 +118,23 @@ def rows_beside(protocol: Protocol) -> tuple[tuple[Row, ...], str]:
     The test mode may differ; each row names its own.
     """
     rows = ROWS.get(protocol.name, ())
-    if not rows:
-        return (), f"no published row of {protocol.name} is known here"
+    return _beside(rows, protocol, _differences(protocol), what="row")
+
+
+def resolutions_beside(protocol: Protocol) -> tuple[tuple[SideRow, ...], str]:
+    """As `rows_beside`, the rows of Table 4; the test mode must be theirs, too."""
+    rows = RESOLUTIONS if protocol.name == "kitti_eigen_697" else ()
     differs = _differences(protocol)
+    if protocol.test_mode != "none":
+        differs.append(f"test mode {protocol.test_mode}")
+    return _beside(rows, protocol, differs, what="resolution")
+
+
+def _beside(
+    rows: tuple, protocol: Protocol, differs: list[str], *, what: str
+) -> tuple[tuple, str]:
+    if not rows:
+        return (), f"no published {what} of {protocol.name} is known here"
     if differs:
         return (), f"no published row beside it; differs in {', '.join(differs)}"
     return rows, ""

@@ -1,55 +1,43 @@
 """Every side output of a self-supervised network, measured: "Better SSIM", Table 4.
 
-A head at 1 / 2^i of the image is brought to the frame's size bilinearly, as disparity.
-One with sub-pixel convolution has the network's full size by itself. Whether the paper
+A head at 1 / 2^i of the image is resized to the frame bilinearly, as disparity. One
+with sub-pixel convolution has the network's full size by itself. Whether the paper
 passes through the network's size on the way to the frame's is not said; here it is one
-step, so that the finest head has the figures of the ordinary evaluation.
+step, so that the finest head has the metrics of the ordinary evaluation.
 """
 
-from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 from rich.table import Table
 
-from amlr_jax.evaluate import presets, published
-from amlr_jax.evaluate.measure_frames import as_json, measure_frames
+from amlr_jax.evaluate import published, tables
+from amlr_jax.evaluate.measure import Evaluation, evaluate_test_set
 from amlr_jax.evaluate.predictor import frame_predictor
-from amlr_jax.evaluate.protocol import Evaluation, Protocol
+from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.models import depth
+from amlr_jax.models.depth_network import has_scale
 from amlr_jax.runtime.errors import InputError
 
-RESULT = "resolutions.json"
-# Key and the paper's heading.
-_COLUMNS = (
-    ("abs_rel", "Abs Rel ↓"),
-    ("sq_rel", "Sq Rel ↓"),
-    ("rmse", "RMS ↓"),
-    ("rmse_log", "RMSlog ↓"),
-    ("d1", "<1.25 ↑"),
-    ("d2", "<1.25² ↑"),
-    ("d3", "<1.25³ ↑"),
-)
+# The columns of the paper's table.
+COLUMNS = {
+    key: heading for key, heading in tables.COLUMNS if key not in ("log10", "silog")
+}
 
 
 class Head(NamedTuple):
     """A side output: its level, and whether its map is smaller than the network's."""
 
     level: int  # 1 / 2**level of the image
-    bilinear: bool  # brought to the network's size bilinearly; False: native
+    bilinear: bool  # resized to the network's size bilinearly; False: native
 
     @property
     def resolution(self) -> str:
         """As the paper writes it: 1/2, 1/4, ..."""
         return f"1/{2**self.level}" if self.level else "1"
-
-
-class Measured(NamedTuple):
-    """A side output and its figures."""
-
-    head: Head
-    result: Evaluation
 
 
 class _OneHead(NamedTuple):
@@ -65,7 +53,7 @@ class _OneHead(NamedTuple):
 
 def heads(network: depth.DepthNetwork) -> tuple[Head, ...]:
     """The side outputs, fine to coarse; InputError for a network without."""
-    if presets.has_scale(network):
+    if has_scale(network):
         raise InputError(
             "--resolutions measures the side outputs of self-supervised networks "
             "(model.name monodepth2 or five_level); this network has one depth"
@@ -84,57 +72,55 @@ def heads(network: depth.DepthNetwork) -> tuple[Head, ...]:
 def measure(
     network: depth.DepthNetwork,
     variables: dict,
-    data,
+    data: Any,
     protocol: Protocol,
     *,
     finest: Evaluation,
-    config,
-    mesh,
-) -> list[Measured]:
-    """Measures each head on all test frames; `finest` is what the first one gave."""
-    made = [finest]
-    for number in range(1, len(network.decoder.scales)):
+    config: ConfigDict,
+    mesh: Mesh,
+) -> dict[Head, Evaluation]:
+    """Measures each head on all test frames; `finest` is the result of the first."""
+    first, *others = heads(network)
+    found = {first: finest}
+    for number, head in enumerate(others, start=1):
         one = _OneHead(network, number)
         predict = frame_predictor(one, mesh, protocol, at_once=config.eval.at_once)
-        found = measure_frames(
-            partial(predict, variables), data, protocol, config=config
-        )
-        made.append(found[0])
-    return [Measured(*pair) for pair in zip(heads(network), made, strict=True)]
+        predict = partial(predict, variables)
+        found[head] = evaluate_test_set(predict, data, protocol, config=config)
+    return found
 
 
-def rows_json(rows: Sequence[Measured], protocol: Protocol, **more) -> dict:
-    """What resolutions.json holds: as evaluation.json, by head in `resolutions`."""
-    common = as_json(rows[0].result, protocol, **more)
-    own = ("metrics", "median_ratio")
-    each = [
-        {"resolution": head.resolution, "bilinear": head.bilinear}
-        | {k: v for k, v in as_json(result, protocol).items() if k in own}
-        for head, result in rows
-    ]
-    shared = {k: v for k, v in common.items() if k not in own}
-    return shared | {"resolutions": each}
+def as_json(rows: dict[Head, Evaluation], evaluation: dict) -> dict:
+    """The content of resolutions.json: as evaluation.json, with metrics by head."""
+    made = {k: v for k, v in evaluation.items() if k not in ("metrics", "median_ratio")}
+    made["resolutions"] = []
+    for head, result in rows.items():
+        row = {"resolution": head.resolution, "bilinear": head.bilinear}
+        ratio = {} if result.ratio is None else {"median_ratio": result.ratio}
+        made["resolutions"].append({**row, "metrics": result.metrics, **ratio})
+    return made
 
 
-def table(rows: Sequence[Measured], *, protocol: Protocol, title: str) -> Table:
+def table(rows: dict[Head, Evaluation], *, protocol: Protocol, title: str) -> Table:
     """The paper's Table 4 of this network, with the paper's rows where they fit."""
     made = Table("", "Resolution", "Bilinear", title=title, caption_justify="left")
-    for _, heading in _COLUMNS:
+    for heading in COLUMNS.values():
         made.add_column(heading, justify="right", no_wrap=True)
-    for head, result in rows:
+    for head, result in rows.items():
         made.add_row("network", *_cells(head.resolution, head.bilinear, result.metrics))
-    known = {head.resolution + "b" * head.bilinear for head, _ in rows}
-    found, nothing = published.resolutions_beside(protocol)
-    found = [row for row in found if row.resolution + "b" * row.bilinear in known]
+    known = {(head.resolution, head.bilinear) for head in rows}
+    found, caption = published.resolutions_beside(protocol)
+    found = [row for row in found if row[:2] in known]
     if found:
         made.add_section()
-        nothing = "paper: Better SSIM, Table 4"
+        caption = "paper: Better SSIM, Table 4"
     for row in found:
         made.add_row("paper", *_cells(*row))
-    made.caption = f"{protocol.line()}; {rows[0].result.frames} frames\n{nothing}"
+    frames = next(iter(rows.values())).frames
+    made.caption = f"{protocol.line()}; {frames} frames\n{caption}"
     return made
 
 
 def _cells(resolution: str, bilinear: bool, metrics: dict[str, float]) -> list[str]:
-    figures = [f"{metrics[key]:.3f}" for key, _ in _COLUMNS]
-    return [resolution, "✓" if bilinear else "native", *figures]
+    values = [f"{metrics[key]:.3f}" for key in COLUMNS]
+    return [resolution, "✓" if bilinear else "native", *values]

@@ -3,7 +3,8 @@
 from rich.table import Table
 
 from amlr_jax.evaluate import published
-from amlr_jax.evaluate.protocol import Evaluation, Protocol
+from amlr_jax.evaluate.measure import Evaluation
+from amlr_jax.evaluate.protocols import Protocol
 
 # Key and heading, in the order of the paper's Table 1; an arrow says which way is good.
 COLUMNS = (
@@ -29,7 +30,8 @@ def metric_table(result: Evaluation, *, protocol: Protocol, title: str) -> Table
     for _, heading in COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_row("network", *_cells(result.metrics))
-    table.add_row("constant", *_cells(result.constant))
+    constant = f"constant {protocol.median_depth:.2f} m"
+    table.add_row(constant, *_cells(result.constant))
     rows, nothing = published.rows_beside(protocol)
     if rows:
         table.add_section()

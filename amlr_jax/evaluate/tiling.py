@@ -1,7 +1,7 @@
-"""Depth of an image from several looks at it: mirrored, and in overlapping squares.
+"""Test-time augmentation: mirror images and sliding square windows.
 
-MIM-Depth's test, which AMLR's figures use: h x h squares of an h x w image, each also
-mirrored, averaged linearly where they overlap.
+MIM-Depth's test, by which AMLR's results were measured: h x h windows of an h x w
+image, each also mirrored, averaged linearly where they overlap.
 """
 
 from collections.abc import Callable
@@ -12,28 +12,27 @@ import jax.numpy as jnp
 import numpy as np
 
 MODES = ("none", "flip", "flip_ramps", "shifted", "shifted_flip")
-FORMS = ("reference", "covering")
 
 
 class Mode(NamedTuple):
-    """How the test looks at an image.
+    """A test-time augmentation.
 
-    none: once. flip: the mean with the depth of the mirrored image. flip_ramps: the
-    post-process of monodepth2, see `merge_ramps`. shifted: in squares, see
-    `window_starts`. shifted_flip: in squares, each with its own mirror image.
+    none: the image alone. flip: the mean with the depth of the mirror image.
+    flip_ramps: the post-process of monodepth2, see `merge_ramps`. shifted: the mean of
+    square windows, see `window_starts`. shifted_flip: the mean of windows and the
+    mirror image of each.
     """
 
     name: str = "none"
-    windows: int = 16  # squares of a shifted test
-    form: str = "reference"
+    windows: int = 16  # of a shifted mode
 
     @property
     def shifted(self) -> bool:
-        """Whether it looks at squares."""
+        """Whether it has windows."""
         return self.name.startswith("shifted")
 
     def on(self, height: int, width: int) -> "Mode":
-        """The mode for an image of this size: no squares if it is not wider than high.
+        """The mode for an image of this size: no windows if it is not wider than high.
 
         >>> Mode("shifted_flip").on(480, 480).name
         'flip'
@@ -43,19 +42,15 @@ class Mode(NamedTuple):
         return self._replace(name="flip" if self.name == "shifted_flip" else "none")
 
 
-def window_starts(
-    height: int, width: int, *, count: int, form: str = "reference"
-) -> tuple[int, ...]:
-    """First columns of `count` squares of side `height`.
+def window_starts(height: int, width: int, *, count: int) -> tuple[int, ...]:
+    """First columns of `count` windows of side `height`, as MIM-Depth:
 
-    "reference", as MIM-Depth: i * ((width - height) // (count - 1)), which may leave
-    the last columns out (see `spare_starts`). "covering": the same, but the last square
-    ends at the last column.
+        i * ((width - height) // (count - 1)),   i = 0 ... count - 1
+
+    which may leave the last columns out (see `spare_starts`).
 
     >>> window_starts(352, 1216, count=16)[-2:]
     (798, 855)
-    >>> window_starts(352, 1216, count=16, form="covering")[-2:]
-    (798, 864)
     >>> window_starts(480, 640, count=2)
     (0, 160)
     """
@@ -64,22 +59,17 @@ def window_starts(
             "`count` must be at least 2 and the image wider than high, got "
             f"{count} and {height} x {width} (height x width)."
         )
-    if form not in FORMS:
-        raise ValueError(f"`form` must be one of {FORMS}, got {form!r}.")
     interval = (width - height) // (count - 1)
-    starts = [i * interval for i in range(count)]
-    if form == "covering":
-        starts[-1] = width - height
-    return tuple(starts)
+    return tuple(i * interval for i in range(count))
 
 
 def spare_starts(
     starts: tuple[int, ...], height: int, width: int
 ) -> tuple[tuple[int, int, int], ...]:
-    """Squares for the columns that no window covers: (start, first, end column).
+    """More windows for the columns that no window covers: (start, first, end column).
 
     On KITTI the reference's windows end at 1207 of 1216, and its depth beyond is 0 / 0.
-    A spare square is looked at for these columns alone; the others keep their average.
+    A spare window gives the depth of these columns alone; the others keep their mean.
 
     >>> spare_starts(window_starts(352, 1216, count=16), 352, 1216)
     ((864, 1207, 1216),)
@@ -96,7 +86,7 @@ def spare_starts(
 
 
 def coverage(starts: tuple[int, ...], height: int, width: int) -> np.ndarray:
-    """How many windows see each column, [width]."""
+    """The number of windows at each column, [width]."""
     columns = np.arange(width)
     return sum(((columns >= s) & (columns < s + height)).astype(int) for s in starts)
 
@@ -111,7 +101,7 @@ def predict(forward: Callable, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
     mode = mode.on(height, width)
     if not mode.shifted:
         return _mirrored(forward, image_BHWC, mode)
-    starts = window_starts(height, width, count=mode.windows, form=mode.form)
+    starts = window_starts(height, width, count=mode.windows)
     spares = spare_starts(starts, height, width)
     every = (*starts, *(start for start, _, _ in spares))
     views = [image_BHWC[:, :, s : s + height] for s in every]

@@ -17,9 +17,8 @@ import numpy as np
 from jax import export
 
 from amlr_jax import __version__
-from amlr_jax.evaluate import presets
 from amlr_jax.models import pretrained
-from amlr_jax.models.depth_network import DepthNetwork
+from amlr_jax.models.depth_network import DepthNetwork, has_scale
 from amlr_jax.runtime import files
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError
@@ -191,7 +190,7 @@ def describe(
     """What a user of the file must know, for its JSON."""
     exported = export.deserialize(bytearray(data))
     shape = [d if isinstance(d, int) else str(d) for d in exported.in_avals[0].shape]
-    factor = "" if presets.has_scale(network) else ", up to one unknown factor"
+    factor = "" if has_scale(network) else ", up to one unknown factor"
     versions = {name: metadata.version(name) for name in ("jax", "jaxlib")}
     return {
         "file": file,

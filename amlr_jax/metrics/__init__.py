@@ -7,7 +7,6 @@ A "metric" with the name of another paper's is often not the same number, so eve
 formula is spelled out in `depth_metrics`.
 """
 
-from amlr_jax.metrics.bts import bts_offline_metrics, paste_into_frame
 from amlr_jax.metrics.crops import (
     CROPS,
     EIGEN_CROP,
@@ -24,7 +23,6 @@ from amlr_jax.metrics.crops import (
 )
 from amlr_jax.metrics.depth import (
     KITTI_MAX_DEPTH,
-    KITTI_NEAR_MAX_DEPTH,
     METRIC_NAMES,
     MIN_DEPTH,
     NYU_MAX_DEPTH,
@@ -46,14 +44,12 @@ __all__ = (
     "GARG_CROP",
     "KB_CROP_SHAPE",
     "KITTI_MAX_DEPTH",
-    "KITTI_NEAR_MAX_DEPTH",
     "METRIC_NAMES",
     "MIN_DEPTH",
     "MedianScaled",
     "NYU_CROP",
     "NYU_MAX_DEPTH",
     "NYU_SHAPE",
-    "bts_offline_metrics",
     "depth_metrics",
     "eigen_crop",
     "evaluation_mask",
@@ -62,7 +58,6 @@ __all__ = (
     "median_scale",
     "median_scaled",
     "nyu_crop",
-    "paste_into_frame",
     "ratio_summary",
     "sanitize",
     "valid_mask",

@@ -1,4 +1,4 @@
-"""Which pixels a protocol looks at: evaluation crops and the KITTI benchmark crop."""
+"""Which pixels count: the evaluation crops, and the crop of the KITTI benchmark."""
 
 from typing import NamedTuple
 
@@ -94,8 +94,8 @@ CROPS = {"garg": garg_crop, "eigen": eigen_crop, "nyu": nyu_crop}
 def evaluation_mask(height: int, width: int, *, crop: str) -> jax.Array:
     """True inside the named evaluation crop.
 
-    The MIM-Depth protocol takes it on the kb-cropped 352 x 1216 frame. The offline
-    protocol of BTS takes it on the original frame instead, see `bts_offline_metrics`.
+    The MIM-Depth protocol takes it on the kb-cropped 352 x 1216 frame, the offline
+    protocol of BTS on the original frame.
 
     Args:
       height: of the frame, pixels.

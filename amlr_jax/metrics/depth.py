@@ -20,7 +20,6 @@ METRIC_NAMES = (
 
 MIN_DEPTH = 1e-3  # metres; the lower bound of every protocol here
 KITTI_MAX_DEPTH = 80.0  # metres
-KITTI_NEAR_MAX_DEPTH = 50.0  # metres; the second cap of Garg et al.'s tables
 NYU_MAX_DEPTH = 10.0  # metres
 
 
@@ -93,7 +92,7 @@ def valid_mask(
 
     Args:
       target: [...] metres, 0 = no measurement.
-      max_depth: metres; KITTI_MAX_DEPTH, KITTI_NEAR_MAX_DEPTH or NYU_MAX_DEPTH.
+      max_depth: metres; KITTI_MAX_DEPTH or NYU_MAX_DEPTH.
       min_depth: metres.
 
     Returns:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.models import checks
-from amlr_jax.models.decoders.disparity import resize_disparity
+from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
 
 
 class DepthNetwork(nn.Module):
@@ -109,3 +109,8 @@ def _check_image(image_BHWC: Any) -> None:
 def as_float(image: jax.Array) -> jax.Array:
     """uint8 codes to float32 in [0, 1]; no mean and deviation, as the references."""
     return image.astype(jnp.float32) / 255.0
+
+
+def has_scale(network: nn.Module) -> bool:
+    """Whether its depth is in metres; from disparity it is known up to a factor."""
+    return not isinstance(getattr(network, "decoder", None), DisparityDecoder)

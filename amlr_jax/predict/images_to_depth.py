@@ -11,10 +11,11 @@ import jax
 from flax import linen as nn
 from rich.markup import escape
 
-from amlr_jax.evaluate import presets, tiling
+from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.models import pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder
+from amlr_jax.models.depth_network import has_scale
 from amlr_jax.predict import cameras, inputs, outputs, pipeline, record, video
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle
@@ -46,7 +47,7 @@ class Options(NamedTuple):
     def mode(self) -> tiling.Mode:
         """The test-time augmentation; its squares reach the last column."""
         name = ("shifted" if self.tile else "") + ("_flip" if self.flip else "")
-        return tiling.Mode(name.strip("_") or "none", form="covering")
+        return tiling.Mode(name.strip("_") or "none")
 
 
 def run(
@@ -170,7 +171,7 @@ def _style(
             "--save=disparity is for networks that predict disparity (model.name "
             "monodepth2 or five_level); this one predicts metres: use npy"
         )
-    unit = "m" if presets.has_scale(network) else ""
+    unit = "m" if has_scale(network) else ""
     far = options.max_depth or max_depth
     return OutputStyle(kinds, far, scale, unit, options.ply_stride, depths)
 

@@ -2,9 +2,9 @@
 
     python -m amlr_jax.report WORKDIR... [--output=FILE]
 
-FILE is one self-contained HTML file; without it, report.html in WORKDIR, or in the
-current folder for several. A run writes its own page when it ends; this makes it again,
-on any machine, and while a run goes on.
+FILE is one self-contained HTML file; the default is report.html in WORKDIR, or in the
+current folder for several. A run writes its own page when it ends; this command writes
+it again, on any machine, also while a run goes on.
 """
 
 from pathlib import Path
@@ -12,19 +12,19 @@ from pathlib import Path
 from absl import flags
 
 from amlr_jax.report import page
-from amlr_jax.runtime import command
+from amlr_jax.runtime import command, workdir
 from amlr_jax.runtime.errors import InputError
 
 _OUTPUT = flags.DEFINE_string("output", None, "The HTML file.")
 
 
 def main(argv: list[str]) -> None:
-    """Checks the paths and hands over."""
+    """Checks the paths and writes the page."""
     folders = [Path(name).expanduser() for name in argv]
     if not folders:
         raise InputError("name at least one workdir: amlr_jax.report WORKDIR...")
     home = folders[0] if len(folders) == 1 else Path()
-    output = Path(_OUTPUT.value or home / page.REPORT).expanduser()
+    output = Path(_OUTPUT.value or home / workdir.REPORT).expanduser()
     if output.is_dir():
         raise InputError(f"--output '{output}' must be a file, not a folder")
     page.write(folders, output)

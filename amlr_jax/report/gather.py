@@ -1,4 +1,4 @@
-"""The files of a run, read for its page: what is missing or damaged is a note there."""
+"""The files of a run, read for its page; missing and damaged ones are notes there."""
 
 import json
 import math
@@ -7,42 +7,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amlr_jax.report import keep
+from amlr_jax.runtime import workdir
 from amlr_jax.runtime.errors import InputError, preview
 
-CONFIG = "config.json"
-METRICS = "metrics.jsonl"
-RESULT = "evaluation.json"
 
-
-class Run(NamedTuple):
+class RunFiles(NamedTuple):
     """One workdir; what could not be read is None or empty, and `notes` say why."""
 
     name: str
-    config: dict | None
-    facts: dict
-    rows: list[dict]  # of metrics.jsonl, those that are whole
-    evaluation: dict | None
-    frames: list[keep.Kept]
-    notes: list[str]
+    config: dict | None = None
+    facts: dict = {}
+    rows: Sequence[dict] = ()  # the whole lines of metrics.jsonl
+    evaluation: dict | None = None
+    frames: Sequence[keep.Kept] = ()
+    notes: Sequence[str] = ()
 
 
-def gather(folders: Sequence[Path]) -> list[Run]:
+def gather(folders: Sequence[Path]) -> list[RunFiles]:
     """Reads each workdir; InputError for a folder that is no run."""
+    needed = workdir.CONFIG, workdir.METRICS, workdir.EVALUATION
     for folder in folders:
-        _require_run(folder)
+        if not folder.is_dir():
+            raise InputError(f"workdir '{folder}' is not a folder")
+        if not any((folder / name).is_file() for name in needed):
+            raise InputError(
+                f"workdir '{folder}' holds no run: none of {', '.join(needed)}; name "
+                "the --workdir of amlr_jax.main or amlr_jax.evaluate"
+            )
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("a workdir is named twice; name each run once")
     return [_read(f, name) for f, name in zip(folders, _names(folders), strict=True)]
-
-
-def _require_run(folder: Path) -> None:
-    if not folder.is_dir():
-        raise InputError(f"workdir '{folder}' is not a folder")
-    if not any((folder / name).is_file() for name in (CONFIG, METRICS, RESULT)):
-        raise InputError(
-            f"workdir '{folder}' holds no run: none of {CONFIG}, {METRICS}, {RESULT}; "
-            "name the --workdir of amlr_jax.main or amlr_jax.evaluate"
-        )
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -54,15 +48,18 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return ["/".join(p[-length:]) for p in parts]
 
 
-def _read(folder: Path, name: str) -> Run:
+def _read(folder: Path, name: str) -> RunFiles:
     notes: list[str] = []
-    config = _json(folder / CONFIG, notes)
-    facts = _json(folder / keep.FACTS, notes, missing="no versions, devices, data")
-    rows = read_metrics(folder / METRICS, notes)
-    evaluation = _evaluation(folder / RESULT, notes)
-    return Run(
-        name, config, facts or {}, rows, evaluation, _frames(folder, notes), notes
-    )
+    config = _json(folder / workdir.CONFIG, notes)
+    facts = _json(folder / workdir.FACTS, notes, missing="no versions, devices, data")
+    rows = read_metrics(folder / workdir.METRICS, notes)
+    result = _json(folder / workdir.EVALUATION, notes, missing="not evaluated yet")
+    parts = ("metrics", "constant", "protocol")
+    if result and not all(isinstance(result.get(part), dict) for part in parts):
+        notes.append(f"{workdir.EVALUATION} is damaged: it needs {', '.join(parts)}")
+        result = None
+    frames = _frames(folder / workdir.FRAMES, notes)
+    return RunFiles(name, config, facts or {}, rows, result, frames, notes)
 
 
 def _json(path: Path, notes: list[str], *, missing: str = "") -> dict | None:
@@ -81,23 +78,10 @@ def _json(path: Path, notes: list[str], *, missing: str = "") -> dict | None:
     return value
 
 
-def _evaluation(path: Path, notes: list[str]) -> dict | None:
-    if not path.is_file():
-        notes.append(f"not evaluated yet: {path.name} is missing")
-        return None
-    value = _json(path, notes)
-    parts = ("metrics", "constant", "protocol")
-    if value and not all(isinstance(value.get(part), dict) for part in parts):
-        notes.append(f"{path.name} is damaged: it needs {', '.join(parts)}")
-        return None
-    return value
-
-
-def _frames(folder: Path, notes: list[str]) -> list[keep.Kept]:
-    path = folder / keep.FRAMES
+def _frames(path: Path, notes: list[str]) -> list[keep.Kept]:
     if not path.is_file():
         notes.append(
-            f"no frames to show: {path.name} is missing; the end of a run leaves it "
+            f"{path.name} is missing: no frames to show; a run writes it at its end "
             "unless eval.pictures is 0"
         )
         return []
@@ -111,25 +95,19 @@ def _frames(folder: Path, notes: list[str]) -> list[keep.Kept]:
 def read_metrics(path: Path, notes: list[str]) -> list[dict]:
     """The whole lines of metrics.jsonl in order of step; damaged ones are noted."""
     if not path.is_file():
-        notes.append(f"no curves: {path.name} is missing")
+        notes.append(f"{path.name} is missing: no curves")
         return []
-    rows, damaged = [], []
-    text = path.read_text(errors="replace")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        row = _row(line)
-        if row is None:
-            damaged.append(number)
-        else:
-            rows.append(row)
+    lines = path.read_text(errors="replace").split("\n")
+    found = {n: _row(line) for n, line in enumerate(lines, start=1) if line.strip()}
+    damaged = [number for number, row in found.items() if row is None]
+    rows = [row for row in found.values() if row is not None]
     if damaged:
         word = "lines" if len(damaged) > 1 else "line"
         notes.append(
             f"{path.name}: {word} {preview(damaged, limit=5)} damaged and left out"
         )
     if not rows:
-        notes.append(f"no curves: {path.name} has no whole line")
+        notes.append(f"{path.name} has no whole line: no curves")
     return sorted(rows, key=lambda row: row["step"])
 
 
@@ -146,12 +124,6 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def flat(tree: dict, *, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with dots in the names."""
-    found = {}
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, prefix=f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
+def as_dict(value: Any) -> dict:
+    """The value if it is a dictionary, else an empty one."""
+    return value if isinstance(value, dict) else {}

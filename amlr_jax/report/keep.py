@@ -112,19 +112,23 @@ def _packed(frame: dict) -> dict[str, np.ndarray]:
         frame.get("intrinsics", unknown), before=(height, width), after=size[::-1]
     )
     image = cv2.resize(frame["image"], size, interpolation=cv2.INTER_AREA)
-    good, code = cv2.imencode(
-        ".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    )
-    if not good:
-        raise OSError(f"OpenCV cannot encode frame {frame['key']}")
     return {
         "key": np.str_(frame["key"]),
-        "image": code.ravel(),
+        "image": encoded(image, quality=QUALITY),
         "depth": _half(frame["depth"], size),
         "prediction": _half(frame["prediction"], size),
         "intrinsics": camera,
         "ratio": np.float64(frame["scale"]),
     }
+
+
+def encoded(image: np.ndarray, *, quality: int) -> np.ndarray:
+    """uint8 RGB as JPEG, uint8 [bytes]."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    good, code = cv2.imencode(".jpg", image[..., ::-1], options)
+    if not good:
+        raise OSError(f"OpenCV cannot encode an image of shape {image.shape}")
+    return code.ravel()
 
 
 def _half(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -11,13 +11,17 @@ Variants:
 """
 
 from amlr_jax import recipes
-from amlr_jax.ablation.study import Study, StudyRow, StudyRun, published
+from amlr_jax.ablation.study import Study, StudyRow, StudyRun
+from amlr_jax.evaluate.published import BOTH, values_of
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "d1", "d2", "d3")
 PRINTED = {
-    "silog": (0.050, 0.139, 1.981, 0.075, 0.022, 0.978, 0.998, 0.999),
-    "lee_kim": (0.049, 0.139, 2.000, 0.075, 0.022, 0.978, 0.998, 0.999),
-    "log_amlr": (0.049, 0.137, 1.971, 0.074, 0.021, 0.978, 0.998, 0.999),
+    name: values_of("kitti_eigen", method, test=BOTH)
+    for name, method in (
+        ("silog", "SILog alone"),
+        ("lee_kim", "Lee & Kim's rule"),
+        ("log_amlr", "AMLR"),
+    )
 }
 LABELS = {
     "silog": "silog only",
@@ -40,7 +44,7 @@ def _rows(file: str, *, default: str, printed: dict, lee_kim: dict) -> list[Stud
         variant = "silog" if name == "silog" else default
         rule = {} if name == "silog" else {"rebalance.rule": name}
         rule |= lee_kim if name == "lee_kim" else {}
-        row = published(*printed[name], names=METRICS) if name in printed else {}
+        row = printed.get(name, {})
         rows.append(StudyRow((label,), StudyRun(name, f"{file}:{variant}", rule), row))
     return rows
 

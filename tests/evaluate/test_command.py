@@ -15,7 +15,7 @@ import pytest
 
 from amlr_jax import pipeline
 from amlr_jax.checkpoints.manager import Checkpoints
-from amlr_jax.evaluate import evaluate_run
+from amlr_jax.evaluate.evaluator import evaluate_weights
 from amlr_jax.models import pretrained
 from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
@@ -59,7 +59,7 @@ def test_equals_the_evaluation_of_the_run(run):
     folder, config = run
     pipeline.train(config, folder)  # at its end: only measured
     before = result_of(folder)
-    evaluate_run.run(config, folder)
+    evaluate_weights(config, folder)
     after = result_of(folder)
     assert after["weights"] == str(folder)
     assert after["step"] == before["step"] == config.steps
@@ -77,9 +77,9 @@ def test_equals_the_evaluation_of_the_run(run):
 @pytest.mark.parametrize("mode", ["flip", "flip_ramps", "shifted_flip"])
 def test_each_mode(run, capsys, mode):
     folder, config = run
-    once = evaluate_run.run(config, folder).metrics["abs_rel"]
+    once = evaluate_weights(config, folder).metrics["abs_rel"]
     config.eval.test_mode, config.eval.windows = mode, 3
-    got = evaluate_run.run(config, folder).metrics["abs_rel"]
+    got = evaluate_weights(config, folder).metrics["abs_rel"]
     assert np.isfinite(got) and got != once
     assert f"test mode {mode}" in " ".join(capsys.readouterr().out.split())
 
@@ -88,7 +88,7 @@ def test_median_scaling_and_the_split_that_stays(run, capsys):
     """On a partial copy the protocol of the 697 frames measures its test frames."""
     folder, config = run
     config.eval.protocol = "kitti_eigen_697"
-    result = evaluate_run.run(config, folder)
+    result = evaluate_weights(config, folder)
     assert result_of(folder)["protocol"]["split"] == "folder"
     assert result_of(folder)["median_ratio"] == result.ratio
     ratios = [float(line["ratio"]) for line in lines(folder)]
@@ -103,10 +103,10 @@ def test_converted_weights(run, tmp_path):
     found = pretrained.load(folder)
     pretrained.save(tmp_path / "weights", found.variables, found.model)
     config.model.name = "swin_v2_large"  # of no concern here
-    evaluate_run.run(config, tmp_path / "results", tmp_path / "weights")
+    evaluate_weights(config, tmp_path / "results", tmp_path / "weights")
     got = result_of(tmp_path / "results")
     config.model.name = "swin_v2_nano"
-    want = evaluate_run.run(config, folder).metrics
+    want = evaluate_weights(config, folder).metrics
     assert got["metrics"] == pytest.approx(want, rel=1e-5)
     assert got["weights"] == str(tmp_path / "weights") and "step" not in got
 
@@ -116,7 +116,7 @@ def test_the_loop_uses_the_test_mode(run, tmp_path):
     config.eval.test_mode = "flip"
     pipeline.train(config, folder)
     assert result_of(folder)["protocol"]["test_mode"] == "flip"
-    evaluate_run.run(config, tmp_path / "again", folder)
+    evaluate_weights(config, tmp_path / "again", folder)
     want = result_of(tmp_path / "again")["metrics"]
     assert result_of(folder)["metrics"] == pytest.approx(want, rel=1e-5)
 
@@ -150,13 +150,13 @@ def test_mistakes(run, fault, keys, message):
     spoil(folder, fault)
     config.update_from_flattened_dict(keys)
     with pytest.raises(InputError, match=message):
-        evaluate_run.run(config, folder)
+        evaluate_weights(config, folder)
 
 
 def test_no_folder_is_made_for_nothing(run, tmp_path):
     _, config = run
     with pytest.raises(InputError, match="nowhere"):
-        evaluate_run.run(config, tmp_path / "results", tmp_path / "nowhere")
+        evaluate_weights(config, tmp_path / "results", tmp_path / "nowhere")
     assert not (tmp_path / "results").exists()
 
 

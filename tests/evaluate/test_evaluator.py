@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from amlr_jax.data import loader
-from amlr_jax.evaluate import evaluator as module
+from amlr_jax.evaluate import protocols
 from amlr_jax.evaluate.evaluator import Evaluator
-from amlr_jax.evaluate.protocol import measure
+from amlr_jax.evaluate.measure import measure
 from amlr_jax.report import keep
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime import workdir
@@ -32,7 +32,7 @@ def evaluator(tmp_path, monkeypatch):
     """Of a network without a scale, so that its depth is scaled by the median."""
     config = kitti_selfsup.get_config("tiny")
     monkeypatch.setattr(loader, "test_frame", lambda data, index, kb_crop: frame(index))
-    monkeypatch.setattr(module.presets, "has_scale", lambda network: False)
+    monkeypatch.setattr(protocols, "has_scale", lambda network: False)
     data = SimpleNamespace(name="kitti", split="eigen_697", median_depth=9.0, test="ab")
     return Evaluator(config, Toy(), data, parallel.make_mesh(), tmp_path)
 

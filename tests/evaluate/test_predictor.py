@@ -6,7 +6,7 @@ import numpy as np
 
 from amlr_jax.evaluate.predictor import frame_predictor, predictor
 from amlr_jax.runtime import mesh as parallel
-from tests.evaluate.test_protocol import PROTOCOL
+from tests.evaluate.test_measure import PROTOCOL
 from tests.train.toy import Toy
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from amlr_jax.data import loader
 from amlr_jax.data.views import batches as view_batches
-from amlr_jax.evaluate import evaluate_run, presets, published, side_outputs
-from amlr_jax.evaluate.protocol import Evaluation
+from amlr_jax.evaluate import protocols, published, side_outputs
+from amlr_jax.evaluate.evaluator import evaluate_weights
+from amlr_jax.evaluate.measure import Evaluation
 from amlr_jax.evaluate.side_outputs import Head
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder
@@ -79,7 +80,7 @@ def in_numpy(network, variables, frame, head: int) -> float:
 def test_each_head_is_measured(config, network, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pretrained, "load_network", lambda _: (*network, 100.0))
     weights, results = tmp_path / "weights", tmp_path / "results"
-    evaluate_run.run(config, results, weights, resolutions=True)
+    evaluate_weights(config, results, weights, resolutions=True)
     found = json.loads((results / "resolutions.json").read_text())
     ordinary = json.loads((results / "evaluation.json").read_text())
     rows = found["resolutions"]
@@ -134,10 +135,12 @@ def test_side_depths_begin_with_the_networks_own(network):
 
 
 def protocol(**changes):
-    made = presets.protocol(
-        kitti_selfsup.get_config(), depth.network("five_level", max_depth=100.0)
+    config, network = (
+        kitti_selfsup.get_config(),
+        depth.network("five_level", max_depth=1),
     )
-    return made._replace(median_depth=10.0, **changes)
+    data = view_batches.Unmeasured("kitti", config.data.split, median_depth=10.0)
+    return protocols.protocol(config, network, data)._replace(**changes)
 
 
 def test_the_papers_rows_stand_beside_their_own_protocol_alone():
@@ -151,9 +154,9 @@ def test_the_papers_rows_stand_beside_their_own_protocol_alone():
 
 @pytest.mark.parametrize("bilinear, first", [(True, 0.823), (False, 0.770)])
 def test_the_table_has_the_rows_of_the_same_kind(bilinear, first):
-    values = {key: 0.5 for key, _ in side_outputs._COLUMNS}
+    values = dict.fromkeys(side_outputs.COLUMNS, 0.5)
     result = Evaluation(values, values, frames=697, skipped=0)
-    rows = [side_outputs.Measured(Head(k, bilinear), result) for k in (1, 2, 3, 4)]
+    rows = {Head(k, bilinear): result for k in (1, 2, 3, 4)}
     table = side_outputs.table(rows, protocol=protocol(), title="")
     cells = [list(column.cells) for column in table.columns]
     assert cells[0] == ["network"] * 4 + ["paper"] * 4
@@ -167,5 +170,5 @@ def test_nothing_to_measure(config, network, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "load_network", lambda _: (*network, 100.0))
     config.eval.protocol, config.data.split = "", "none"
     with pytest.raises(InputError, match="data.split=none has no test frame"):
-        evaluate_run.run(config, tmp_path / "results", tmp_path / "weights")
+        evaluate_weights(config, tmp_path / "results", tmp_path / "weights")
     assert not (tmp_path / "results" / "evaluation.json").exists()

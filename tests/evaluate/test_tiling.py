@@ -89,26 +89,15 @@ def test_published_windows():
     assert tiling.spare_starts(nyu, 480, 640) == ()
 
 
-@pytest.mark.parametrize("size", [(352, 1216), (375, 1242), (370, 1226), (64, 70)])
-@pytest.mark.parametrize("count", [4, 16])
-def test_covering_covers_everything(size, count):
-    starts = tiling.window_starts(*size, count=count, form="covering")
-    assert starts[-1] + size[0] == size[1]
-    if size[0] * count >= size[1] + count:
-        assert tiling.coverage(starts, *size).min() >= 1
-        assert tiling.spare_starts(starts, *size) == ()
-
-
-@pytest.mark.parametrize("form", tiling.FORMS)
 @pytest.mark.parametrize("name", tiling.MODES)
 @pytest.mark.parametrize("width, count", [(57, 6), (100, 2), (17, 16), (16, 4), (9, 4)])
-def test_constant_predictor_stays_constant(name, form, width, count):
+def test_constant_predictor_stays_constant(name, width, count):
     """Whatever the gaps between windows; and nothing is NaN."""
 
     def constant(views):
         return jnp.full(views.shape[:3], 7.25)
 
-    mode = Mode(name, count, form)
+    mode = Mode(name, count)
     depth = tiling.predict(constant, image(size=(16, width)), mode)
     assert depth.shape == (1, 16, width)
     np.testing.assert_allclose(depth, 7.25, rtol=1e-6)
@@ -168,11 +157,6 @@ def test_ramps_equal_the_equation():
 def test_errors(count, width):
     with pytest.raises(ValueError, match="`count`"):
         tiling.window_starts(16, width, count=count)
-
-
-def test_unknown_form():
-    with pytest.raises(ValueError, match="`form`"):
-        tiling.window_starts(16, 57, count=4, form="cover")
 
 
 PROGRAM = """

@@ -14,8 +14,7 @@ from PIL import Image
 
 from amlr_jax.data import colors
 from amlr_jax.evaluate import predictor as predict_module
-from amlr_jax.evaluate import presets
-from amlr_jax.models import depth, pretrained
+from amlr_jax.models import depth, depth_network, pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder, depth_from_disparity
 from amlr_jax.predict import images_to_depth, outputs, video
 from amlr_jax.predict.images_to_depth import Options
@@ -342,7 +341,7 @@ def test_an_image_without_its_camera(toy, tmp_path):
 
 def test_a_relative_network_says_so(toy, tmp_path, capsys, monkeypatch):
     path = _image(tmp_path / "in/a.png")
-    monkeypatch.setattr(presets, "DisparityDecoder", type(None))
+    monkeypatch.setattr(depth_network, "DisparityDecoder", type(None))
     images_to_depth.run(toy, path, tmp_path / "out")
     shown = _shown(capsys)
     assert "true up to one factor" in shown and "depth = code / 256" in shown

@@ -12,7 +12,7 @@ from amlr_jax.report import keep
 PROTOCOL = {
     "dataset": "kitti", "split": "folder", "crop": "garg", "min_depth": 0.001,
     "max_depth": 80.0, "kb_crop": True, "median_depth": 12.5, "median_scaling": False,
-    "test_mode": "none", "windows": 16, "window_form": "reference",
+    "test_mode": "none", "windows": 16,
     "name": "kitti_eigen", "paste_back": False, "cap_target": True, "clamp": False,
 }  # fmt: skip
 NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "d1", "d2", "d3", "silog")
@@ -35,6 +35,7 @@ def evaluation(value: float = 0.2, **protocol) -> dict:
     return {
         "step": 30,
         "protocol": PROTOCOL | protocol,
+        "described": "kitti_eigen on kitti folder: KB crop",
         "metrics": dict.fromkeys(NAMES, value),
         "constant": dict.fromkeys(NAMES, 0.5),
         "frames": 10,

@@ -12,7 +12,7 @@ import pytest
 from amlr_jax import pipeline
 from amlr_jax.data import splits
 from amlr_jax.data.views import batches as view_batches
-from amlr_jax.evaluate import measure_frames, presets
+from amlr_jax.evaluate import protocols
 from amlr_jax.models import depth, fitting, pretrained
 from amlr_jax.models.pose import PoseNetwork
 from amlr_jax.models.pretrained import Pretrained
@@ -99,8 +99,8 @@ def test_nothing_need_have_depth(raw_alone, capsys):
     assert (data.name, data.split, len(data.test)) == ("kitti", "none", 0)
     assert capsys.readouterr().out.count("nothing is measured") == 1
     assert len(view_batches.load(raw_alone).train) == 4
-    protocol = presets.protocol(raw_alone, depth.network("monodepth2", max_depth=100.0))
-    assert measure_frames.of_data(protocol, data).split == "none"
+    network = depth.network("monodepth2", max_depth=100.0)
+    assert protocols.protocol(raw_alone, network, data).split == "none"
 
 
 def test_a_list_names_views_and_not_frames_with_depth(config):

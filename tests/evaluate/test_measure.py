@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from amlr_jax import metrics
+from amlr_jax.evaluate.measure import as_measured, evaluate, measure
 from amlr_jax.evaluate.predictor import pasted
-from amlr_jax.evaluate.protocol import Protocol, as_measured, evaluate, measure
+from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.runtime.errors import InputError
 from tests.test_metrics import numpy_metrics as metrics_of_pixels
 
@@ -29,11 +30,11 @@ def numpy_metrics(prediction, target) -> dict[str, float]:
 
 def frames(count: int, size=(352, 1216)):
     rng = np.random.default_rng(0)
-    for _ in range(count):
+    for number in range(count):
         depth = rng.uniform(1, 100, size).astype(np.float32)
         depth[rng.random(depth.shape) > rng.uniform(0.01, 0.2)] = 0
         image = rng.integers(0, 256, (*size, 3), np.uint8)
-        yield {"image": image, "depth": depth}
+        yield {"image": image, "depth": depth, "key": f"drive/{number}"}
 
 
 def predict(image):
@@ -64,13 +65,14 @@ def test_mean_over_images_whatever_the_batch(size):
         each = [row[name] for row in result.images]
         np.testing.assert_allclose(each, [w[name] for w in want], rtol=1e-5)
     assert [row["index"] for row in result.images] == [0, 1, 2]
+    assert [row["key"] for row in result.images] == ["drive/0", "drive/1", "drive/2"]
     counts = [row["pixels"] for row in result.images]
     assert counts == [len(pixels(f["depth"], f["depth"])[0]) for f in frames(3)]
 
 
 def test_frame_without_a_pixel_that_counts_is_counted_apart():
     empty = {"image": np.zeros((1, 352, 1216, 3), np.uint8)}
-    empty["depth"] = np.zeros((1, 352, 1216), np.float32)
+    empty |= {"depth": np.zeros((1, 352, 1216), np.float32), "key": ["none"]}
     with_it = evaluate(predict, [*batched(2, 1), empty], protocol=PROTOCOL)
     without = evaluate(predict, batched(2, 1), protocol=PROTOCOL)
     assert (with_it.frames, with_it.skipped) == (2, 1)
@@ -117,21 +119,56 @@ def test_median_scaling_in_monodepth2s_order():
     assert result.ratio["std"] == pytest.approx(np.std(ratios / median), rel=1e-4)
 
 
-def test_pasted_back_equals_the_offline_evaluation_of_bts():
-    size = (375, 1242)
-    protocol = PROTOCOL._replace(paste_back=True, clamp=True)
+def numpy_bts(prediction, target, crop, low, high):
+    """BTS's offline evaluation of one image, in its order and in plain NumPy."""
+    height, width = target.shape
+    top, left = height - 352, (width - 1216) // 2
+    p = np.zeros(target.shape, np.float64)
+    p[top : top + 352, left : left + 1216] = prediction
+    p[p < low] = low
+    p[p > high] = high
+    p[np.isinf(p)] = high
+    p[np.isnan(p)] = low
+    inside = np.zeros(target.shape, bool)
+    rows, columns = {
+        "garg": ((0.40810811, 0.99189189), (0.03594771, 0.96405229)),
+        "eigen": ((0.3324324, 0.91351351), (0.0359477, 0.96405229)),
+    }[crop]
+    (a, b), (c, d) = rows, columns
+    inside[int(a * height) : int(b * height), int(c * width) : int(d * width)] = True
+    where = (target > low) & (target < high) & inside
+    return metrics_of_pixels(p[where], target[where])
+
+
+@pytest.mark.parametrize("size", [(375, 1242), (370, 1224), (376, 1241)])
+@pytest.mark.parametrize("crop", ["garg", "eigen"])
+def test_pasted_back_equals_the_offline_evaluation_of_bts(size, crop):
+    """Of predictions below 1 m, beyond 80 m, NaN and infinite, too."""
+    protocol = PROTOCOL._replace(paste_back=True, clamp=True, crop=crop, min_depth=1.0)
     assert not protocol.crops_frames
 
-    def far(image):  # some of it beyond 80 m
-        return 2 * predict(image)
+    def anything(image):
+        depth = 2 * predict(image) - 60
+        depth[:, 200, 300], depth[:, 201, 301] = np.nan, np.inf
+        return depth
 
-    result = evaluate(pasted(far), batched(2, 2, size), protocol=protocol)
+    result = evaluate(pasted(anything), batched(2, 2, size), protocol=protocol)
+    top, left = size[0] - 352, (size[1] - 1216) // 2
     for row, frame in zip(result.images, frames(2, size), strict=True):
-        inner = far(frame["image"][23:, 13:1229])
-        assert inner.max() > 80
-        want = metrics.bts_offline_metrics(inner, frame["depth"])
+        inner = anything(frame["image"][None, top:, left : left + 1216])[0]
+        assert np.nanmax(inner) > 80 and np.nanmin(inner) < 1
+        want = numpy_bts(inner, frame["depth"], crop, 1.0, 80.0)
         for name in metrics.METRIC_NAMES:
-            assert row[name] == pytest.approx(float(want[name]), rel=1e-6)
+            assert row[name] == pytest.approx(want[name], rel=2e-5)
+
+
+def test_only_the_crop_is_pasted_and_must_fit():
+    image = np.ones((2, 375, 1242, 3), np.uint8)
+    frame = pasted(lambda crop: crop.sum(-1).astype(np.float32))(image)
+    assert frame.shape == (2, 375, 1242) and np.count_nonzero(frame) == 2 * 352 * 1216
+    assert (frame[:, 23:, 13:1229] == 3).all()
+    with pytest.raises(ValueError, match=r"\(300, 1242\)"):
+        pasted(predict)(image[:, :300])
 
 
 @pytest.mark.parametrize("changes", [{}, {"median_scaling": True}, {"clamp": True}])
@@ -181,10 +218,10 @@ def test_protocol_in_one_line():
     line = PROTOCOL._replace(name="kitti_eigen").line()
     assert line == (
         "kitti_eigen on kitti folder: KB crop, garg crop, 0.001 < depth < 80 m, no "
-        "median scaling, test mode none; constant = 17.50 m"
+        "median scaling, test mode none"
     )
     other = PROTOCOL._replace(
         paste_back=True, cap_target=False, median_scaling=True, test_mode="shifted"
     ).line()
-    for words in ("pasted back", "every depth", ", median scal", "(16 windows, refer"):
+    for words in ("pasted back", "every depth", ", median scal", "(16 windows)"):
         assert words in other

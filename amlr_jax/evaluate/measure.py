@@ -1,67 +1,23 @@
-"""How a number was made, and the making: depth metrics of the test frames.
+"""Metrics of a network by a protocol.
 
 Each image is measured by itself and the images are averaged, as in the published code.
 Beside the network stands a constant predictor, the median depth of the training set: a
-model that does not beat it has learnt nothing.
+network that does not beat it has learnt nothing.
 """
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from amlr_jax import metrics
-from amlr_jax.evaluate.tiling import Mode
+from amlr_jax.data import loader
+from amlr_jax.evaluate.protocols import Protocol
+from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError
-
-
-class Protocol(NamedTuple):
-    """All that decides the figures, apart from the network."""
-
-    dataset: str
-    split: str
-    crop: str  # garg, eigen, nyu or none: which pixels count
-    min_depth: float  # metres: cap of the ground truth, both exclusive
-    max_depth: float
-    kb_crop: bool  # the network sees the 352x1216 crop
-    median_depth: float  # metres: the constant predictor
-    median_scaling: bool = False  # of each image, on the pixels that count
-    test_mode: str = "none"  # see `tiling.Mode`
-    windows: int = 16
-    window_form: str = "reference"
-    name: str = "custom"  # see `presets`
-    paste_back: bool = False  # the crop's depth is measured in the original frame
-    cap_target: bool = True  # False: every measured pixel counts, whatever its depth
-    clamp: bool = False  # prediction clamped to min_depth..max_depth
-
-    @property
-    def mode(self) -> Mode:
-        """How the test looks at an image."""
-        return Mode(self.test_mode, self.windows, self.window_form)
-
-    @property
-    def crops_frames(self) -> bool:
-        """Whether image and ground truth are cut to 352x1216 before all else."""
-        return self.kb_crop and not self.paste_back
-
-    def line(self) -> str:
-        """One line for people."""
-        kb = "KB crop, " if self.kb_crop else ""
-        kb += "pasted back, " if self.paste_back else ""
-        cap = f"{self.min_depth:g} < depth < {self.max_depth:g} m"
-        cap = (
-            cap if self.cap_target else f"every depth, clamped to {self.max_depth:g} m"
-        )
-        scaling = "median scaling" if self.median_scaling else "no median scaling"
-        mode = self.test_mode
-        if self.mode.shifted:
-            mode += f" ({self.windows} windows, {self.window_form})"
-        return (
-            f"{self.name} on {self.dataset} {self.split}: {kb}{self.crop} crop, {cap}, "
-            f"{scaling}, test mode {mode}; constant = {self.median_depth:.2f} m"
-        )
 
 
 @partial(jax.jit, static_argnames="protocol")
@@ -71,7 +27,7 @@ def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> 
     Metrics of an image without a pixel that counts are NaN; so is the ratio where
     nothing is scaled.
     """
-    limits = {"min_depth": protocol.min_depth, "max_depth": protocol.max_depth}
+    limits = protocol.limits
     where = metrics.valid_mask(target, **limits) if protocol.cap_target else target > 0
     where &= metrics.evaluation_mask(*target.shape[-2:], crop=protocol.crop)
     pixels = where.sum((-2, -1))
@@ -91,11 +47,10 @@ def as_measured(
     """The depth [H, W] in metres that the metrics compare, and the scale put on it.
 
     Every picture of a prediction shows this depth. The scale is `measure`'s ratio, 1
-    where the protocol does not scale or no pixel of `target` counts. Where the
-    prediction is 0 or NaN, as around a crop that was pasted back, it is 0: none.
+    where the protocol does not scale or no pixel of `target` counts. Where nothing is
+    predicted (0 or NaN), as around a crop that was pasted back, the depth is 0.
     """
-    scale, limits = 1.0, {"min_depth": protocol.min_depth}
-    limits["max_depth"] = protocol.max_depth
+    scale, limits = 1.0, protocol.limits
     if protocol.median_scaling:
         found = measure(prediction[None], target[None], protocol=protocol)["ratio"]
         scale = found.item() if np.isfinite(found.item()) else 1.0
@@ -112,7 +67,7 @@ class Evaluation(NamedTuple):
     constant: dict[str, float]
     frames: int  # with at least one pixel that counts
     skipped: int  # without
-    images: tuple[dict[str, float], ...] = ()  # metrics, pixels, ratio; index in order
+    images: tuple[dict, ...] = ()  # metrics, pixels, ratio, index and key of each
     ratio: dict[str, float] | None = None  # median and spread of the median ratios
     narrow: int = 0  # frames not wider than high, so without windows
 
@@ -124,20 +79,23 @@ def evaluate(
     protocol: Protocol,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Evaluation:
-    """Measures `predict`, which maps uint8 [B, H, W, 3] to depth [B, H, W] metres.
+    """Measures `predict`, which maps uint8 [B, H, W, 3] to depth [B, H, W] in metres.
 
-    Raises InputError if no pixel of any frame counts.
+    A batch holds `image`, `depth` in metres, 0 = not measured, and `key` [B]; `advance`
+    is called with the number of images. Raises InputError if no pixel counts.
     """
     images, constants, narrow = [], [], 0
     for batch in batches:
         image, target = batch["image"], batch["depth"]
         values = measure(predict(image), target, protocol=protocol)
-        images += _rows(values, first=len(images))
+        keys = map(str, batch["key"])
+        images += [r | {"key": k} for r, k in zip(_rows(values), keys, strict=True)]
         flat = np.full_like(target, protocol.median_depth)
-        constants += _rows(measure(flat, target, protocol=protocol), first=0)
+        constants += _rows(measure(flat, target, protocol=protocol))
         mode = protocol.mode
         narrow += len(image) * (mode.on(*image.shape[1:3]) != mode)
         advance(len(target))
+    images = [row | {"index": index} for index, row in enumerate(images)]
     counted = [row for row in images if row["pixels"]]
     if not counted:
         raise InputError(
@@ -155,20 +113,46 @@ def evaluate(
     )
 
 
-def _rows(values: dict[str, jax.Array], *, first: int) -> list[dict[str, float]]:
-    """One dict for each image of a batch, `index` counted from `first`."""
-    values = jax.device_get(values)
-    return [
-        {name: value[i].item() for name, value in values.items()} | {"index": first + i}
-        for i in range(len(values["pixels"]))
-    ]
+def evaluate_test_set(
+    predict: Callable, data: Any, protocol: Protocol, *, config: ConfigDict
+) -> Evaluation:
+    """`evaluate` on the test frames of a prepared data set, with a progress bar."""
+    batches = loader.evaluation_batches(
+        data,
+        batch_size=config.eval.batch_size,
+        kb_crop=protocol.crops_frames,
+        threads=config.data.threads,
+    )
+    with bar("Evaluating", len(data.test)) as report:
+        return evaluate(predict, batches, protocol=protocol, advance=report.advance)
+
+
+def with_predictions(
+    indices: Iterable[int], predict: Callable, data: Any, protocol: Protocol
+) -> list[dict]:
+    """Test frames as `loader.test_frame` gives them, with what was predicted.
+
+    Each has also `prediction`, float32 [H, W] in metres as measured, and `scale`, the
+    factor that it contains (see `as_measured`).
+    """
+    frames = []
+    for index in indices:
+        frame = loader.test_frame(data, int(index), kb_crop=protocol.crops_frames)
+        depth = predict(frame["image"][None])[0]
+        depth, scale = as_measured(depth, frame["depth"], protocol=protocol)
+        frames.append({**frame, "prediction": depth, "scale": scale})
+    return frames
+
+
+def _rows(values: dict[str, jax.Array]) -> list[dict[str, float]]:
+    """One dict for each image of a batch."""
+    columns = [value.tolist() for value in jax.device_get(values).values()]
+    return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {
-        name: float(np.mean([row[name] for row in rows]))
-        for name in metrics.METRIC_NAMES
-    }
+    names = metrics.METRIC_NAMES
+    return {name: float(np.mean([row[name] for row in rows])) for name in names}
 
 
 def _ratio(rows: list[dict[str, float]]) -> dict[str, float]:

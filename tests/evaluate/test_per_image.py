@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from amlr_jax.data import loader
-from amlr_jax.evaluate import frame_report
-from amlr_jax.evaluate.protocol import Evaluation
+from amlr_jax.evaluate import evaluator
+from amlr_jax.evaluate.measure import Evaluation
 from amlr_jax.metrics import METRIC_NAMES
+from tests.evaluate.test_measure import PROTOCOL
 from tests.evaluate.test_pictures import frame
-from tests.evaluate.test_protocol import PROTOCOL
 
 
 def result(errors, ratio=None) -> Evaluation:
@@ -19,7 +19,14 @@ def result(errors, ratio=None) -> Evaluation:
     images = []
     for i, error in enumerate(errors):
         row = dict.fromkeys(METRIC_NAMES, 0.5) | {"abs_rel": error, "ratio": 2.0}
-        images.append(row | {"pixels": 0 if np.isnan(error) else 9, "index": i})
+        images.append(
+            row
+            | {
+                "pixels": 0 if np.isnan(error) else 9,
+                "index": i,
+                "key": f"drive/{i + 1}",
+            }
+        )
     return Evaluation({}, {}, 0, 0, tuple(images), ratio)
 
 
@@ -30,13 +37,12 @@ def read(path) -> list[dict]:
 
 def test_csv(tmp_path):
     path = tmp_path / "a.csv"
-    keys = ["drive/1", "drive/2"]
-    frame_report.write_csv(result([0.25, np.nan]), keys, path)
+    evaluator.write_csv(result([0.25, np.nan]), path)
     first, second = read(path)
     assert list(first) == ["key", *METRIC_NAMES, "pixels"]
     assert (first["key"], first["abs_rel"], first["pixels"]) == ("drive/1", "0.25", "9")
     assert (second["abs_rel"], second["pixels"]) == ("", "0")
-    frame_report.write_csv(result([0.25], {"median": 2.0}), keys[:1], path)
+    evaluator.write_csv(result([0.25], {"median": 2.0}), path)
     assert read(path)[0]["ratio"] == "2.0"
     assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
@@ -52,7 +58,7 @@ def test_csv(tmp_path):
     ],
 )
 def test_extremes(errors, worst, best):
-    found = frame_report.extremes(result(errors), 2)
+    found = evaluator.extremes(result(errors), 2)
     assert [row["index"] for row in found["worst"]] == worst
     assert [row["index"] for row in found["best"]] == best
 
@@ -60,15 +66,15 @@ def test_extremes(errors, worst, best):
 def test_pictures_of_the_worst_and_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "test_frame", lambda data, index, kb_crop: frame(index))
     panels = []
-    panel = frame_report.pictures.panel
+    panel = evaluator.pictures.panel
     monkeypatch.setattr(
-        frame_report.pictures,
+        evaluator.pictures,
         "panel",
         lambda frames, *args, **more: (
             panels.append(frames) or panel(frames, *args, **more)
         ),
     )
-    frame_report.write_pictures(
+    evaluator.write_pictures(
         result([0.2, 0.9]),
         tmp_path / "a.png",
         data=None,
@@ -77,7 +83,7 @@ def test_pictures_of_the_worst_and_the_best(tmp_path, monkeypatch):
         count=1,
     )
     assert [f["key"] for f in panels[0]] == [
-        "worst, abs_rel 0.900/drive/1",
-        "best, abs_rel 0.200/drive/0",
+        "worst, abs_rel 0.900, drive/1",
+        "best, abs_rel 0.200, drive/0",
     ]
     assert cv2.imread(str(tmp_path / "a.png")) is not None

@@ -2,8 +2,9 @@
 
 import pytest
 
-from amlr_jax.evaluate import presets, published, tables
-from amlr_jax.evaluate.protocol import Evaluation
+from amlr_jax.data.views.batches import Unmeasured
+from amlr_jax.evaluate import protocols, published, tables
+from amlr_jax.evaluate.measure import Evaluation
 from amlr_jax.metrics import METRIC_NAMES
 from amlr_jax.models import depth
 from amlr_jax.runtime.errors import InputError
@@ -20,8 +21,9 @@ def config(module=kitti, **keys):
 
 
 def resolved(made, network=METRIC):
-    made.data.split = presets.split_of(made)
-    return presets.protocol(made, network)
+    made.data.split = protocols.split_of(made)
+    data = Unmeasured(made.data.name, made.data.split)
+    return protocols.protocol(made, network, data)
 
 
 def test_the_default_is_the_data_sets():
@@ -31,7 +33,7 @@ def test_the_default_is_the_data_sets():
     one = resolved(config())
     assert (one.crop, one.min_depth, one.max_depth) == ("garg", 1e-3, 80.0)
     assert one.kb_crop and one.crops_frames and not one.median_scaling
-    assert (one.test_mode, one.windows, one.window_form) == ("none", 16, "reference")
+    assert (one.test_mode, one.windows) == ("none", 16)
     indoors = resolved(config(nyu))
     assert (indoors.crop, indoors.max_depth, indoors.windows) == ("nyu", 10.0, 2)
     assert not indoors.kb_crop
@@ -71,12 +73,11 @@ def test_overrides():
         eval__crop="eigen",
         eval__max_depth=50.0,
         eval__windows=4,
-        eval__window_form="covering",
         eval__test_mode="shifted_flip",
     )
     one = resolved(made)
     assert (one.crop, one.max_depth, one.cap_target) == ("eigen", 50.0, True)
-    assert one.mode == ("shifted_flip", 4, "covering")
+    assert one.mode == ("shifted_flip", 4)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,6 @@ def test_overrides():
         ({"eval__protocol": "nyu"}, "is for data.name nyu, nyu_tfds; got 'kitti'"),
         ({"eval__test_mode": "shited"}, "eval.test_mode .* did you mean shifted?"),
         ({"eval__crop": "grag"}, "eval.crop .* did you mean garg?"),
-        ({"eval__window_form": "cover"}, "did you mean covering?"),
         ({"eval__median_scaling": "yes"}, "must be one of on, off"),
         ({"eval__windows": 1}, "eval.windows must be at least 2, got 1"),
         ({"eval__min_depth": 90.0}, "below eval.max_depth, got 90 and 80 m"),
@@ -130,7 +130,7 @@ def test_frames_trained_on_a_list_are_measured_on_the_split():
 
 
 def test_published_rows_are_metrics_of_ours():
-    assert published.ROWS.keys() <= presets.PRESETS.keys()
+    assert published.ROWS.keys() <= protocols.PRESETS.keys()
     for row in (row for rows in published.ROWS.values() for row in rows):
         assert row.metrics.keys() <= set(METRIC_NAMES)
         assert all(0 < value < 10 for value in row.metrics.values())
@@ -145,13 +145,13 @@ def table(protocol, **more):
 
 
 def test_table_is_in_the_papers_order():
-    made = table(resolved(config()))
+    made = table(resolved(config())._replace(median_depth=9.0))
     headings = [column.header for column in made.columns]
     assert headings[1:6] == ["Abs Rel ↓", "Sq Rel ↓", "RMSE ↓", "RMSE log ↓", "log10 ↓"]
     assert "7 frames, 1 without a pixel that counts" in made.caption
     assert made.row_count == 2 + len(published.ROWS["kitti_eigen"])
     names = list(made.columns[0].cells)
-    assert names[:3] == ["network", "constant", "AMLR \\[none]"]
+    assert names[:3] == ["network", "constant 9.00 m", "AMLR \\[none]"]
     assert list(made.columns[1].cells)[2] == "0.053"
     assert list(made.columns[9].cells)[2] == "-"  # silog, which no paper prints
 

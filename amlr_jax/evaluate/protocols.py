@@ -1,0 +1,199 @@
+"""Evaluation protocols: the published ones by name, and that of a config.
+
+A protocol fixes which frames, pixels and depths count and whether the prediction is
+scaled. Values of two protocols cannot be compared.
+"""
+
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from amlr_jax import metrics
+from amlr_jax.data import loader
+from amlr_jax.evaluate import tiling
+from amlr_jax.models.depth_network import has_scale
+from amlr_jax.runtime.errors import InputError, require
+
+
+class Preset(NamedTuple):
+    """A published protocol; median_scaling None: where the network has no scale."""
+
+    data: tuple[str, ...]  # data.name for which it is defined
+    split: str  # data.split of its published values
+    crop: str
+    max_depth: float = metrics.KITTI_MAX_DEPTH
+    kb_crop: bool = False
+    paste_back: bool = False
+    cap_target: bool = True
+    clamp: bool = False
+    median_scaling: bool | None = None
+    windows: int = 16
+
+
+_KITTI = ("kitti", "street")
+PRESETS = {
+    # MIM-Depth, GLPDepth, AMLR: 652 frames, annotated depth, all cut to 352x1216.
+    "kitti_eigen": Preset(_KITTI, "eigen", "garg", kb_crop=True),
+    # BTS from PNGs: the network sees the 352x1216 crop; its depth is pasted back into
+    # the original frame, clamped, and cropped there. Garg's crop is then rows 153:371
+    # and columns 44:1197 of 375x1242, and that of kitti_eigen rows 166:372 and columns
+    # 56:1185 of the same frame: other pixels.
+    "kitti_eigen_bts": Preset(
+        _KITTI, "eigen", "garg", kb_crop=True, paste_back=True, clamp=True
+    ),
+    # monodepth2 "eigen": 697 frames, lidar scans, scaled by the median.
+    "kitti_eigen_697": Preset(
+        _KITTI, "eigen_697", "garg", clamp=True, median_scaling=True
+    ),
+    # monodepth2 "eigen_benchmark": 652 frames, annotated depth, every measured pixel.
+    "kitti_eigen_benchmark": Preset(
+        _KITTI, "eigen", "none", cap_target=False, clamp=True
+    ),
+    "nyu": Preset(
+        ("nyu", "nyu_tfds"), "official", "nyu", metrics.NYU_MAX_DEPTH, windows=2
+    ),
+    "custom": Preset(("custom",), "folder", "none", windows=2),
+}
+_NO_SPLITS = ("street", "nyu_tfds", "custom")
+
+
+class Protocol(NamedTuple):
+    """All that decides the metrics, apart from the network."""
+
+    dataset: str
+    split: str
+    crop: str  # garg, eigen, nyu or none: which pixels count
+    min_depth: float  # metres: cap of the ground truth, both exclusive
+    max_depth: float
+    kb_crop: bool  # the network sees the 352x1216 crop
+    median_depth: float  # metres: the constant predictor
+    median_scaling: bool = False  # of each image, on the pixels that count
+    test_mode: str = "none"  # see `tiling.Mode`
+    windows: int = 16
+    name: str = "custom"  # of `PRESETS`
+    paste_back: bool = False  # the crop's depth is measured in the original frame
+    cap_target: bool = True  # False: every measured pixel counts, whatever its depth
+    clamp: bool = False  # prediction clamped to min_depth..max_depth
+
+    @property
+    def mode(self) -> tiling.Mode:
+        """The test-time augmentation."""
+        return tiling.Mode(self.test_mode, self.windows)
+
+    @property
+    def crops_frames(self) -> bool:
+        """Whether image and ground truth are cut to 352x1216 first."""
+        return self.kb_crop and not self.paste_back
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Least and greatest depth in metres."""
+        return {"min_depth": self.min_depth, "max_depth": self.max_depth}
+
+    def line(self) -> str:
+        """The protocol in one line of text."""
+        kb = "KB crop, " if self.kb_crop else ""
+        kb += "pasted back, " if self.paste_back else ""
+        cap = f"{self.min_depth:g} < depth < {self.max_depth:g} m"
+        if not self.cap_target:
+            cap = f"every depth, clamped to {self.max_depth:g} m"
+        scaling = "median scaling" if self.median_scaling else "no median scaling"
+        mode = self.test_mode
+        mode += f" ({self.windows} windows)" if self.mode.shifted else ""
+        return (
+            f"{self.name} on {self.dataset} {self.split}: {kb}{self.crop} crop, {cap}, "
+            f"{scaling}, test mode {mode}"
+        )
+
+
+def choose(config: ConfigDict) -> str:
+    """The name of the protocol that a config asks for, or the default of its data."""
+    data = config.data.name
+    name = config.eval.protocol
+    if not name:
+        known = [name for name, preset in PRESETS.items() if data in preset.data]
+        return known[0] if known else "custom"
+    require("eval.protocol", name, PRESETS)
+    if data not in PRESETS[name].data:
+        raise InputError(
+            f"eval.protocol={name} is for data.name {', '.join(PRESETS[name].data)}; "
+            f"got '{data}'"
+        )
+    return name
+
+
+def split_of(config: ConfigDict) -> str:
+    """The split of the protocol that a config asks for, else the config's own.
+
+    A partial copy of a data set (data.split=folder) keeps its split.
+    """
+    name, data = choose(config), config.data
+    if not config.eval.protocol or data.name in _NO_SPLITS or data.split == "folder":
+        return data.split
+    return PRESETS[name].split
+
+
+def check(config: ConfigDict) -> None:
+    """Raises InputError for a mistaken `config.eval`; needs no network and no data."""
+    options, preset = config.eval, PRESETS[choose(config)]
+    require("eval.test_mode", options.test_mode, tiling.MODES)
+    require("eval.crop", options.crop or "none", (*metrics.CROPS, "none"))
+    require("eval.median_scaling", options.median_scaling or "on", ("on", "off"))
+    near, far = _limits(options, preset)
+    if not 0 < near < far:
+        raise InputError(
+            "eval.min_depth must be positive and below eval.max_depth, got "
+            f"{near:g} and {far:g} m"
+        )
+    if (options.windows or preset.windows) < 2:
+        raise InputError(f"eval.windows must be at least 2, got {options.windows}")
+
+
+def _limits(options: ConfigDict, preset: Preset) -> tuple[float, float]:
+    near = options.min_depth or metrics.MIN_DEPTH
+    return near, options.max_depth or preset.max_depth
+
+
+def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:
+    """The protocol of a config for a network on a prepared data set.
+
+    Raises InputError as `check`, and if a crop is not defined on the first test frame.
+    """
+    check(config)
+    name, options = choose(config), config.eval
+    preset = PRESETS[name]
+    near, far = _limits(options, preset)
+    scales = preset.median_scaling
+    if options.median_scaling:
+        scales = options.median_scaling == "on"
+    made = Protocol(
+        dataset=data.name,
+        split=data.split,
+        crop=options.crop or preset.crop,
+        min_depth=near,
+        max_depth=far,
+        kb_crop=preset.kb_crop and config.data.kb_crop,
+        median_depth=data.median_depth,
+        median_scaling=not has_scale(network) if scales is None else scales,
+        test_mode=options.test_mode,
+        windows=options.windows or preset.windows,
+        name=name,
+        paste_back=preset.paste_back and config.data.kb_crop,
+        # A cap that is asked for is meant for both.
+        cap_target=preset.cap_target or bool(options.min_depth or options.max_depth),
+        clamp=preset.clamp,
+    )
+    if len(data.test):
+        _check_crop(made, data)
+    return made
+
+
+def _check_crop(made: Protocol, data: Any) -> None:
+    frame = loader.test_frame(data, 0, kb_crop=made.crops_frames)
+    shape = frame["depth"].shape
+    try:
+        metrics.evaluation_mask(*shape, crop=made.crop)
+        if made.paste_back:
+            metrics.kb_crop_offsets(*shape)
+    except ValueError as error:
+        raise InputError(f"eval.crop of eval.protocol={made.name}: {error}") from error
