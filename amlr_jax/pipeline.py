@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from amlr_jax.evaluate import pictures
+from amlr_jax.evaluate import pictures, protocols
 from amlr_jax.evaluate.evaluator import Evaluator
 from amlr_jax.odometry import at_end
 from amlr_jax.report import keep, page
@@ -18,6 +18,7 @@ from amlr_jax.train.step import TrainState
 
 def train(config: ConfigDict, folder: Path) -> TrainState:
     """`train.loop.train` with evaluation.json, pictures and report.html in `folder`."""
+    protocols.check(config)  # before hours of preparing data
     return loop.train(config, folder, make_evaluator=Results)
 
 
