@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
     base = tmp_path_factory.mktemp("evaluate")
     root, cache = tiny_kitti.write(base / "kitti"), base / "cache"
     config = tiny_kitti.config(root, cache=cache)
-    initial = partial(build.initial_state, config, build.components(config))
+    initial = partial(build.state_before_training, config, build.components(config))
     state = jax.jit(initial)()._replace(step=jnp.int32(config.steps))
     with closing(Checkpoints(base / "run" / "checkpoints", keep=1)) as checkpoints:
         checkpoints.save(state, step=config.steps)
