@@ -43,7 +43,7 @@ def read_projection(path: Path, row: str) -> np.ndarray:
 def intrinsics_of(projection: np.ndarray) -> Camera:
     """fx, fy, cx, cy in pixels."""
     p = projection
-    return tuple(map(float, (p[0, 0], p[1, 1], p[0, 2], p[1, 2])))
+    return float(p[0, 0]), float(p[1, 1]), float(p[0, 2]), float(p[1, 2])
 
 
 def camera_from_first(projection: np.ndarray) -> np.ndarray:
@@ -79,7 +79,9 @@ def read_pose(path: Path) -> np.ndarray:
     return pose
 
 
-def stereo_offset(target: np.ndarray, partner: np.ndarray) -> tuple[float, ...]:
+def stereo_offset(
+    target: np.ndarray, partner: np.ndarray
+) -> tuple[float, float, float]:
     """partner_from_target in metres, from the projections of the two cameras."""
-    offset = camera_from_first(partner) - camera_from_first(target)
-    return tuple(map(float, offset))
+    x, y, z = map(float, camera_from_first(partner) - camera_from_first(target))
+    return x, y, z

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from amlr_jax.data import depth_files, images, lists
 from amlr_jax.data.frames import (
@@ -180,10 +181,11 @@ def _cameras(path: Path, names: Sequence[str], report: Report) -> dict[str, Came
     return cameras | {name: camera for name, camera in found.items() if camera}
 
 
-def _camera(given: object) -> Camera | None:
+def _camera(given: Any) -> Camera | None:
     """The camera that a part of the JSON gives, None if it gives none."""
     try:
-        camera = tuple(float(given[key]) for key in ("fx", "fy", "cx", "cy"))
+        fx, fy, cx, cy = (float(given[key]) for key in ("fx", "fy", "cx", "cy"))
     except (KeyError, TypeError, ValueError):
         return None
-    return camera if all(map(math.isfinite, camera)) and min(camera[:2]) > 0 else None
+    good = all(map(math.isfinite, (fx, fy, cx, cy))) and min(fx, fy) > 0
+    return (fx, fy, cx, cy) if good else None

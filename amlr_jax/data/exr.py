@@ -14,10 +14,9 @@ import numpy as np
 
 MAGIC = b"\x76\x2f\x31\x01"
 _TILED, _DEEP, _MULTIPART = 0x200, 0x800, 0x1000
-_COMPRESSIONS = ("NONE", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A")
-_COMPRESSIONS += ("DWAA", "DWAB")
+_COMPRESSIONS = "NONE RLE ZIPS ZIP PIZ PXR24 B44 B44A DWAA DWAB".split()
 _LINES_IN_CHUNK = {"NONE": 1, "RLE": 1, "ZIPS": 1, "ZIP": 16}
-_TYPES = {0: np.dtype("<u4"), 1: np.dtype("<f2"), 2: np.dtype("<f4")}
+_TYPES = [np.dtype(name) for name in ("<u4", "<f2", "<f4")]  # by their codes
 _PIXEL_LIMIT = 2**28
 
 
@@ -101,7 +100,7 @@ def _channels(data: bytes) -> dict[str, np.dtype]:
         name, at = _text(data, at)
         kind, _, across, down = struct.unpack_from("<IIii", data, at)
         at += 16
-        if kind not in _TYPES or (across, down) != (1, 1):
+        if kind >= len(_TYPES) or (across, down) != (1, 1):
             raise ValueError(f"channel {name} is subsampled or of an unknown type")
         found[name] = _TYPES[kind]
     return found

@@ -9,7 +9,7 @@ are missing stay in the layout.
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -126,16 +126,19 @@ def fingerprint(layout: Layout) -> str:
     return digest.hexdigest()[:12]
 
 
-Named = TypeVar("Named")  # what has a `key`, as a Frame does
+Named = TypeVar("Named", bound=Any)  # what has a `key`, as a Frame does
 
 
-def hold_out_last_fifth(named: Iterable[Named]) -> tuple[tuple[Named, ...], ...]:
+def hold_out_last_fifth(
+    named: Iterable[Named],
+) -> tuple[tuple[Named, ...], tuple[Named, ...]]:
     """Train and test frames: the last fifth of each drive or scene is test.
 
     The last frames and not random ones, since neighbours look alike. Of two to four
     frames the last one is held out, a single frame is for training.
     """
-    train, test = [], []
+    train: list[Named] = []
+    test: list[Named] = []
     for _, group in sorted(by_group(named).items()):
         group = sorted(group)
         held_out = max(len(group) // 5, 1) if len(group) > 1 else 0

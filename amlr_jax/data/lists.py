@@ -12,7 +12,7 @@ format than the first is not. What a path means is for the layout's reader to sa
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from amlr_jax.data import images
 from amlr_jax.data.frames import Frame, Problem, Report, hold_out_last_fifth, refuse
@@ -37,11 +37,10 @@ class Numbered(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """A whole list; `kind` is a key of `FORMATS`."""
+    """A whole list."""
 
-    path: Path
-    kind: str
-    rows: tuple[Pair | Numbered, ...]
+    kind: str  # a key of FORMATS
+    rows: tuple[Any, ...]  # of Numbered for odometry and monodepth2, else of Pair
 
 
 Parts = tuple[tuple[Frame, ...], tuple[Frame, ...]]  # training and test frames
@@ -72,22 +71,22 @@ _KNOWN = (
 
 def read_list(path: str | Path) -> Listing:
     """The rows of a list; InputError with the line that does not fit."""
-    kind, rows = "", []
+    kind, rows = "", list[Any]()
     for number, text in lines(path):
-        found = _kind(text)
+        found = _row(number, text)
         if not found:
             raise InputError(
                 f"list '{path}' line {number}: '{text[:60]}' is in no known format; "
                 f"known: {_KNOWN}"
             )
-        if kind and found != kind:
+        if kind and found[0] != kind:
             raise InputError(
                 f"list '{path}' mixes formats: line {rows[0].line} is in that of "
-                f"{kind}, line {number} in that of {found}: '{text[:60]}'"
+                f"{kind}, line {number} in that of {found[0]}: '{text[:60]}'"
             )
-        kind = found
-        rows.append(_row(kind, number, text))
-    return Listing(Path(path), kind, tuple(rows))
+        kind, row = found
+        rows.append(row)
+    return Listing(kind, tuple(rows))
 
 
 def lines(path: str | Path) -> list[tuple[int, str]]:
@@ -104,16 +103,17 @@ def lines(path: str | Path) -> list[tuple[int, str]]:
     return found
 
 
-def _kind(text: str) -> str:
-    return next((k for k, form in FORMATS.items() if form.fullmatch(text)), "")
-
-
-def _row(kind: str, number: int, text: str) -> Pair | Numbered:
-    parts = FORMATS[kind].fullmatch(text).groups()
-    if kind in ("odometry", "monodepth2"):
-        return Numbered(number, parts[0].strip("/"), int(parts[1]), parts[2])
-    image, depth = (part.lstrip("/") for part in parts)
-    return Pair(number, image, None if depth == "None" else depth)
+def _row(number: int, text: str) -> tuple[str, Pair | Numbered] | None:
+    """The format of a line and its row; None if it is in no known format."""
+    for kind, form in FORMATS.items():
+        found = form.fullmatch(text)
+        if found and kind in ("odometry", "monodepth2"):
+            folder, frame, side = found.groups()
+            return kind, Numbered(number, folder.strip("/"), int(frame), side)
+        if found:
+            image, depth = (part.lstrip("/") for part in found.groups())
+            return kind, Pair(number, image, None if depth == "None" else depth)
+    return None
 
 
 def report_lost(
@@ -149,7 +149,7 @@ def choose(
     if train is None and test is None:
         return Chosen(*usual(report), split, ())
     if train is None:
-        return _remaining(split, usual(report), test)
+        return _remaining(split, usual(report), test or ())
     if test is not None:
         _report_shared(train, test, report)
         return Chosen(train, test, "list", ())

@@ -121,18 +121,22 @@ def _listed(
             f"list '{path}' must have lines 'image depth' or 'image depth focal', got "
             f"the format of {listing.kind}"
         )
-    made = tuple(_of_row(root, row) for row in listing.rows if row.depth is not None)
+    made = tuple(
+        _of_files(root, row.image, row.depth)
+        for row in listing.rows
+        if row.depth is not None
+    )
     report_missing(made, report, of=f"frames of list '{path}'", advice=lists.ADVICE)
     none = [row.image for row in listing.rows if row.depth is None]
     notes.extend(lists.without_depth(path, none, total=len(listing.rows)))
     return made
 
 
-def _of_row(root: Path, row: lists.Pair) -> Frame:
+def _of_files(root: Path, image: str, depth: str) -> Frame:
     """The frame of a line, under the root or the official test, where its files are."""
 
     frames = (
-        _frame(root, _image(place / row.image), place / row.depth)
+        _frame(root, _image(place / image), place / depth)
         for place in (root, root / OFFICIAL_TEST)
     )
     return max(frames, key=lambda f: f.image.is_file() + f.depth.is_file())

@@ -147,7 +147,7 @@ def _rows(table: dict[str, str]) -> dict[str, str]:
 
 
 def _frames(text: str) -> list[int]:
-    frames = []
+    frames: list[int] = []
     for part in text.split(","):
         span, _, step = part.partition("/")
         first, _, last = span.partition("-")

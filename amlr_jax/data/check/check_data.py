@@ -138,7 +138,8 @@ def _list(data: ConfigDict, progress: Callable, *, video: bool) -> Listed:
     findings += [Finding("layout", NOTE, note) for note in layout.notes]
     if video:
         findings += _views(data, layout.test)
-    frames = [("train", f) for f in layout.train] + [("test", f) for f in layout.test]
+    frames: list[tuple[str, Frame | Example]] = [("train", f) for f in layout.train]
+    frames += [("test", f) for f in layout.test]
     return Listed(layout, frames, findings)
 
 
@@ -150,7 +151,7 @@ def _of_problem(problem: Problem) -> Finding:
 
 def _tfds(data: ConfigDict) -> Listed:
     made = TfdsPrepared(Path(data.root).expanduser())
-    frames = [
+    frames: list[tuple[str, Frame | Example]] = [
         (part, Example(f"{part}/{index:05d}", examples, index))
         for part, examples in (("train", made.train), ("test", made.test))
         for index in range(len(examples))

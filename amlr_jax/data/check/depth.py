@@ -21,9 +21,8 @@ SCALES = {
 
 def depth_range(examined: Examined) -> list[Finding]:
     """Range and valid share, frames without any, and what limits take away."""
-    facts = [fact for fact in examined.facts if fact.depth]
-    every = [fact.depth for fact in facts]
-    if not facts:
+    every = [fact.depth for fact in examined.facts if fact.depth]
+    if not every:
         return [Finding("depth", FAULT, "no ground truth could be read")]
     shares = [summary.share for summary in every]
     low, middle, far = (quantile(every, q) for q in (0.01, 0.5, 0.99))
@@ -33,7 +32,7 @@ def depth_range(examined: Examined) -> list[Finding]:
         f"median {middle:.3g}, 98 % between {low:.3g} and {far:.3g}"
     )
     findings = [Finding("depth", NOTE, text)]
-    empty = tuple(fact.key for fact in facts if not fact.depth.share)
+    empty = tuple(f.key for f in examined.facts if f.depth and not f.depth.share)
     if empty:
         text = f"{len(empty)} frames have no valid depth at all"
         findings.append(Finding("depth", FAULT, text, empty))

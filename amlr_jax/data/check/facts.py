@@ -2,9 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -46,8 +46,8 @@ class Example(NamedTuple):
     """A frame of a prepared data set, which comes as arrays."""
 
     key: str
-    examples: Sequence[dict]
-    index: int
+    examples: Any  # dicts by number
+    number: int
 
 
 class Facts(NamedTuple):
@@ -120,24 +120,24 @@ def pixels(
     """Image uint8 [H, W, 3] and metres [H, W], each None where it has a fault."""
     bad = {fault.role for fault in facts.faults}
     if isinstance(frame, Example):
-        example = frame.examples[frame.index] if not bad else None
+        example = frame.examples[frame.number] if not bad else None
         return (example["image"], example["depth"][..., 0]) if example else (None, None)
     image = metres = None
     if "image" not in bad:
         data = images.read(frame.image, what="image")
         image = np.asarray(images.decode_image(frame.image, data))
-    if facts.depth and not bad:
+    if facts.depth and facts.size and not bad:
         metres = _metres(frame, layout, facts.size)
     return image, metres
 
 
 def _examine_example(frame: Example, part: str, layout: Layout) -> Facts:
-    example = frame.examples[frame.index]
-    image, camera = example["image"], tuple(map(float, example["intrinsics"]))
+    example = frame.examples[frame.number]
+    image, (fx, fy, cx, cy) = example["image"], map(float, example["intrinsics"])
     return Facts(
         frame.key,
         part,
-        camera,
+        (fx, fy, cx, cy),
         size=image.shape[:2],
         depth=summarize(example["depth"][..., 0], cap=layout.depth_cap),
         digest=hashlib.blake2b(image.tobytes(), digest_size=16).digest(),
@@ -196,7 +196,7 @@ def _metres(frame: Frame, layout: Layout, size: tuple[int, int]) -> np.ndarray:
     """float32 metres [H, W] of a frame without the layout's cap, 0 = none."""
     depth = depth_files.read(frame, layout._replace(depth_cap=0.0), size)
     if layout.in_metres:
-        return depth.stored[..., 0]
+        return np.asarray(depth.stored)[..., 0]
     return depth.codes.astype(np.float32) / np.float32(layout.depth_scale)
 
 

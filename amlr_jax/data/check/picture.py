@@ -44,7 +44,7 @@ def write(path: Path, tiles: Sequence[Tile], *, near: float, far: float) -> None
 
 
 def _tile(tile: Tile, near: float, far: float) -> np.ndarray:
-    shown = np.full((WIDTH // 3, WIDTH, 3), 200, np.uint8)
+    shown: np.ndarray = np.full((WIDTH // 3, WIDTH, 3), 200, np.uint8)
     if tile.image is not None:
         height = max(round(tile.image.shape[0] * WIDTH / tile.image.shape[1]), 1)
         shown = cv2.resize(tile.image, (WIDTH, height), interpolation=cv2.INTER_AREA)

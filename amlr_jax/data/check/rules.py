@@ -140,7 +140,7 @@ def sizes(examined: Examined) -> list[Finding]:
         odd += [
             f"{fact.key} {size_name(fact.size)}, not {size_name(usual)}"
             for fact in facts
-            if fact.size not in (None, usual)
+            if usual and fact.size and fact.size != usual
         ]
     text = "{n} images are of another size than most of their drive"
     return findings + _finding("sizes", WARNING, text, odd) + _crops(examined)

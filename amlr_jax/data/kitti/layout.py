@@ -57,7 +57,8 @@ def read_layout(
     scans = split == LIDAR_SPLIT
     files.check_root(root, depth=not (scans and test_only))
     usual = partial(_usual, root, split, test_only)
-    reader, notes = _Reader(root, report), []
+    reader = _Reader(root, report)
+    notes: list[str] = []
     train = None if test_only else reader.listed(train_list, notes)
     test = reader.listed(test_list, notes, scans=scans)
     if test_only and test is not None:
@@ -80,6 +81,8 @@ def read_layout(
 def _usual(root: Path, split: str, test_only: bool, report: Report) -> lists.Parts:
     """Training and test frames of a split by name, of `test_only` the latter alone."""
     reader = _Reader(root, report)
+    train: Iterable[DriveFrame]
+    test: Iterable[DriveFrame]
     if split == "folder":
         train, test = hold_out_last_fifth(_with_depth(root, gaps=True))
         if not test and not train:

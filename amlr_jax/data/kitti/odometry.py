@@ -97,7 +97,7 @@ def _listed(root: Path, path: str, offsets) -> tuple[View, ...]:
         views.append(view)
         lost += [] if view else [f"{number} {row.frame} {side}"]
     lists.report_lost(path, lost, total=len(listing.rows))
-    return tuple(views)
+    return tuple(view for view in views if view)
 
 
 def _view(number: int, side: str, frame: int, *neighbours) -> View | None:

@@ -51,8 +51,8 @@ def read_sequences(
     files.check_root(root, depth=False)
     _check_choice(split, offsets, sides)
     if train_list:
-        views = _listed(root, train_list, offsets)
-        return Sequences("kitti", "list", tuple(offsets), views, ())
+        listed = _listed(root, train_list, offsets)
+        return Sequences("kitti", "list", tuple(offsets), listed, ())
     tested = splits.eigen_test(with_depth=False)
     drives = [drive for drive in files.drives(root) if drive not in tested]
     if not drives:
@@ -60,7 +60,8 @@ def read_sequences(
             f"no training drive under '{root / 'raw_data'}': data.split={split} leaves "
             f"out the {len(tested)} drives of the Eigen test, and there is no other"
         )
-    views, notes = [], []
+    views: list[View] = []
+    notes: list[str] = []
     for drive in drives:
         views += _of_drive(root, drive, offsets, sides, min_speed, notes)
     if not views:
@@ -115,7 +116,7 @@ def _listed(root: Path, path: str, offsets: Sequence[int]) -> tuple[View, ...]:
         else:
             lost.append(f"{row.key} at {step:+d}" if step else row.key)
     lists.report_lost(path, lost, total=len(rows))
-    return tuple(views)
+    return tuple(view for view in views if view)
 
 
 def view_of(
