@@ -14,7 +14,8 @@ import numpy as np
 
 MAGIC = b"\x76\x2f\x31\x01"
 _TILED, _DEEP, _MULTIPART = 0x200, 0x800, 0x1000
-_COMPRESSIONS = "NONE RLE ZIPS ZIP PIZ PXR24 B44 B44A DWAA DWAB".split()
+_COMPRESSIONS = ["NONE", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A"]
+_COMPRESSIONS += ["DWAA", "DWAB"]
 _LINES_IN_CHUNK = {"NONE": 1, "RLE": 1, "ZIPS": 1, "ZIP": 16}
 _TYPES = [np.dtype(name) for name in ("<u4", "<f2", "<f4")]  # by their codes
 _PIXEL_LIMIT = 2**28

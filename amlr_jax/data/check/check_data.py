@@ -184,7 +184,8 @@ def _draw(path: Path, listed: Listed, examined: Examined) -> None:
         (_, frame), facts = listed.frames[there[place]], examined.facts[there[place]]
         trouble = ", ".join(f"{fault.role}: {fault.kind}" for fault in facts.faults)
         shown = pixels(frame, listed.layout, facts)
-        tiles.append(picture.Tile(facts.key, *shown, trouble))
+        tile = picture.draw_tile(facts.key, *shown, trouble, near=near, far=far)
+        tiles.append(tile)
     picture.write(path, tiles, near=near, far=far)
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
 from amlr_jax.data import depth_files, images
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Camera, Frame, Layout, by_group
@@ -107,7 +106,11 @@ def examine(frame: Frame | Example, part: str, layout: Layout) -> Facts:
     try:
         if isinstance(frame, Example):
             return _examine_example(frame, part, layout)
-        return _examine_files(frame, part, layout)
+        faults: list[FileFault] = []
+        size, digest = _image(frame.image, faults)
+        depth = _depth(frame, layout, size, faults)
+        known = frame.key, part, frame.intrinsics
+        return Facts(*known, tuple(faults), size, depth, digest)
     except Exception as error:  # decoders raise anything on damaged data
         text = f"{frame.key} cannot be read: {' '.join(str(error).split())}"
         fault = FileFault(DAMAGED, "image", frame.key, text)
@@ -144,14 +147,6 @@ def _examine_example(frame: Example, part: str, layout: Layout) -> Facts:
     )
 
 
-def _examine_files(frame: Frame, part: str, layout: Layout) -> Facts:
-    faults: list[FileFault] = []
-    size, digest = _image(frame.image, faults)
-    depth = _depth(frame, layout, size, faults)
-    known = frame.key, part, frame.intrinsics
-    return Facts(*known, tuple(faults), size, depth, digest)
-
-
 def _image(path: Path, faults: list[FileFault]) -> tuple[tuple[int, int] | None, bytes]:
     """Size and digest of an image; None and b"" if it cannot be read."""
     if not path.is_file():
@@ -179,13 +174,14 @@ def _depth(
     if not path.is_file():
         faults.append(FileFault(MISSING, "ground truth", str(path), ""))
         return None
-    if size is None and ending == ".png":
-        size = _png_size(path)
     # A scan needs a camera, and all but a PNG an image: faults found elsewhere.
-    elif size is None or ending == ".bin" and not frame.projection:
+    if size is None and ending != ".png" or ending == ".bin" and not frame.projection:
         return None
     try:
-        metres = _metres(frame, layout, size or (1, 1))
+        if size is None:
+            data = images.read(path, what="ground truth")
+            size = images.decode_depth(path, data).shape
+        metres = _metres(frame, layout, size)
     except InputError as error:
         faults.append(_fault(path, "ground truth", error))
         return None
@@ -198,15 +194,6 @@ def _metres(frame: Frame, layout: Layout, size: tuple[int, int]) -> np.ndarray:
     if layout.in_metres:
         return np.asarray(depth.stored)[..., 0]
     return depth.codes.astype(np.float32) / np.float32(layout.depth_scale)
-
-
-def _png_size(path: Path) -> tuple[int, int] | None:
-    """Height and width in the head of a PNG, even if the rest is damaged."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
 
 
 def _fault(path: Path, role: str, error: InputError) -> FileFault:

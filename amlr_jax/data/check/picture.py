@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,22 +17,12 @@ _STEP = 4  # pixels between points; denser ones would hide the image
 _FONT, _FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
-class Tile(NamedTuple):
-    """One frame: what to draw, or why there is nothing."""
-
-    key: str
-    image: np.ndarray | None  # uint8 [H, W, 3] RGB
-    metres: np.ndarray | None  # [H, W], 0 = none
-    trouble: str = ""
-
-
-def write(path: Path, tiles: Sequence[Tile], *, near: float, far: float) -> None:
-    """Draws the tiles in rows of three, coloured from `near` to `far` metres."""
-    drawn = [_tile(tile, near, far) for tile in tiles]
-    height = max(tile.shape[0] for tile in drawn)
-    page = np.full((-(-len(drawn) // _COLUMNS), height, _COLUMNS, WIDTH, 3), 255)
+def write(path: Path, tiles: Sequence[np.ndarray], *, near: float, far: float) -> None:
+    """Writes the tiles in rows of three, and the colours of `near` to `far` metres."""
+    height = max(len(tile) for tile in tiles)
+    page = np.full((-(-len(tiles) // _COLUMNS), height, _COLUMNS, WIDTH, 3), 255)
     page = page.astype(np.uint8)
-    for number, tile in enumerate(drawn):
+    for number, tile in enumerate(tiles):
         row, column = divmod(number, _COLUMNS)
         page[row, : len(tile), column] = tile
     page = page.reshape(-1, _COLUMNS * WIDTH, 3)
@@ -43,18 +32,35 @@ def write(path: Path, tiles: Sequence[Tile], *, near: float, far: float) -> None
         temporary.write_bytes(cv2.imencode(".png", page[..., ::-1])[1].tobytes())
 
 
-def _tile(tile: Tile, near: float, far: float) -> np.ndarray:
+def draw_tile(
+    key: str,
+    image: np.ndarray | None,
+    metres: np.ndarray | None,
+    trouble: str,
+    *,
+    near: float,
+    far: float,
+) -> np.ndarray:
+    """One frame, uint8 [H, WIDTH, 3], with its key and its depth or `trouble` below.
+
+    `image` is uint8 [H, W, 3], `metres` [H, W] with 0 for none.
+    """
     shown: np.ndarray = np.full((WIDTH // 3, WIDTH, 3), 200, np.uint8)
-    if tile.image is not None:
-        height = max(round(tile.image.shape[0] * WIDTH / tile.image.shape[1]), 1)
-        shown = cv2.resize(tile.image, (WIDTH, height), interpolation=cv2.INTER_AREA)
+    if image is not None:
+        height = max(round(image.shape[0] * WIDTH / image.shape[1]), 1)
+        shown = cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA)
         # Grey between the darkest and the brightest point, so that all can be seen.
         grey = 80 + cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY) // 2
         shown = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-    if tile.metres is not None:
-        _draw_points(shown, tile.metres, near, far)
+    if metres is not None:
+        _draw_points(shown, metres, near, far)
+        values = metres[metres > 0]
+        trouble = "no valid depth"
+        if len(values):
+            share, low, high = len(values) / metres.size, values.min(), values.max()
+            trouble = f"valid {share:.1%}, {low:.3g} to {high:.3g} m"
     strip = np.full((_CAPTION, WIDTH, 3), 255, np.uint8)
-    for number, line in enumerate((tile.key[-64:], _caption(tile)[:70])):
+    for number, line in enumerate((key[-64:], trouble[:70])):
         place = (4, 15 + 17 * number)
         text = line.encode("ascii", "replace").decode()  # all that the font has
         cv2.putText(strip, text, place, _FONT, _FONT_SIZE, 0, 1, cv2.LINE_AA)
@@ -75,13 +81,3 @@ def _draw_points(
         for right in (0, 1):
             below = np.minimum(y + down, shown.shape[0] - 1)
             shown[below, np.minimum(x + right, WIDTH - 1)] = points
-
-
-def _caption(tile: Tile) -> str:
-    if tile.metres is None:
-        return tile.trouble
-    values = tile.metres[tile.metres > 0]
-    if not len(values):
-        return "no valid depth"
-    share = len(values) / tile.metres.size
-    return f"valid {share:.1%}, {values.min():.3g} to {values.max():.3g} m"
