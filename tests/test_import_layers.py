@@ -55,7 +55,9 @@ ROOMS = {
         LOW - {"rebalance"} | {"checkpoints"}, ARRAYS | {"einops", "flax"}
     ),
     # Reads files of the reference systems, of which only these know the formats.
-    "amlr_jax.models.from_torch": Room({"runtime"}, ARRAYS | {"torch", "safetensors"}),
+    "amlr_jax.models.from_torch": Room(
+        {"runtime"}, ARRAYS | {"flax", "torch", "safetensors"}
+    ),
     "amlr_jax.street": Room({"runtime"}, {"numpy", "PIL", "cv2"}),
     "amlr_jax.data": Room({"metrics", "runtime", "street"}, DATA | {"ml_collections"}),
     "amlr_jax.data.check": Room(

@@ -67,20 +67,16 @@ def record(path: Path) -> dict:
 def write_checksums(path: Path) -> None:
     """Writes the manifest: {file: [bytes, CRC-32]} of arrays and record."""
     found = sorted(p for name in (STATE, DATA) for p in (path / name).rglob("*"))
-    sums = {
-        str(p.relative_to(path)): [p.stat().st_size, _crc(p)]
-        for p in found
-        if p.is_file()
-    }
+    sums = {str(p.relative_to(path)): _checksum(p) for p in found if p.is_file()}
     files.write_json(path / CHECKSUMS, sums)
 
 
-def _crc(path: Path) -> int:
+def _checksum(path: Path) -> list[int]:
     value = 0
     with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
             value = zlib.crc32(block, value)
-    return value
+    return [path.stat().st_size, value]
 
 
 def damage(path: Path) -> str:
@@ -89,46 +85,23 @@ def damage(path: Path) -> str:
     Reads all of it. One without checksums is of an earlier version: only its record is
     read here, and damage of its arrays shows when they are restored.
     """
+    name = f"{DATA}/metadata"
     try:
         record(path)
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).relative_to(path)} is missing"
-    except (OSError, ValueError) as error:
-        return f"its record cannot be read: {arrays.reason(error)}"
-    if not (path / CHECKSUMS).exists():
-        return ""
-    try:
-        sums = json.loads((path / CHECKSUMS).read_text())
-        wanted = {name: (int(size), int(crc)) for name, (size, crc) in sums.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return f"{CHECKSUMS} cannot be read"
-    reasons = (_difference(path, name, *kind) for name, kind in wanted.items())
-    return next(filter(None, reasons), "")
-
-
-def _difference(path: Path, name: str, size: int, crc: int) -> str:
-    try:
-        found = (path / name).stat().st_size
-        if found != size:
-            return f"{name} has {found} bytes of {size}"
-        return "" if _crc(path / name) == crc else f"{name} has changed"
+        name = CHECKSUMS
+        if not (path / CHECKSUMS).exists():
+            return ""
+        for name, (size, crc) in json.loads((path / CHECKSUMS).read_text()).items():
+            found = _checksum(path / name)
+            if found[0] != size:
+                return f"{name} has {found[0]} bytes of {size}"
+            if found[1] != crc:
+                return f"{name} has changed"
     except FileNotFoundError:
         return f"{name} is missing"
-    except OSError as error:
-        return f"{name}: {arrays.reason(error)}"
-
-
-def newest_good(folder: Path) -> tuple[Path | None, dict[str, str]]:
-    """The newest checkpoint without `damage`, and why all newer ones are bad, by name.
-
-    The path is None if no checkpoint is good or if there is none.
-    """
-    bad: dict[str, str] = {}
-    for path in reversed(all_of(folder)):
-        if not (why := damage(path)):
-            return path, bad
-        bad[path.name] = why
-    return None, bad
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"{name} cannot be read: {arrays.reason(error)}"
+    return ""
 
 
 def quarantine(path: Path) -> Path:

@@ -108,8 +108,8 @@ class Checkpoints:
 
     def _seal(self) -> None:
         """orbax calls it in the first process, before it renames what is complete."""
-        [path] = arrays.unfinished(disk.path_of(self._folder, self._step))
-        disk.write_checksums(path)
+        found = arrays.unfinished(disk.path_of(self._folder, self._step))
+        disk.write_checksums(max(found, key=lambda path: path.stat().st_mtime_ns))
 
     def wait(self) -> None:
         """Blocks until what was started is saved, then prunes.

@@ -26,7 +26,7 @@ _MAX_DEPTH = flags.DEFINE_float(
 
 
 def main(argv: list[str]) -> None:
-    """Hands the flags over."""
+    """Converts what the flags name."""
     del argv
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.convert import conversion

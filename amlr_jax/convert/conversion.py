@@ -1,7 +1,4 @@
-"""Files of PyTorch weights to a folder of weights of ours, with a table of what went.
-
-What the command amlr_jax.convert does.
-"""
+"""Files of PyTorch weights to a folder of weights, with a table of the tensors."""
 
 import re
 from collections import Counter
@@ -10,11 +7,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from rich.table import Table
 
 from amlr_jax import __version__
 from amlr_jax.models import depth, pose, pretrained
-from amlr_jax.models.from_torch import assign, files, sources
+from amlr_jax.models.from_torch import files, sources
+from amlr_jax.models.from_torch.assign import Report, assign
+from amlr_jax.models.from_torch.tables import TABLES
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -22,17 +22,26 @@ from amlr_jax.runtime.errors import InputError, preview
 def convert(
     source_name: str, path: Path, output: Path, *, max_depth: float | None = None
 ) -> None:
-    """Reads, assigns, writes `output` and shows what went where.
+    """Reads the weights, writes `output` and shows where each tensor went.
 
     `max_depth` in metres is that of a whole depth network, by default its source's.
-    InputError for what a user can mend, and then nothing is written.
+    Raises InputError for unusable input, and then writes nothing.
     """
     source = sources.find(source_name)
     pretrained.check_output(output)
     weights = _read(source, path)
     found = sources.recognise(source_name, weights)
     options = found.options | _depth_option(source, max_depth)
-    variables, report = _assign(found, source, options)
+    shapes = _shapes(found, options)
+    with bar("Converting", len(found.tensors)) as progress:
+        variables, report = assign(
+            found.tensors,
+            TABLES[source_name],
+            shapes,
+            parts=found.parts,
+            may_miss=source.may_miss,
+            advance=progress.advance,
+        )
     model = {
         "source": source_name,
         "name": found.name,
@@ -66,21 +75,6 @@ def _depth_option(source: sources.Source, max_depth: float | None) -> dict[str, 
     return {} if value is None else {"max_depth": value}
 
 
-def _assign(
-    found: sources.Recognised, source: sources.Source, options: dict
-) -> tuple[dict, assign.Report]:
-    shapes = _shapes(found, options)
-    with bar("Converting", len(found.tensors)) as progress:
-        return assign.assign(
-            found.tensors,
-            source.table,
-            shapes,
-            parts=found.parts,
-            may_miss=source.may_miss,
-            advance=progress.advance,
-        )
-
-
 def _shapes(found: sources.Recognised, options: dict) -> dict:
     """Variables of the depth network, and of the pose network if it is there."""
     network = depth.network(found.name, **{"max_depth": 1.0, **options})
@@ -93,7 +87,7 @@ def _shapes(found: sources.Recognised, options: dict) -> dict:
     return {name: {**shapes[name], "pose": more[name]} for name in shapes}
 
 
-def _show(variables: dict, report: assign.Report, model: dict, output: Path) -> None:
+def _show(variables: dict, report: Report, model: dict, output: Path) -> None:
     title = f"{model['source']} to {model['name']}"
     table = Table("part", "tensors", "parameters", "status", title=title)
     counts, sizes = _groups(variables)
@@ -116,14 +110,14 @@ def _show(variables: dict, report: assign.Report, model: dict, output: Path) -> 
 def _groups(variables: dict) -> tuple[Counter, Counter]:
     """Tensors and parameters by the first two names, blocks of a stage together."""
     counts, sizes = Counter(), Counter()
-    for path, leaf in assign.leaves(variables):
+    for path, leaf in flatten_dict(variables).items():
         group = re.sub(r"_block\d+", "_blocks", "/".join(path[1:3]))
         counts[group] += 1
         sizes[group] += leaf.size if path[0] == "params" else 0
     return counts, sizes
 
 
-def _missing(report: assign.Report, parts: list[str]) -> Counter:
-    """Tensors that were not there: a part as a whole in one line."""
+def _missing(report: Report, parts: list[str]) -> Counter:
+    """Numbers of missing tensors by group; a part that is missing whole is one."""
     paths = (path.split("/") for path in report.missing)
     return Counter("/".join(p[:2]) if p[0] in parts else p[0] for p in paths)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from amlr_jax.models import depth
 from amlr_jax.models import pretrained as folders
-from amlr_jax.models.from_torch.monodepth2 import stack_conv1
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError
@@ -66,10 +66,26 @@ def with_pose_encoder(pretrained: Pretrained) -> Pretrained:
         name: {**part, "pose": {"encoder": dict(part["encoder"])}}
         for name, part in found.items()
     }
-    one = found["params"]["encoder"]["conv1"]["kernel"]  # height, width, inputs, out
-    two = stack_conv1(one.transpose(3, 2, 0, 1), images=2).transpose(2, 3, 1, 0)
+    one = found["params"]["encoder"]["conv1"]["kernel"]
+    two = stack_conv1(one, images=2)
     new["params"]["pose"]["encoder"]["conv1"] = {"kernel": two}
     return pretrained._replace(variables=new)
+
+
+def stack_conv1(kernel: np.ndarray, *, images: int) -> np.ndarray:
+    """The first convolution of a ResNet for several images, from that for one.
+
+    The kernel is repeated along its input channels and divided by their number, so that
+    a stack of equal images gives what one image gave.
+
+    Args:
+      kernel: (h, w, 3, out).
+      images: how many images are stacked.
+
+    Returns:
+      (h, w, 3 * images, out).
+    """
+    return np.concatenate([kernel] * images, axis=2) / images
 
 
 def check_fits(network: Any, pretrained: Pretrained) -> None:

@@ -149,16 +149,19 @@ def newest_good(folder: Path) -> Path | None:
 
     InputError if there are checkpoints and none is good. Nothing is changed on disk.
     """
-    checkpoints = folder / workdir.CHECKPOINTS
-    path, bad = disk.newest_good(checkpoints)
-    if path is None and bad:
+    bad: dict[str, str] = {}
+    for path in reversed(disk.all_of(folder / workdir.CHECKPOINTS)):
+        if why := disk.damage(path):
+            bad[path.name] = why
+            continue
+        for name, why in bad.items():
+            damaged = path.with_name(name)
+            _show_once(f"Checkpoint '{damaged}' is bad: {why}; reading '{path.name}'")
+        return path
+    if bad:
         reasons = "; ".join(f"{name}: {why}" for name, why in bad.items())
         raise InputError(f"no checkpoint of workdir '{folder}' is good ({reasons})")
-    for name, why in bad.items():
-        _show_once(
-            f"Checkpoint '{checkpoints / name}' is bad: {why}; reading '{path.name}'"
-        )
-    return path
+    return None
 
 
 @functools.cache

@@ -133,7 +133,7 @@ def test_other_files_are_not_needed(folder):
     [
         (lambda p: truncate(largest(p)), r"state/ocdbt.* has \d+ bytes of \d+"),
         (lambda p: flip(largest(p)), "state/ocdbt.* has changed"),
-        (lambda p: truncate(p / "data" / "metadata"), "its record cannot be read"),
+        (lambda p: truncate(p / "data" / "metadata"), "data/metadata cannot be read: "),
         (lambda p: remove(p / "data" / "metadata"), "data/metadata is missing"),
         (lambda p: shutil.rmtree(p / "state"), "state/.* is missing"),
         (lambda p: [shutil.rmtree(p), p.mkdir()], "data/metadata is missing"),

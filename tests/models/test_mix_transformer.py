@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.models import mix_transformer, mix_transformer_blocks
-from amlr_jax.models.from_torch import glpdepth
+from amlr_jax.models.from_torch.tables import TABLES
 
 torch = pytest.importorskip("torch")
 from tests.models import torch_mix_transformer as peer  # noqa: E402
@@ -34,7 +34,7 @@ def reference():
 
 
 def _convert(tensors):
-    converted = peer.to_variables(tensors, glpdepth.TABLES["mit"])
+    converted = peer.to_variables(tensors, TABLES["mit"])
     return {"params": converted["params"]["encoder"]}
 
 

@@ -10,7 +10,7 @@ import pytest
 from amlr_jax.models import pose
 
 torch = pytest.importorskip("torch")
-from amlr_jax.models.from_torch.monodepth2 import TABLES  # noqa: E402
+from amlr_jax.models.from_torch.tables import TABLES  # noqa: E402
 from tests.models import torch_monodepth2 as reference  # noqa: E402
 
 SIZE = (32, 64)

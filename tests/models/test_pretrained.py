@@ -1,6 +1,7 @@
 """Folders of weights: written whole or not at all, and trained from."""
 
 import errno
+import functools
 import json
 import os
 import re
@@ -254,6 +255,25 @@ def test_a_decoder_that_upsamples_otherwise(tmp_path):
     options = {"upsampling": "subpixel_head", "max_depth": 100.0}
     with pytest.raises(InputError, match="--config.model.upsampling=nearest"):
         fitting.check_fits(depth.network("five_level", **options), given)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_stack_of_equal_images_gives_what_one_gave(images):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((7, 7, 3, 4)).astype(np.float32)
+    image = rng.random((1, 16, 16, 3), np.float32)
+    stacked = fitting.stack_conv1(kernel, images=images)
+    assert stacked.shape == (7, 7, 3 * images, 4)
+    assert stacked.dtype == np.float32
+    layout = ("NHWC", "HWIO", "NHWC")
+    conv = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="VALID",
+        dimension_numbers=layout,
+    )
+    many = conv(np.tile(image, (1, 1, 1, images)), stacked)
+    np.testing.assert_allclose(many, conv(image, kernel), atol=1e-4)
 
 
 # ---------------------------------------------------------------- training

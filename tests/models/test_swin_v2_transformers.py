@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.models import swin_v2
-from amlr_jax.models.from_torch.names import place
-from amlr_jax.models.from_torch.swin_v2 import TABLES
+from amlr_jax.models.from_torch.assign import Module, place
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -53,6 +52,42 @@ def peer(height, width):
     return model
 
 
+OURS = "encoder/stage{0}_block{1}/"
+
+
+def table() -> tuple[Module, ...]:
+    """Rows of `Swinv2Model`, with or without the prefix of a task's model."""
+    prefix = r"(?:swinv2\.)?"
+    block = prefix + r"encoder\.layers\.(\d+)\.blocks\.(\d+)\."
+    merge = prefix + r"encoder\.layers\.(\d+)\.downsample\."
+    embed = prefix + r"embeddings\."
+    attn, mlp = block + r"attention\.self\.", OURS + "mlp/"
+    bias = attn + r"continuous_position_bias_mlp\."
+    tables = r"(?:relative_coords_table|relative_position_index)"
+    return (
+        Module(
+            embed + r"patch_embeddings\.projection", "encoder/patch_embed/proj", "conv"
+        ),
+        Module(embed + "norm", "encoder/patch_embed/norm", "norm"),
+        Module(attn + "qkv", OURS + "attn/qkv", "linear"),
+        Module(attn + r"query\.bias", OURS + "attn/q_bias", "array"),
+        Module(attn + r"value\.bias", OURS + "attn/v_bias", "array"),
+        Module(attn + "logit_scale", OURS + "attn/logit_scale", "array"),
+        Module(bias + "0", OURS + "attn/rpe_mlp/fc1", "linear"),
+        Module(bias + "2", OURS + "attn/rpe_mlp/fc2", "linear"),
+        Module(block + r"attention\.output\.dense", OURS + "attn/proj", "linear"),
+        Module(block + "layernorm_before", OURS + "norm1", "norm"),
+        Module(block + "layernorm_after", OURS + "norm2", "norm"),
+        Module(block + r"intermediate\.dense", mlp + "fc1", "linear"),
+        Module(block + r"output\.dense", mlp + "fc2", "linear"),
+        Module(merge + "reduction", "encoder/stage{0}_merge/reduction", "linear"),
+        Module(merge + "norm", "encoder/stage{0}_merge/norm", "norm"),
+        Module(prefix + "layernorm", "encoder/norm", "norm"),
+        Module(attn + tables, "", "buffer"),
+        Module(r"classifier\..*|(?:swinv2\.)?embeddings\.mask_token", "", "buffer"),
+    )
+
+
 def join(state):
     """A state dict with query, key and value in one matrix, as NumPy."""
     state = {name: tensor.detach().numpy() for name, tensor in state.items()}
@@ -66,9 +101,9 @@ def join(state):
 
 def convert(state):
     """Our parameters; every tensor has a place."""
-    params = {}
+    params, rows = {}, table()
     for name, array in join(state).items():
-        where = place(name, TABLES["transformers"])
+        where = place(name, rows)
         assert where is not None, name
         if not where.collection:
             continue

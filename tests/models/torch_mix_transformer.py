@@ -12,7 +12,7 @@ from flax.traverse_util import unflatten_dict
 from torch import nn
 from torch.nn import functional as F
 
-from amlr_jax.models.from_torch import names
+from amlr_jax.models.from_torch import assign
 
 
 class Sizes(NamedTuple):
@@ -196,7 +196,7 @@ def to_variables(tensors, table):
     """Our variables from named tensors; every one of them must have a place."""
     flat = {}
     for name, tensor in tensors.items():
-        found = names.place(name, table)
+        found = assign.place(name, table)
         assert found is not None, name
         if found.collection:
             array = found.transform(tensor.detach().numpy())

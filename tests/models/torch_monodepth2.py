@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from amlr_jax.models.from_torch import names
+from amlr_jax.models.from_torch import assign
 
 FEATURES = (64, 64, 128, 256, 512)
 FIVE_LEVEL = [
-    names.Module(r"(lateral|fusion|expand)(\d)", "level{1}_{0}", "conv"),
-    names.Module(r"(head\d)", "{0}", "conv"),
+    assign.Module(r"(lateral|fusion|expand)(\d)", "level{1}_{0}", "conv"),
+    assign.Module(r"(head\d)", "{0}", "conv"),
 ]
 
 
@@ -205,7 +205,7 @@ def gradients(module, table, *, prefix="", strip=""):
 def _place(tensors, table, prefix, strip):
     tree = {}
     for name, tensor in tensors:
-        place = names.place(prefix + name, table)
+        place = assign.place(prefix + name, table)
         assert place is not None, f"{prefix + name} is in no table"
         if not place.collection:
             continue

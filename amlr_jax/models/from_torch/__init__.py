@@ -1,4 +1,4 @@
 """State dicts of PyTorch systems to the variables of our networks.
 
-Each source is a table of `names.Module`; see `names.place`.
+Each source is a table of `assign.Module`; see `assign.place`.
 """

@@ -1,17 +1,51 @@
-"""Tensors of a state dict to the variables of a network, each accounted for."""
+"""Tensors of a PyTorch state dict to the variables of a network, each accounted for.
+
+A source is a table of modules: a pattern of the module's name in PyTorch, the path of
+ours (with {0}, {1} for the groups of the pattern) and its kind. The kind tells what
+`weight`, `bias` and the running statistics become:
+
+    kind         weight                             bias    running_mean, running_var
+    linear       kernel, (out, in) -> (in, out)     bias
+    conv         kernel, OIHW -> HWIO               bias
+    deconv       kernel, (in, out, 2, 2) -> (2, 2, in, out)
+    norm         scale                              bias
+    batch_norm   scale                              bias    mean, var in batch_stats
+
+The kind "array" is for a parameter by itself: the pattern is its whole name and the
+path ends on it. "buffer" is for what is computed anew (index tables, counters).
+"""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from amlr_jax.models.from_torch.names import Module, Place, place
 from amlr_jax.runtime.errors import InputError, preview
 
-Path = tuple[str, ...]  # ("params", "encoder", "norm", "scale")
 # Buffers that a network computes anew; other buffers belong to another task.
 REBUILT = r".*(?:relative_\w+|attn_mask|num_batches_tracked)"
+
+
+class Module(NamedTuple):
+    """One row of a table of names."""
+
+    pattern: str  # of the whole module name, re.fullmatch
+    path: str  # "encoder/stage{0}_block{1}/norm1"
+    kind: str
+
+
+class Place(NamedTuple):
+    """Where a tensor goes: with its axes permuted, to `path` in `collection`."""
+
+    collection: str  # "params" or "batch_stats"; "" for a buffer, which goes nowhere
+    path: tuple[str, ...]
+    axes: tuple[int, ...] = ()  # order of the tensor's axes; (): as they are
+
+    def transform(self, tensor: np.ndarray) -> np.ndarray:
+        """The tensor in our layout; ValueError if it has another rank."""
+        return tensor.transpose(self.axes) if self.axes else tensor
 
 
 class Report(NamedTuple):
@@ -21,6 +55,43 @@ class Report(NamedTuple):
     unused: tuple[str, ...]  # known, and of no use here: heads of other tasks
     rebuilt: tuple[str, ...]  # computed anew: index tables, counters
     missing: tuple[str, ...]  # our paths that keep their initial value
+
+
+_BUFFER = Place("", ())
+# kind -> name of the tensor -> collection, our name, axes
+_LEAVES = {
+    "linear": {"weight": ("params", "kernel", (1, 0))},
+    "conv": {"weight": ("params", "kernel", (2, 3, 1, 0))},
+    "deconv": {"weight": ("params", "kernel", (2, 3, 0, 1))},
+    "norm": {"weight": ("params", "scale", ())},
+    "batch_norm": {
+        "weight": ("params", "scale", ()),
+        "running_mean": ("batch_stats", "mean", ()),
+        "running_var": ("batch_stats", "var", ()),
+    },
+}
+
+
+def place(name: str, table: Sequence[Module]) -> Place | None:
+    """The place of the tensor `name`; None if the table does not know it."""
+    module, _, leaf = name.rpartition(".")
+    for pattern, path, kind in table:
+        whole = kind in ("array", "buffer")
+        match = re.fullmatch(pattern, name if whole else module)
+        if match is None:
+            continue
+        if kind == "buffer":
+            return _BUFFER
+        parts = tuple(path.format(*match.groups()).split("/"))
+        if kind == "array":
+            return Place("params", parts)
+        if kind == "batch_norm" and leaf == "num_batches_tracked":
+            return _BUFFER
+        known = _LEAVES[kind] | {"bias": ("params", "bias", ())}
+        if leaf in known:
+            collection, ours, axes = known[leaf]
+            return Place(collection, (*parts, ours), axes)
+    return None
 
 
 def assign(
@@ -36,7 +107,7 @@ def assign(
 
     Args:
       tensors: by their name in PyTorch.
-      table: where they go; see `names`.
+      table: where they go; see above.
       shapes: all variables of the network, {"params": ..., "batch_stats": ...}, leaves
         with a `shape`.
       parts: the top level names that must be filled, "encoder" or "decoder".
@@ -47,8 +118,8 @@ def assign(
       InputError: for a tensor without a place, of another shape or not finite, for two
         with one place, and for a variable in `parts` without a tensor.
     """
-    wanted = dict(leaves(shapes))
-    filled: dict[Path, np.ndarray] = {}
+    wanted = flatten_dict(shapes)
+    filled: dict[tuple[str, ...], np.ndarray] = {}
     used, unused, rebuilt, unknown = {}, [], [], []
     for name, tensor in tensors.items():
         advance()
@@ -58,77 +129,41 @@ def assign(
         elif not target.collection:
             (rebuilt if re.fullmatch(REBUILT, name) else unused).append(name)
         else:
+            ours = "/".join(target.path)
+            if ours in used:
+                raise InputError(
+                    f"tensors '{used[ours]}' and '{name}' both go to {ours}; keep one"
+                )
             path = (target.collection, *target.path)
-            if written(path) in used:
-                raise _twice(name, used[written(path)], path)
             filled[path] = _fitted(name, tensor, target, wanted.get(path))
-            used[written(path)] = name
+            used[ours] = name
     if unknown:
         raise InputError(f"the input has tensors of no known place: {preview(unknown)}")
-    missing = tuple(written(path) for path in wanted if path not in filled)
+    missing = tuple("/".join(path[1:]) for path in wanted if path not in filled)
     _check_missing(missing, parts, may_miss)
-    return nested(filled), Report(used, tuple(unused), tuple(rebuilt), missing)
-
-
-def leaves(tree: dict, prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Paths and leaves of nested dicts."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, (*prefix, name))
-        else:
-            yield (*prefix, name), value
-
-
-def nested(flat: dict[Path, Any]) -> dict:
-    """The inverse of `leaves`."""
-    tree: dict = {}
-    for path, leaf in flat.items():
-        node = tree
-        for name in path[:-1]:
-            node = node.setdefault(name, {})
-        node[path[-1]] = leaf
-    return tree
-
-
-def written(path: Path) -> str:
-    """As messages write a path: without its collection."""
-    return "/".join(path[1:])
+    report = Report(used, tuple(unused), tuple(rebuilt), missing)
+    return unflatten_dict(filled), report
 
 
 def _fitted(name: str, tensor: np.ndarray, target: Place, wanted: Any) -> np.ndarray:
     path = "/".join(target.path)
     if wanted is None:
         raise InputError(f"tensor '{name}' goes to {path}, which this network lacks")
-    try:
-        array = target.transform(tensor)
-    except ValueError:  # of another rank
-        array = None
-    if array is None or array.shape != wanted.shape:
+    axes = target.axes or tuple(range(len(wanted.shape)))
+    theirs = tuple(wanted.shape[axes.index(axis)] for axis in range(len(axes)))
+    if tensor.shape != theirs:
         raise InputError(
             f"tensor '{name}' of shape {tensor.shape} does not fit {path}, "
-            f"which takes {_before(target, wanted.shape)} here, so {wanted.shape} "
-            "in our layout; is it of another network?"
+            f"which takes {theirs} here, so {wanted.shape} in our layout; is it of "
+            "another network?"
         )
-    array = np.ascontiguousarray(array, np.float32)
+    array = np.ascontiguousarray(target.transform(tensor), np.float32)
     if not np.isfinite(array).all():
         raise InputError(
             f"tensor '{name}' holds values that are not finite; the file is damaged "
             "or its training had failed"
         )
     return array
-
-
-def _before(target: Place, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in PyTorch of what becomes `shape`: layouts only permute axes."""
-    axes = target.transform(np.empty(tuple(range(2, 2 + len(shape))))).shape
-    order = [axis - 2 for axis in axes]
-    return tuple(shape[order.index(axis)] for axis in range(len(shape)))
-
-
-def _twice(name: str, other: str, path: Path) -> InputError:
-    return InputError(
-        f"tensors '{other}' and '{name}' both go to {written(path)}; keep one"
-    )
 
 
 def _check_missing(missing: Sequence[str], parts: Sequence[str], may_miss: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from amlr_jax.models import decoders
 from amlr_jax.models.decoders import selective_fusion
-from amlr_jax.models.from_torch import glpdepth
+from amlr_jax.models.from_torch.tables import TABLES
 
 torch = pytest.importorskip("torch")
 from tests.models import torch_mix_transformer as peer  # noqa: E402
@@ -36,7 +36,7 @@ def reference():
 
 
 def _variables(tensors):
-    converted = peer.to_variables(tensors, glpdepth.TABLES["glpdepth"])
+    converted = peer.to_variables(tensors, TABLES["glpdepth"])
     return {collection: tree["decoder"] for collection, tree in converted.items()}
 
 

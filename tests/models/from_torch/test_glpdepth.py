@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from amlr_jax.models import decoders, depth, mix_transformer
-from amlr_jax.models.from_torch import glpdepth, names
+from amlr_jax.models.from_torch import assign
+from amlr_jax.models.from_torch.tables import TABLES
 
 torch = pytest.importorskip("torch")
 from tests.models import torch_mix_transformer as peer  # noqa: E402
 
 SIZES = peer.Sizes((8, 12, 16, 16), (1, 1, 1, 1), (1, 2, 2, 4), (8, 4, 2, 1))
-TABLE = glpdepth.TABLES["glpdepth"]
+TABLE = TABLES["glpdepth"]
 B4 = peer.Sizes(
     embed_dims=(64, 128, 320, 512),
     depths=(3, 8, 27, 3),
@@ -68,7 +69,7 @@ def test_every_tensor_of_glpdepth_has_its_place_in_b4():
     with torch.device("meta"):
         state = peer.GLPDepth(B4).state_dict()
     for name, tensor in state.items():
-        found = names.place(name, TABLE)
+        found = assign.place(name, TABLE)
         if found.collection:
             empty = np.broadcast_to(np.float32(0), tuple(tensor.shape))
             path = (found.collection, *found.path)
@@ -78,17 +79,17 @@ def test_every_tensor_of_glpdepth_has_its_place_in_b4():
 
 
 def test_encoders_of_imagenet_go_to_the_same_places():
-    table = glpdepth.TABLES["mit"]
+    table = TABLES["mit"]
     with torch.device("meta"):
         state = peer.MixTransformer(SIZES).state_dict()
     for name in state:
-        assert names.place(name, table) == names.place(f"encoder.{name}", TABLE), name
-        assert names.place(name, table).path[0] == "encoder"
+        assert assign.place(name, table) == assign.place(f"encoder.{name}", TABLE), name
+        assert assign.place(name, table).path[0] == "encoder"
     for name in ("head.weight", "head.bias"):
-        assert names.place(name, table).collection == ""
+        assert assign.place(name, table).collection == ""
     for name in ("head.scale", "block5.0.norm1.weight", "block1.0.attn.v.weight"):
-        assert names.place(name, table) is None
-        assert names.place(f"encoder.{name}", TABLE) is None
+        assert assign.place(name, table) is None
+        assert assign.place(f"encoder.{name}", TABLE) is None
 
 
 @pytest.mark.parametrize("size", [(64, 96), (61, 77)])

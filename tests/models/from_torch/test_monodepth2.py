@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from amlr_jax.models import decoders, pose, resnet
-from amlr_jax.models.from_torch import monodepth2, names
+from amlr_jax.models.from_torch import assign
+from amlr_jax.models.from_torch.tables import TABLES
 
 torch = pytest.importorskip("torch")
 from tests.models import torch_monodepth2 as reference  # noqa: E402
@@ -25,7 +26,7 @@ def _placed(state, table):
     """Path in our variables, with its collection, to the shape that goes there."""
     placed = {}
     for name, shape in state.items():
-        place = names.place(name, table)
+        place = assign.place(name, table)
         assert place is not None, name
         if place.collection:
             path = (place.collection, *place.path)
@@ -71,14 +72,14 @@ def test_monodepth2_covers_the_depth_and_the_pose_network():
     }
     assert len(state) == 122 + 28 + 122 + 8
     encoder, decoder, pose_network = _ours()
-    placed = _placed(state, monodepth2.TABLES["monodepth2"])
+    placed = _placed(state, TABLES["monodepth2"])
     assert placed == {**encoder, **decoder, **pose_network}
 
 
 def test_resnet18_covers_the_encoder():
     state = {k: v.shape for k, v in reference.ResNet18().state_dict().items()}
     encoder, _, _ = _ours()
-    assert _placed(state, monodepth2.TABLES["resnet18"]) == encoder
+    assert _placed(state, TABLES["resnet18"]) == encoder
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_resnet18_covers_the_encoder():
     ],
 )
 def test_names(name, path):
-    place = names.place(name, monodepth2.TABLES["monodepth2"])
+    place = assign.place(name, TABLES["monodepth2"])
     assert "/".join(place.path) == path
 
 
@@ -113,18 +114,4 @@ def test_names(name, path):
     ],
 )
 def test_other_names_have_no_place(name):
-    assert names.place(name, monodepth2.TABLES["monodepth2"]) is None
-
-
-@pytest.mark.parametrize("images", [1, 2, 3])
-def test_a_stack_of_equal_images_gives_what_one_gave(images):
-    rng = np.random.default_rng(0)
-    weight = rng.standard_normal((4, 3, 7, 7)).astype(np.float32)
-    image = torch.tensor(rng.random((1, 3, 16, 16), np.float32))
-    stacked = monodepth2.stack_conv1(weight, images=images)
-    assert stacked.shape == (4, 3 * images, 7, 7)
-    assert stacked.dtype == np.float32
-    conv = torch.nn.functional.conv2d
-    one = conv(image, torch.tensor(weight))
-    many = conv(image.repeat(1, images, 1, 1), torch.tensor(stacked))
-    np.testing.assert_allclose(many, one, atol=1e-4)
+    assert assign.place(name, TABLES["monodepth2"]) is None

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from amlr_jax.models import decoders, depth_network, swin_v2
-from amlr_jax.models.from_torch.names import place
-from amlr_jax.models.from_torch.swin_v2 import TABLES
+from amlr_jax.models.from_torch.assign import place
+from amlr_jax.models.from_torch.tables import TABLES
 
 DEPTHS = (2, 1, 3, 1)
 
@@ -124,11 +124,6 @@ def test_every_variable_is_filled_once_and_no_tensor_is_unknown(source, our_path
             "decoder.deconv_layers.4.running_var",
             "decoder/deconv1_norm/var",
         ),
-        (
-            "transformers",
-            "swinv2.encoder.layers.1.blocks.0.output.dense.bias",
-            "encoder/stage1_block0/mlp/fc2/bias",
-        ),
     ],
 )
 def test_places_by_hand(source, name, path):
@@ -150,7 +145,6 @@ def test_matrices_are_transposed_and_vectors_are_not():
         ("swinv2", "encoder.layers.0.blocks.0.attn.qkv.weight"),
         ("swinv2", "layers.0.blocks.0.attn.relative_position_bias_table"),  # version 1
         ("mim_depth", "encoder.norm.weight"),
-        ("transformers", "encoder.layers.0.blocks.0.attention.self.query.weight"),
     ],
 )
 def test_foreign_tensors_have_no_place(source, name):

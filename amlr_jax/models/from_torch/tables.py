@@ -1,0 +1,156 @@
+"""Names of the tensors of each source, as tables for `assign`.
+
+swinv2      the official classifiers; the bias MLP is `cpb_mlp`
+simmim      the pretraining of SimMIM: an encoder without its decoder; the bias MLP is
+            `cpb_mlp` or the older `rpe_mlp`
+mim_depth   the whole depth network; its decoder becomes our `GradualDecoder`
+glpdepth    the whole depth network
+mit         Mix Transformers of SegFormer trained on ImageNet (mit_b0.pth to mit_b5.pth)
+monodepth2  encoder.pth, depth.pth, pose_encoder.pth and pose.pth of a folder: names are
+            "<file>:<name in the file>"; `pose/...` is the pose network
+resnet18    torchvision's
+
+All Swin-v2 have the same order of merged tokens, layout of q, k, v and position bias,
+so only names differ. Heads of other tasks, mask tokens and tables that are computed
+anew are buffers.
+"""
+
+from amlr_jax.models.from_torch.assign import Module
+
+_BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
+_MERGE = r"layers\.(\d+)\.downsample\."
+_OURS = "encoder/stage{0}_block{1}/"
+
+
+def _swin_v2(prefix: str = "") -> tuple[Module, ...]:
+    """Rows of the encoder, but for its last norm, whose modules are `prefix`..."""
+    block, merge = prefix + _BLOCK, prefix + _MERGE
+    mlp = block + r"attn\.(?:cpb|rpe)_mlp\."
+    tables = r"attn\.(?:relative_coords_table|relative_position_index)|attn_mask"
+    return (
+        Module(prefix + r"patch_embed\.proj", "encoder/patch_embed/proj", "conv"),
+        Module(prefix + r"patch_embed\.norm", "encoder/patch_embed/norm", "norm"),
+        Module(block + r"attn\.qkv", _OURS + "attn/qkv", "linear"),
+        Module(block + r"attn\.proj", _OURS + "attn/proj", "linear"),
+        Module(block + r"attn\.q_bias", _OURS + "attn/q_bias", "array"),
+        Module(block + r"attn\.v_bias", _OURS + "attn/v_bias", "array"),
+        Module(block + r"attn\.logit_scale", _OURS + "attn/logit_scale", "array"),
+        Module(mlp + "0", _OURS + "attn/rpe_mlp/fc1", "linear"),
+        Module(mlp + "2", _OURS + "attn/rpe_mlp/fc2", "linear"),
+        Module(block + r"(norm[12])", _OURS + "{2}", "norm"),
+        Module(block + r"mlp\.(fc[12])", _OURS + "mlp/{2}", "linear"),
+        Module(merge + "reduction", "encoder/stage{0}_merge/reduction", "linear"),
+        Module(merge + "norm", "encoder/stage{0}_merge/norm", "norm"),
+        Module(block + f"(?:{tables})", "", "buffer"),
+    )
+
+
+_GRADUAL = (
+    Module(r"decoder\.deconv_layers\.0", "decoder/deconv0", "deconv"),
+    Module(r"decoder\.deconv_layers\.1", "decoder/deconv0_norm", "batch_norm"),
+    Module(r"decoder\.deconv_layers\.3", "decoder/deconv1", "deconv"),
+    Module(r"decoder\.deconv_layers\.4", "decoder/deconv1_norm", "batch_norm"),
+    Module(r"decoder\.deconv_layers\.6", "decoder/deconv2", "deconv"),
+    Module(r"decoder\.deconv_layers\.7", "decoder/deconv2_norm", "batch_norm"),
+    Module(r"decoder\.conv_layers\.0", "decoder/conv", "conv"),
+    Module(r"decoder\.conv_layers\.1", "decoder/conv_norm", "batch_norm"),
+    Module(r"last_layer_depth\.0", "decoder/head_conv", "conv"),
+    Module(r"last_layer_depth\.2", "decoder/head_depth", "conv"),
+)
+
+
+def _stage(number: int, prefix: str) -> tuple[Module, ...]:
+    """Rows of one stage, `number` from 1; `prefix` is a pattern."""
+    embed, ours = f"{prefix}patch_embed{number}", f"encoder/stage{number - 1}"
+    block, our_block = rf"{prefix}block{number}\.(\d+)", ours + "_block{0}"
+    return (
+        Module(rf"{embed}\.proj", f"{ours}_patch_embed/proj", "conv"),
+        Module(rf"{embed}\.norm", f"{ours}_patch_embed/norm", "norm"),
+        Module(rf"{block}\.(norm[12])", our_block + "/{1}", "norm"),
+        Module(rf"{block}\.attn\.(q|kv|proj)", our_block + "/attn/{1}", "linear"),
+        Module(rf"{block}\.attn\.sr", our_block + "/attn/sr", "conv"),
+        Module(rf"{block}\.attn\.norm", our_block + "/attn/sr_norm", "norm"),
+        Module(rf"{block}\.mlp\.(fc[12])", our_block + "/mlp/{1}", "linear"),
+        Module(rf"{block}\.mlp\.dwconv\.dwconv", our_block + "/mlp/dwconv", "conv"),
+        Module(rf"{prefix}norm{number}", f"{ours}_norm", "norm"),
+    )
+
+
+def _mix_transformer(prefix: str) -> tuple[Module, ...]:
+    return tuple(row for number in range(1, 5) for row in _stage(number, prefix))
+
+
+_FUSION = r"decoder\.(fusion[123])"
+_SELECTIVE_FUSION = (
+    Module(r"decoder\.bot_conv", "decoder/bottleneck_conv", "conv"),
+    Module(r"decoder\.(skip_conv[12])", "decoder/{0}", "conv"),
+    Module(_FUSION + r"\.conv([12])\.0", "decoder/{0}/conv{1}", "conv"),
+    Module(_FUSION + r"\.conv([12])\.1", "decoder/{0}/norm{1}", "batch_norm"),
+    Module(_FUSION + r"\.conv3", "decoder/{0}/conv3", "conv"),
+    Module(r"last_layer_depth\.0", "decoder/head_conv", "conv"),
+    Module(r"last_layer_depth\.2", "decoder/head_depth", "conv"),
+)
+
+
+def _resnet(source: str, target: str) -> tuple[Module, ...]:
+    """A ResNet-18 whose module names start with `source`, to the path `target`."""
+    block, path = source + r"layer([1-4])\.([01])\.", target + "layer{0}_block{1}/"
+    return (
+        Module(source + "conv1", target + "conv1", "conv"),
+        Module(source + "bn1", target + "bn1", "batch_norm"),
+        Module(block + "(conv[12])", path + "{2}", "conv"),
+        Module(block + "(bn[12])", path + "{2}", "batch_norm"),
+        Module(block + r"downsample\.0", path + "downsample_conv", "conv"),
+        Module(block + r"downsample\.1", path + "downsample_bn", "batch_norm"),
+        Module(source + r"fc\..*", "", "buffer"),
+    )
+
+
+def _skip_decoder() -> tuple[Module, ...]:
+    """Convolutions 0 ... 9 are levels 4 ... 0, two each; then the heads of 0 ... 3.
+
+    The heads are in the order of the `scales` that monodepth2 trained with; this is
+    its default.
+    """
+    convs = [
+        Module(
+            rf"depth:decoder\.{index}\.conv\.conv",
+            f"decoder/level{4 - index // 2}_conv{index % 2}",
+            "conv",
+        )
+        for index in range(10)
+    ]
+    heads = [
+        Module(rf"depth:decoder\.{10 + scale}\.conv", f"decoder/head{scale}", "conv")
+        for scale in range(4)
+    ]
+    return (*convs, *heads)
+
+
+TABLES: dict[str, tuple[Module, ...]] = {
+    "swinv2": (
+        *_swin_v2(),
+        Module("norm", "encoder/norm", "norm"),
+        Module(r"head\..*", "", "buffer"),
+    ),
+    # MIM-Depth names its last norm otherwise, so that it does not load SimMIM's but
+    # starts it as the identity: so do we.
+    "simmim": (
+        *_swin_v2(r"(?:encoder\.)?"),
+        Module(r"(?:encoder\.)?(?:mask_token|norm\..*)|decoder\..*", "", "buffer"),
+    ),
+    "mim_depth": (
+        *_swin_v2(r"encoder\."),
+        Module(r"encoder\.norm3", "encoder/norm", "norm"),
+        *_GRADUAL,
+    ),
+    "glpdepth": (*_mix_transformer(r"encoder\."), *_SELECTIVE_FUSION),
+    "mit": (*_mix_transformer(""), Module(r"head\.(?:weight|bias)", "", "buffer")),
+    "monodepth2": (
+        *_resnet(r"encoder:encoder\.", "encoder/"),
+        *_skip_decoder(),
+        *_resnet(r"pose_encoder:encoder\.", "pose/encoder/"),
+        Module(r"pose:net\.([0-3])", "pose/decoder/conv{0}", "conv"),
+    ),
+    "resnet18": _resnet("", "encoder/"),
+}
