@@ -109,20 +109,12 @@ def test_the_command(tmp_path):
     assert pretrained.load(tmp_path / "out").model["source"] == "simmim"
 
 
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        (["--source=simmim"], "must have a value"),
-        (["--sorce=simmim"], "sorce"),
-        (["--source=simmim", "--input=no.pth", "--output=OUT"], "no input file"),
-    ],
-)
-def test_mistakes_on_the_command_line(tmp_path, arguments, words):
+def test_a_mistake_on_the_command_line(tmp_path):
     out = tmp_path / "out"
-    done = command(*(argument.replace("OUT", str(out)) for argument in arguments))
+    done = command("--source=simmim", "--input=no.pth", f"--output={out}")
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("error: ")
-    assert words in line
+    assert "no input file" in line
     assert "Traceback" not in done.stderr
     assert not out.exists()
