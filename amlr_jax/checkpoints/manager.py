@@ -55,8 +55,8 @@ class Checkpoints:
         config: dict | None = None,
     ) -> None:
         self._folder = folder.absolute()
-        self._rules = {"keep": keep, "best": best, "best_by": best_by}
-        self._rules["every_hours"] = every_hours
+        self._rules: dict[str, Any] = {"keep": keep, "best": best}
+        self._rules |= {"best_by": best_by, "every_hours": every_hours}
         self._config = json.loads(json.dumps(config))
         self._step = 0  # that is being saved
         self._quiet = ExitStack()
@@ -88,11 +88,12 @@ class Checkpoints:
             return
         record = {"step": step, "batches": step, "time": time.time()}
         record |= {"config": self._config, "metrics": values, "leaves": kinds(state)}
-        items = {"state": ocp.args.StandardSave(state)}
-        items["data"] = ocp.args.JsonSave(record)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(record)
+        )
         self._step = step
         try:
-            self._checkpointer.save(path, args=ocp.args.Composite(**items))
+            self._checkpointer.save(path, args=items)
         except (OSError, ValueError) as error:
             raise InputError(self._not_written(error)) from error
 
@@ -287,13 +288,13 @@ def kept(
     """
     measured = [s for s in stored if math.isfinite(s.metrics.get(best_by, math.nan))]
     falling = best_by not in HIGHER_IS_BETTER
-    rules = [(LatestN(keep), stored)]
+    rules: list[tuple[Any, list[Stored]]] = [(LatestN(keep), stored)]
     if best:
         best_n = BestN(get_metric_fn=lambda m: m[best_by], reverse=falling, n=best)
         rules.append((best_n, measured))
     if every_hours > 0:
-        rules.append((EveryNSeconds(3600 * every_hours), stored))
-    steps = set()
+        rules.append((EveryNSeconds(round(3600 * every_hours)), stored))
+    steps: set[int] = set()
     for policy, some in rules:
         stays = policy.should_preserve(some, context=PreservationContext())
         steps |= {one.step for one, stay in zip(some, stays, strict=True) if stay}
