@@ -63,9 +63,9 @@ def panel(frames: Sequence[dict], output: Path, *, max_depth: float) -> None:
         known = np.concatenate([frame["prediction"].ravel() for frame in frames])
     limits = {"near": colors.nearest(known, far=max_depth), "far": max_depth}
     rows = [_row(frame, limits) for frame in frames]
-    picture = colors.with_scale(np.concatenate(rows), **limits)
+    rows[-1] = colors.with_scale(rows[-1], **limits)
     with files.replacing(output) as temporary:
-        Image.fromarray(picture).save(temporary)
+        Image.fromarray(np.concatenate(rows)).save(temporary)
 
 
 def _row(frame: dict, limits: dict[str, float]) -> np.ndarray:

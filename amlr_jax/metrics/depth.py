@@ -43,7 +43,7 @@ def depth_metrics(
     Nothing is repaired: a prediction of 0 or NaN at a valid pixel gives an infinite or
     NaN error (see `sanitize`). An image without a valid pixel has no
     error: every metric is NaN there, and the evaluation has to leave the image out
-    and say so. Values under the mask are never looked at.
+    and say so. Values under the mask are not used.
 
     Args:
       prediction: [..., H, W] metres, > 0.

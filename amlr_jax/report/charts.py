@@ -9,7 +9,7 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator
 
 from amlr_jax.report.gather import RunFiles, as_dict
 
@@ -159,7 +159,9 @@ def _svg(
     if kind == "log":
         axis.set_yscale("log", nonpositive="mask")
         axis.yaxis.set_major_formatter("{x:.4g}")
-        axis.yaxis.set_minor_formatter(LogFormatter())
+        # Between powers of ten only where these are few.
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5), numticks=4))
+        axis.yaxis.set_minor_formatter("{x:.4g}")
     for one in series:
         colour, dashes = _line(runs, one)
         steps, values = thin(one.steps, one.values)

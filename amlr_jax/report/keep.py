@@ -52,7 +52,7 @@ def save_facts(
     """Writes run.json.
 
     `data` is a `Prepared` set and `trained_on` the number of frames or views that the
-    network learns from; `published` the rows that may stand beside figures of
+    network learns from; `published` the rows that may stand beside values of
     `protocol`: (method, source, test mode, metrics).
     """
     median = data.median_depth
@@ -75,7 +75,7 @@ def save_facts(
 
 
 def versions() -> dict[str, str]:
-    """Python's, ours and those of the libraries that decide the figures."""
+    """Of Python, this package and the libraries that decide the results."""
     found = {"amlr_jax": __version__, "python": python_version()}
     for name in PACKAGES:
         try:
