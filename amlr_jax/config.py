@@ -142,11 +142,9 @@ def _model() -> ConfigDict:
             "pretrained_window_size": placeholder(tuple),
             "use_shift": placeholder(tuple),
             "drop_path": placeholder(float),  # largest rate
-            "residual_init": placeholder(float),  # scale of the residual norms
             "attention": placeholder(str),  # xla, or cudnn on a GPU in bfloat16
             "decoder_channels": placeholder(tuple),
             "decoder_activation": placeholder(str),  # silu (AMLR), relu (MIM-Depth)
-            "decoder_init": placeholder(str),  # "he", or a standard deviation
             "upsampling": placeholder(str),  # five_level: nearest, subpixel_head, ...
             "dtype": "float32",  # of activations; bfloat16 on GPU
             "remat": False,  # recompute blocks in the backward pass to save memory

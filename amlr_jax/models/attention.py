@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from amlr_jax.models import checks, windows
-from amlr_jax.models.layers import linear_init
+from amlr_jax.models.layers import check_one_of, linear_init
 
 MASKED_LOGIT = -100.0
 MAX_LOGIT_SCALE = float(np.log(100.0))  # logit scales are learnt as logarithms
@@ -21,6 +20,7 @@ INITIAL_LOGIT_SCALE = float(np.log(10.0))
 BIAS_RANGE = 16.0  # the position bias is 16 * sigmoid(mlp)
 BIAS_HIDDEN = 512
 NORMALIZE_EPS = 1e-12
+COORDINATE_SCALE = 8.0  # coordinates span [-8, 8] before the logarithm (Sec. 3.3)
 IMPLEMENTATIONS = ("xla", "cudnn")
 
 
@@ -49,7 +49,7 @@ def attention(
     Raises:
       ValueError: "cudnn" cannot take these arrays, or there is no GPU.
     """
-    checks.one_of("implementation", implementation, IMPLEMENTATIONS)
+    check_one_of("implementation", implementation, IMPLEMENTATIONS)
     if implementation == "cudnn":
         _check_cudnn(q)
         arguments = dot_product_arguments(q, k, v, bias, allowed)
@@ -112,6 +112,57 @@ def _unit(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.maximum(squared, NORMALIZE_EPS**2))
 
 
+def relative_coordinates(window: int, pretrained_window: int) -> np.ndarray:
+    """Log-spaced offsets (rows, columns) that the position-bias MLP reads (Eq. 4).
+
+    An offset is divided by the largest one of the window of the pretraining, so a
+    wider window only extrapolates a little: at most 1.34 for 22 after 12. Without
+    pretraining, `pretrained_window` 0, it is the largest one of the window itself.
+
+    Returns:
+      float32, shape (2 * window - 1, 2 * window - 1, 2).
+    """
+    if pretrained_window < 2 and pretrained_window != 0:
+        raise ValueError(
+            "`pretrained_window` must be at least 2, or 0 for the window itself, got "
+            f"{pretrained_window}."
+        )
+    offset = np.arange(1 - window, window, dtype=np.float64)
+    offset *= COORDINATE_SCALE / (max(pretrained_window or window, 2) - 1)
+    spaced = np.sign(offset) * np.log2(np.abs(offset) + 1) / np.log2(COORDINATE_SCALE)
+    return np.stack(np.meshgrid(spaced, spaced, indexing="ij"), -1).astype(np.float32)
+
+
+def _toeplitz(table: jax.Array) -> jax.Array:
+    """(..., 2w - 1) to (..., w, w): entry [i, j] is table[i - j + w - 1].
+
+    Rows of length 2w, read again with length 2w - 1, each start one later than the
+    row above. A gather would do as well, but its gradient is a scatter, which adds in
+    no fixed order on GPUs: a run could not be repeated exactly.
+    """
+    *batch, length = table.shape
+    window = (length + 1) // 2
+    row = jnp.pad(table[..., ::-1], [(0, 0)] * len(batch) + [(0, 1)])
+    rows = jnp.broadcast_to(row[..., None, :], (*batch, window, length + 1))
+    rows = rows.reshape(*batch, -1)[..., : window * length]
+    return rows.reshape(*batch, window, length)[..., window - 1 :]
+
+
+def pairwise(table: jax.Array) -> jax.Array:
+    """One value per offset to one per pair of tokens.
+
+    Args:
+      table: (2w - 1, 2w - 1, heads); entry [a, b] is for the offset, query minus key,
+        of (a - w + 1) rows and (b - w + 1) columns.
+
+    Returns:
+      (heads, T, T): [head, query, key].
+    """
+    columns = _toeplitz(table.transpose(2, 0, 1))  # (heads, 2w - 1, w, w)
+    both = _toeplitz(columns.transpose(0, 2, 3, 1))  # (heads, w, w, w, w)
+    return rearrange(both, "n qw kw qh kh -> n (qh qw) (kh kw)")
+
+
 class PositionBias(nn.Module):
     """Continuous relative position bias (Sec. 3.3): (heads, T, T), float32."""
 
@@ -121,12 +172,12 @@ class PositionBias(nn.Module):
 
     @nn.compact
     def __call__(self) -> jax.Array:
-        table = windows.relative_coordinates(self.window, self.pretrained_window)
+        table = relative_coordinates(self.window, self.pretrained_window)
         x = nn.Dense(BIAS_HIDDEN, kernel_init=linear_init, name="fc1")(table)
         x = nn.Dense(
             self.num_heads, use_bias=False, kernel_init=linear_init, name="fc2"
         )(nn.relu(x))
-        return windows.pairwise(BIAS_RANGE * nn.sigmoid(x))
+        return pairwise(BIAS_RANGE * nn.sigmoid(x))
 
 
 class WindowAttention(nn.Module):

@@ -12,14 +12,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import checks, decoders, mix_transformer, resnet, swin_v2
+from amlr_jax.models import decoders, mix_transformer, resnet, swin_v2
 from amlr_jax.models.depth_network import DepthNetwork
+from amlr_jax.models.layers import check_one_of
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ACTIVATIONS = {"silu": nn.silu, "relu": nn.relu}
-# Attributes of the encoder that are choices; the others make it what it is.
+# Attributes of the encoder that are options; the presets give the others.
 SWIN_OPTIONS = ["convention", "window_size", "pretrained_window_size", "use_shift"]
-SWIN_OPTIONS += ["drop_path", "residual_init", "attention"]
+SWIN_OPTIONS += ["drop_path", "attention"]
 _SWIN, _GLP = "swin_v2_", "glpdepth_"
 
 
@@ -30,21 +31,18 @@ def _swin_v2(
     max_depth: float,
     decoder_channels: tuple[int, ...] | None = None,
     decoder_activation: str = "silu",
-    decoder_init: float | str | None = None,
     **encoder_options: Any,
 ) -> dict:
     encoder = swin_v2.encoder(name.removeprefix(_SWIN), **encoder_options, **common)
     width = encoder.embed_dim
-    if decoder_init is None:
-        from_scratch = name == "swin_v2_nano"
-        decoder_init = "he" if from_scratch else decoders.REFERENCE_KERNEL_STD
-    checks.one_of("decoder_activation", decoder_activation, ACTIVATIONS)
+    from_scratch = name == "swin_v2_nano"
+    check_one_of("decoder_activation", decoder_activation, ACTIVATIONS)
     decoder = decoders.GradualDecoder(
         channels=decoder_channels or (4 * width, 2 * width, width),
         head_channels=width,
         max_depth=max_depth,
         activation=ACTIVATIONS[decoder_activation],
-        kernel_init=decoder_init,
+        kernel_init="he" if from_scratch else decoders.REFERENCE_KERNEL_STD,
         dtype=common["dtype"],
     )
     return {"encoder": encoder, "decoder": decoder}
@@ -124,11 +122,11 @@ def network(
       input_scale, input_size: see `DepthNetwork`.
       **options: of the family; None keeps the network's own value.
         swin_v2: convention ("mim_depth" or "official"), window_size,
-        pretrained_window_size, use_shift, drop_path, residual_init, attention (see
-        `swin_v2.SwinV2`), decoder_channels (None: (4C, 2C, C) for a first stage of C
-        channels; MIM-Depth's is (32, 32, 32)), decoder_activation ("silu", AMLR's, or
-        "relu", MIM-Depth's), decoder_init (standard deviation of the initial kernels or
-        "he"; None: MIM-Depth's 0.001, and "he" for nano, which trains from scratch).
+        pretrained_window_size, use_shift, drop_path, attention (see `swin_v2.SwinV2`),
+        decoder_channels (None: (4C, 2C, C) for a first stage of C channels; MIM-Depth's
+        is (32, 32, 32)), decoder_activation ("silu", AMLR's, or "relu", MIM-Depth's).
+        The decoder's initial kernels are MIM-Depth's (standard deviation 0.001), and
+        He's for nano, which trains from scratch.
         glpdepth: drop_path. five_level: upsampling ("nearest", "subpixel_head" or
         "subpixel_levels").
     """
@@ -193,8 +191,8 @@ def _check_options(name: str, build: Callable, options: dict) -> None:
 def _check_arguments(
     name: str, *, dtype: str, max_depth: float, input_scale: float
 ) -> None:
-    checks.one_of("name", name, NETWORKS)
-    checks.one_of("dtype", dtype, DTYPES)
+    check_one_of("name", name, NETWORKS)
+    check_one_of("dtype", dtype, DTYPES)
     for label, value in (("max_depth", max_depth), ("input_scale", input_scale)):
         if not value > 0:
             raise ValueError(f"`{label}` must be positive, got {value}.")

@@ -1,4 +1,4 @@
-"""Image to depth: an encoder, a decoder and the size at which they look."""
+"""Image to depth: an encoder, a decoder and the size of the encoder's input."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import checks
 from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
+from amlr_jax.models.layers import check_image
 
 
 class DepthNetwork(nn.Module):
@@ -22,8 +22,8 @@ class DepthNetwork(nn.Module):
       input_size: height and width that the encoder sees instead, whatever the image's.
       multiple_of: the size that the encoder sees is rounded to multiples of this.
       resize: "linear" or "lanczos3", of the image.
-      decoder_resizes: the decoder itself goes to the image's size, because what it
-        must interpolate is not depth (monodepth2: disparity).
+      decoder_resizes: the decoder itself resizes to the image's size, because it
+        interpolates disparity instead of depth (monodepth2).
     """
 
     encoder: nn.Module
@@ -44,8 +44,8 @@ class DepthNetwork(nn.Module):
             "drop_path" given.
 
         Returns:
-          Depth in metres in (0, max_depth), (B, H, W), float32. From a network trained
-          on video alone it is true up to one unknown factor.
+          Depth in metres in (0, max_depth), (B, H, W), float32. Of a network trained
+          on video alone it is correct up to one unknown scale.
         """
         features = self._features(image_BHWC, train=train)
         batch, *full, _ = image_BHWC.shape
@@ -77,7 +77,7 @@ class DepthNetwork(nn.Module):
         return [self.decoder.depth(resize_disparity(one, size)) for one in maps]
 
     def _features(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
-        """What the encoder makes of the image at the size that it sees."""
+        """The encoder's features of the image at the size that it sees."""
         _check_image(image_BHWC)
         batch, *full, channels = image_BHWC.shape
         size = self.seen_size(*full)
@@ -103,11 +103,11 @@ def _check_image(image_BHWC: Any) -> None:
         raise ValueError(
             f"`image_BHWC` must be float in [0, 1], got {image_BHWC.dtype}."
         )
-    checks.image_shape(image_BHWC)
+    check_image(image_BHWC)
 
 
 def as_float(image: jax.Array) -> jax.Array:
-    """uint8 codes to float32 in [0, 1]; no mean and deviation, as the references."""
+    """uint8 to float32 in [0, 1], without mean and deviation, as in the references."""
     return image.astype(jnp.float32) / 255.0
 
 

@@ -1,6 +1,6 @@
-"""Layers that more than one network uses, in forms that are fast on every backend."""
+"""Layers that several networks share, fast on every backend, and argument checks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -49,8 +49,8 @@ def batch_norm(*, train: bool, dtype: Any, name: str) -> nn.BatchNorm:
     """Batch normalisation with torch's constants; statistics in float32.
 
     Under jit over a mesh the statistics are those of the global batch. The running
-    variance is the biased one (torch stores the unbiased one; it is n / (n - 1) larger,
-    which for the maps of a decoder is nothing).
+    variance is the biased one; torch stores the unbiased one, which is n / (n - 1)
+    larger, a negligible difference for maps of n pixels.
     """
     return nn.BatchNorm(
         use_running_average=not train,
@@ -73,7 +73,7 @@ def layer_norm(eps: float, name: str, *, scale: float = 1.0) -> nn.LayerNorm:
 
 
 def drop_path(x_BHWC: jax.Array, rate: float, *, train: bool) -> jax.Array:
-    """A residual branch, which in training a sample loses whole, with this rate.
+    """A residual branch; in training, each sample's is dropped whole with this rate.
 
     Needs the random stream "drop_path"; call it in a compact method. Huang et al.,
     "Deep Networks with Stochastic Depth", ECCV 2016.
@@ -111,13 +111,20 @@ def upsample_bilinear_2x(x_BHWC: jax.Array) -> jax.Array:
 
 
 def conv(
-    channels: int, *, inputs: int, size: int, padding: int = 0, dtype: Any, name: str
-) -> nn.Conv:
+    x_BHWC: jax.Array,
+    channels: int,
+    *,
+    size: int,
+    padding: int = 0,
+    dtype: Any,
+    name: str,
+) -> jax.Array:
     """A convolution with torch's default initial values and symmetric zero padding.
 
-    Kernel and bias are uniform in +-1 / sqrt(inputs * size**2).
+    Kernel and bias are uniform in +-1 / sqrt(inputs * size**2). Call it in a compact
+    method.
     """
-    bound = (inputs * size**2) ** -0.5
+    bound = (x_BHWC.shape[-1] * size**2) ** -0.5
 
     def init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -130,7 +137,7 @@ def conv(
         kernel_init=init,
         bias_init=init,
         name=name,
-    )
+    )(x_BHWC)
 
 
 def reflect_pad(x_BHWC: jax.Array) -> jax.Array:
@@ -159,3 +166,52 @@ def pixel_shuffle(x_BHWC: jax.Array, factor: int) -> jax.Array:
         )
     pattern = "b h w (c i j) -> b (h i) (w j) c"
     return rearrange(x_BHWC, pattern, i=factor, j=factor)
+
+
+def check_one_of(name: str, value: Any, known: Iterable) -> None:
+    """Raises ValueError unless `value` is one of `known`."""
+    known = tuple(known)
+    if value not in known:
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.")
+
+
+def check_image(image_BHWC: jax.Array) -> None:
+    """Raises ValueError unless the shape is (B, H, W, 3)."""
+    if image_BHWC.ndim != 4 or image_BHWC.shape[-1] != 3:
+        raise ValueError(
+            f"`image_BHWC` must have shape (B, H, W, 3), got {image_BHWC.shape}."
+        )
+
+
+def check_one_per_stage(network: Any, *names: str) -> None:
+    """Raises ValueError unless the attributes have one entry for each of `depths`."""
+    for name in names:
+        if len(getattr(network, name)) != len(network.depths):
+            raise ValueError(
+                f"`{name}` must have one entry for each of {len(network.depths)} "
+                f"stages, got {getattr(network, name)}."
+            )
+
+
+def check_heads(channels: Sequence[int], num_heads: Sequence[int]) -> None:
+    """Raises ValueError unless the heads of a stage divide its channels."""
+    for stage, (width, heads) in enumerate(zip(channels, num_heads, strict=True)):
+        if width % heads:
+            raise ValueError(
+                "`num_heads` must divide the channels of its stage: stage "
+                f"{stage} has {width}, got {heads}."
+            )
+
+
+def check_feature_size(
+    features: Sequence[jax.Array], place: int, size: tuple[int, int], factor: int
+) -> None:
+    """Raises ValueError unless `features[place]` is at 1/`factor` of `size`."""
+    expected = tuple(-(-length // factor) for length in size)
+    found = features[place].shape[1:3]
+    if found != expected:
+        raise ValueError(
+            f"`features[{place}]` must be {expected[0]} x {expected[1]} for an image "
+            f"of {size[0]} x {size[1]} (1/{factor}, rounded up), got {found[0]} x "
+            f"{found[1]}."
+        )

@@ -4,11 +4,13 @@ Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation wi
 Transformers", NeurIPS 2021 (Sec. 3.1); Kim et al., "Global-Local Path Networks
 for Monocular Depth Estimation with Vertical CutDepth", 2022 (B4 and its norms). There
 is no position embedding: a depthwise convolution with zero padding inside each MLP
-tells positions apart, so any size will do.
+gives positions, so images may have any size.
 
 Parameters are named `stage{s}_patch_embed`, `stage{s}_block{b}` and `stage{s}_norm`,
 counted from 0. They are float32; `dtype` is that of the matrix products, while norms,
 logits, softmax and the residual stream stay in float32.
+
+Shapes: B images, H x W tokens, C channels, N queries, M keys, D channels a head.
 """
 
 from typing import Any
@@ -16,11 +18,22 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
-from amlr_jax.models import checks
-from amlr_jax.models.layers import drop_path_rates, layer_norm
-from amlr_jax.models.mix_transformer_blocks import MixBlock, PatchEmbed
+from amlr_jax.models.layers import (
+    check_heads,
+    check_image,
+    check_one_of,
+    check_one_per_stage,
+    conv_init,
+    drop_path,
+    drop_path_rates,
+    layer_norm,
+    linear_init,
+)
 
+INNER_NORM_EPS = 1e-5  # of the norms in patch embeddings and spatial reductions
+MLP_RATIO = 4  # hidden channels of an MLP for each of its inputs
 _B1_WIDTHS = (64, 128, 320, 512)
 PRESETS = {
     "b0": {"embed_dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
@@ -39,8 +52,7 @@ class MixTransformer(nn.Module):
       embed_dims, depths, num_heads, reductions: channels, blocks, heads and ratio of
         the spatial reduction of the keys; one entry per stage.
       drop_path: rate of the last block; the rates rise linearly from 0 over all blocks.
-        Needs the random stream "drop_path" in training. A sample loses a whole
-        residual branch.
+        Needs the random stream "drop_path" in training.
       norm_eps: of the norms in front of the branches and at the end of a stage.
       dtype: of the matrix products.
       remat: recompute every block in the backward pass instead of keeping it.
@@ -51,7 +63,6 @@ class MixTransformer(nn.Module):
     num_heads: tuple[int, ...] = (1, 2, 5, 8)
     reductions: tuple[int, ...] = (8, 4, 2, 1)
     drop_path: float = 0.1
-    mlp_ratio: float = 4.0
     norm_eps: float = 1e-6
     dtype: Any = jnp.float32
     remat: bool = False
@@ -88,16 +99,15 @@ class MixTransformer(nn.Module):
             num_heads=self.num_heads[stage],
             reduction=self.reductions[stage],
             drop_path=drop_path,
-            mlp_ratio=self.mlp_ratio,
             norm_eps=self.norm_eps,
             dtype=self.dtype,
             name=f"stage{stage}_block{block}",
         )
 
     def _check(self, image_BHWC: jax.Array) -> None:
-        checks.image_shape(image_BHWC)
-        checks.one_per_stage(self, "embed_dims", "num_heads", "reductions")
-        checks.heads_divide(self.embed_dims, self.num_heads)
+        check_image(image_BHWC)
+        check_one_per_stage(self, "embed_dims", "num_heads", "reductions")
+        check_heads(self.embed_dims, self.num_heads)
         smallest = self._smallest_size()
         if min(image_BHWC.shape[1:3]) < smallest:
             raise ValueError(
@@ -121,6 +131,150 @@ def encoder(name: str, **overrides: Any) -> MixTransformer:
     `overrides` are attributes of `MixTransformer`; one that is None keeps the preset's
     value.
     """
-    checks.one_of("name", name, PRESETS)
+    check_one_of("name", name, PRESETS)
     given = {key: value for key, value in overrides.items() if value is not None}
     return MixTransformer(**{**PRESETS[name], **given})
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), float32.
+
+    A convolution with stride s, padded so that sizes round up, and a norm.
+    """
+
+    features: int
+    kernel: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        x = nn.Conv(
+            self.features,
+            (self.kernel, self.kernel),
+            strides=(self.stride, self.stride),
+            padding=self.kernel // 2,
+            dtype=self.dtype,
+            kernel_init=conv_init,
+            name="proj",
+        )(x_BHWC)
+        return layer_norm(INNER_NORM_EPS, "norm")(x)
+
+
+class ReducedAttention(nn.Module):
+    """Attention to a coarser map (SegFormer, Sec. 3.1): (B, H, W, C) to the same.
+
+    Each query sees all keys. Keys and values come from the map at 1/`reduction`, made
+    by a convolution with stride `reduction`, which leaves out the rows and columns that
+    do not fill a patch, and a norm.
+    """
+
+    num_heads: int
+    reduction: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        _, height, width, channels = x_BHWC.shape
+        q = self._linear(channels, "q")(x_BHWC)
+        kv = self._linear(2 * channels, "kv")(self._reduce(x_BHWC))
+        heads = self.num_heads
+        q = rearrange(q, "b h w (heads d) -> b heads (h w) d", heads=heads)
+        k, v = rearrange(
+            kv, "b h w (two heads d) -> two b heads (h w) d", two=2, heads=heads
+        )
+        y = rearrange(
+            scaled_attention(q, k, v),
+            "b heads (h w) d -> b h w (heads d)",
+            h=height,
+            w=width,
+        )
+        return self._linear(channels, "proj")(y)
+
+    def _linear(self, features: int, name: str) -> nn.Dense:
+        return nn.Dense(features, dtype=self.dtype, kernel_init=linear_init, name=name)
+
+    def _reduce(self, x_BHWC: jax.Array) -> jax.Array:
+        if self.reduction == 1:
+            return x_BHWC
+        x = nn.Conv(
+            x_BHWC.shape[-1],
+            (self.reduction, self.reduction),
+            strides=(self.reduction, self.reduction),
+            padding="VALID",
+            dtype=self.dtype,
+            kernel_init=conv_init,
+            name="sr",
+        )(x_BHWC)
+        return layer_norm(INNER_NORM_EPS, "sr_norm")(x)
+
+
+def scaled_attention(
+    q_BhND: jax.Array, k_BhMD: jax.Array, v_BhMD: jax.Array
+) -> jax.Array:
+    """softmax(q k^T / sqrt(D)) v, with logits and softmax in float32; v's dtype."""
+    logits = jnp.matmul(
+        q_BhND, k_BhMD.swapaxes(-1, -2), preferred_element_type=jnp.float32
+    )
+    weights = nn.softmax(logits * q_BhND.shape[-1] ** -0.5, axis=-1)
+    return jnp.matmul(weights.astype(v_BhMD.dtype), v_BhMD)
+
+
+class DepthwiseConv3x3(nn.Module):
+    """3 x 3 convolution of each channel by itself, zero padded: (B, H, W, C) to same.
+
+    Nine shifted products, summed in float32: 40 times as fast on a CPU as a grouped
+    convolution, 4 times with its gradient. The parameter `kernel` has the shape of a
+    grouped convolution's, (3, 3, 1, C).
+    """
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        _, height, width, channels = x_BHWC.shape
+        init = nn.initializers.normal((2 / 9) ** 0.5)  # fan out is 9 for each group
+        kernel = self.param("kernel", init, (3, 3, 1, channels), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        padded = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        y = bias[None, None, None]
+        for row in range(3):
+            for col in range(3):
+                shifted = padded[:, row : row + height, col : col + width]
+                y = y + shifted * kernel[row, col, 0]
+        return y.astype(self.dtype)
+
+
+class MixMlp(nn.Module):
+    """Linear, depthwise convolution, exact GELU, linear (SegFormer, Eq. 3)."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        channels = x_BHWC.shape[-1]
+        options = {"dtype": self.dtype, "kernel_init": linear_init}
+        x = nn.Dense(MLP_RATIO * channels, **options, name="fc1")(x_BHWC)
+        x = DepthwiseConv3x3(self.dtype, name="dwconv")(x)
+        x = nn.gelu(x, approximate=False)
+        return nn.Dense(channels, **options, name="fc2")(x)
+
+
+class MixBlock(nn.Module):
+    """Pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)); (B, H, W, C)."""
+
+    num_heads: int
+    reduction: int
+    drop_path: float
+    norm_eps: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
+        def kept(y: jax.Array) -> jax.Array:
+            return drop_path(y, self.drop_path, train=train)
+
+        attn = ReducedAttention(self.num_heads, self.reduction, self.dtype, name="attn")
+        mlp = MixMlp(self.dtype, name="mlp")
+        x_BHWC = x_BHWC + kept(attn(layer_norm(self.norm_eps, "norm1")(x_BHWC)))
+        return x_BHWC + kept(mlp(layer_norm(self.norm_eps, "norm2")(x_BHWC)))

@@ -27,22 +27,11 @@ class PoseDecoder(nn.Module):
         """(B, H, W, C) to axis-angle and translation, (B, 3) each, float32."""
         x = x_BHWC
         for index, size in enumerate((1, 3, 3)):
-            x = nn.relu(self._conv(x, _CHANNELS, size, f"conv{index}", self.dtype))
-        x = self._conv(x, 6 * _POSES, 1, "conv3", jnp.float32)
+            options = {"size": size, "padding": size // 2, "dtype": self.dtype}
+            x = nn.relu(layers.conv(x, _CHANNELS, **options, name=f"conv{index}"))
+        x = layers.conv(x, 6 * _POSES, size=1, dtype=jnp.float32, name="conv3")
         pose = OUTPUT_SCALE * x.mean((1, 2))
         return pose[:, 0:3], pose[:, 3:6]
-
-    def _conv(
-        self, x: jax.Array, channels: int, size: int, name: str, dtype: Any
-    ) -> jax.Array:
-        return layers.conv(
-            channels,
-            inputs=x.shape[-1],
-            size=size,
-            padding=size // 2,
-            dtype=dtype,
-            name=name,
-        )(x)
 
 
 class PoseNetwork(nn.Module):
@@ -60,10 +49,10 @@ class PoseNetwork(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Predicts the motion between two frames.
 
-        Give the frames in the order of time, whichever of them is the target: the
-        network then has one kind of motion to learn. The pose takes points of the first
+        The frames are in the order of time, whichever of them is the target, so that
+        the network learns one direction of motion. The pose takes points of the first
         camera to the second; `geometry.pose_from_axis_angle` makes the matrix, with
-        `invert=True` where first_from_second is wanted (the source is the first).
+        `invert=True` for first_from_second (where the source is the first).
 
         Args:
           first_image, second_image: float in [0, 1], (B, H, W, 3), in order of time.

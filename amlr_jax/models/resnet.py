@@ -25,17 +25,16 @@ IMAGE_STD = 0.225
 class ResNet18(nn.Module):
     """Images to five maps of features at 1/2, 1/4, 1/8, 1/16 and 1/32 of their size.
 
-    The first map is relu(bn1(conv1)), before the max pool; the others are the outputs
-    of the four stages. There is no classifier. An odd length is rounded up.
+    The images are scaled by (x - 0.45) / 0.225, as in monodepth2. The first map is
+    relu(bn1(conv1)), before the max pool; the others are the outputs of the four
+    stages. There is no classifier. An odd length is rounded up.
 
     Attributes:
       images: how many images of 3 channels are stacked (2 for a pose network).
         11,176,512 parameters for one, 11,185,920 for two.
-      normalize: take (x - 0.45) / 0.225 first, monodepth2's scaling.
     """
 
     images: int = 1
-    normalize: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -56,9 +55,7 @@ class ResNet18(nn.Module):
                 f"`image_BHWC` must have {3 * self.images} channels (`images` = "
                 f"{self.images}), got {image_BHWC.shape[-1]}."
             )
-        x = image_BHWC
-        if self.normalize:
-            x = (x - IMAGE_MEAN) / IMAGE_STD
+        x = (image_BHWC - IMAGE_MEAN) / IMAGE_STD
         x = _conv(CHANNELS[0], 7, stride=2, dtype=self.dtype, name="conv1")(x)
         x = layers.batch_norm(train=train, dtype=self.dtype, name="bn1")(x)
         features = [nn.relu(x)]

@@ -11,10 +11,10 @@ The two networks have the same parameters and differ in the following.
     shifted stages      the first two in the presets  all
 
 A map that does not tile is padded with zeros on the right and at the bottom in both,
-and the padding is *not* masked: a padded key is zero (keys have no bias), so it keeps
-its position bias as its logit. The official code itself takes no such map; here we do
-as transformers' `Swinv2Model` does. That one goes by the height alone, where the
-official code goes by the smaller side: only on portrait maps do they differ.
+and the padding is *not* masked: a padded key is zero (keys have no bias), so its logit
+is its position bias. The official code itself takes no such map; this one follows
+transformers' `Swinv2Model`. That compares the window with the height alone, where the
+official code takes the smaller side; they differ on portrait maps only.
 
 Parameters are named `patch_embed`, `stage{s}_block{b}`, `stage{s}_merge` and `norm`;
 `layer_index` and `has_weight_decay` read these names for layer-wise learning rates.
@@ -31,23 +31,91 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import checks, swin_v2_presets
-from amlr_jax.models.layers import drop_path_rates, layer_norm
+from amlr_jax.models.layers import (
+    check_heads,
+    check_image,
+    check_one_of,
+    check_one_per_stage,
+    drop_path_rates,
+    layer_norm,
+)
 from amlr_jax.models.swin_v2_blocks import PatchEmbed, PatchMerging, SwinBlock
 
-PRESETS = swin_v2_presets.MIM_DEPTH  # the names, and the settings of MIM-Depth
+# Heads have 32 channels, 16 in nano.
+_SIZES = {
+    "nano": {"embed_dim": 48, "depths": (2, 2, 2, 2), "num_heads": (3, 6, 12, 24)},
+    "tiny": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
+    "small": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},
+    "base": {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)},
+    "large": {"embed_dim": 192, "depths": (2, 2, 18, 2), "num_heads": (6, 12, 24, 48)},
+    "huge": {"embed_dim": 352, "depths": (2, 2, 18, 2), "num_heads": (11, 22, 44, 88)},
+}
+_DROP_PATH = {
+    "nano": 0.0,
+    "tiny": 0.2,
+    "small": 0.3,
+    "base": 0.3,
+    "large": 0.5,
+    "huge": 0.5,
+}
+# MIM-Depth's for KITTI (`base` and `large`): at its 352 x 352 crop the windows tile
+# exactly, and stages 3 and 4 attend globally.
+_MIM_DEPTH = {
+    "window_size": (22, 22, 22, 11),
+    "pretrained_window_size": (12, 12, 12, 6),
+    "use_shift": (True, True, False, False),
+}
+# Ours: at a quarter of KITTI's size (22 x 44 tokens) the windows tile with little
+# padding. The residual init trained fastest from scratch; 1e-5 and 0.01 are close
+# behind, 1.0 (a plain LayerNorm) is far slower.
+_NANO = {
+    "window_size": (11, 11, 6, 6),
+    "pretrained_window_size": (11, 11, 6, 6),
+    "use_shift": (True, True, True, False),
+    "residual_init": 0.1,
+}
+# The official configurations at 256 x 256: windows of 8 from scratch, and for `large`
+# windows of 16 after pretraining with 12, taken here for `huge` too (no configuration
+# of it is published).
+_OFFICIAL = {
+    "window_size": (8, 8, 8, 8),
+    "pretrained_window_size": (0, 0, 0, 0),
+    "use_shift": (True, True, True, True),
+    "residual_init": 0.0,
+}
+_OFFICIAL_WIDE = {
+    **_OFFICIAL,
+    "window_size": (16, 16, 16, 16),
+    "pretrained_window_size": (12, 12, 12, 6),
+    "drop_path": 0.2,
+}
+# Attributes of `SwinV2` by name, for the convention "mim_depth".
+PRESETS = {
+    name: {
+        **size,
+        "drop_path": _DROP_PATH[name],
+        **(_NANO if name == "nano" else _MIM_DEPTH),
+    }
+    for name, size in _SIZES.items()
+}
+_OFFICIAL_PRESETS = {
+    name: {**preset, **(_OFFICIAL_WIDE if name in ("large", "huge") else _OFFICIAL)}
+    for name, preset in PRESETS.items()
+}
+_OFFICIAL_PRESETS["base"]["drop_path"] = 0.5
 
 
 class Convention(NamedTuple):
-    """What tells the official network from MIM-Depth's."""
+    """How the official network and MIM-Depth's differ."""
 
     norm_eps: float
     shrinks_window: bool  # to the height of a map that is not higher; no shift then
+    presets: dict[str, dict]
 
 
 CONVENTIONS = {
-    "mim_depth": Convention(norm_eps=1e-6, shrinks_window=False),
-    "official": Convention(norm_eps=1e-5, shrinks_window=True),
+    "mim_depth": Convention(1e-6, shrinks_window=False, presets=PRESETS),
+    "official": Convention(1e-5, shrinks_window=True, presets=_OFFICIAL_PRESETS),
 }
 
 
@@ -60,7 +128,7 @@ class SwinV2(nn.Module):
         stage. With `use_shift` every second block shifts by half a window. A pretrained
         window of 0 is the window itself.
       drop_path: rate of the last block; see `layers.drop_path_rates`. Needs the random
-        stream "drop_path" in training. A sample loses a whole residual branch.
+        stream "drop_path" in training.
       residual_init: initial scale of the norms that close the residual branches.
         MIM-Depth starts at 1e-5 and the official code at 0, so that every block starts
         as the identity.
@@ -77,8 +145,6 @@ class SwinV2(nn.Module):
     pretrained_window_size: tuple[int, ...]
     use_shift: tuple[bool, ...]
     drop_path: float = 0.0
-    mlp_ratio: float = 4.0
-    patch_size: int = 4
     residual_init: float = 1e-5
     convention: str = "mim_depth"
     attention: str = "xla"
@@ -91,15 +157,13 @@ class SwinV2(nn.Module):
 
         Returns:
           The output of every stage s, of shape (B, H / (4 * 2**s), W / (4 * 2**s),
-          C * 2**s) with sizes rounded up, and then the last one once more after its own
-          norm, which is what a decoder without skips reads; float32.
+          C * 2**s) with sizes rounded up, followed by the normalised last one, which
+          decoders without skips read; float32.
         """
         self._check(image_BHWC)
         norm_eps = CONVENTIONS[self.convention].norm_eps
         options = {"norm_eps": norm_eps, "dtype": self.dtype}
-        x = PatchEmbed(self.embed_dim, self.patch_size, **options, name="patch_embed")(
-            image_BHWC
-        )
+        x = PatchEmbed(self.embed_dim, **options, name="patch_embed")(image_BHWC)
         stages = []
         for stage, depth in enumerate(self.depths):
             if stage > 0:
@@ -125,7 +189,6 @@ class SwinV2(nn.Module):
             pretrained_window=self.pretrained_window_size[stage],
             shift=shift,
             drop_path=rates[sum(self.depths[:stage]) + block],
-            mlp_ratio=self.mlp_ratio,
             norm_eps=CONVENTIONS[self.convention].norm_eps,
             residual_init=self.residual_init,
             dtype=self.dtype,
@@ -134,12 +197,12 @@ class SwinV2(nn.Module):
         )
 
     def _check(self, image_BHWC: jax.Array) -> None:
-        checks.image_shape(image_BHWC)
-        checks.one_of("convention", self.convention, CONVENTIONS)
-        windows = ("window_size", "pretrained_window_size", "use_shift")
-        checks.one_per_stage(self, "num_heads", *windows)
+        check_image(image_BHWC)
+        check_one_of("convention", self.convention, CONVENTIONS)
+        per_stage = ("window_size", "pretrained_window_size", "use_shift")
+        check_one_per_stage(self, "num_heads", *per_stage)
         channels = [self.embed_dim * 2**stage for stage in range(len(self.depths))]
-        checks.heads_divide(channels, self.num_heads)
+        check_heads(channels, self.num_heads)
 
 
 def encoder(name: str, *, convention: str = "mim_depth", **overrides: Any) -> SwinV2:
@@ -151,15 +214,15 @@ def encoder(name: str, *, convention: str = "mim_depth", **overrides: Any) -> Sw
         values are then those of that system's configurations.
       **overrides: attributes of `SwinV2`; one that is None keeps the preset's value.
     """
-    checks.one_of("name", name, PRESETS)
-    checks.one_of("convention", convention, CONVENTIONS)
-    preset = swin_v2_presets.BY_CONVENTION[convention][name]
+    check_one_of("name", name, PRESETS)
+    check_one_of("convention", convention, CONVENTIONS)
+    preset = CONVENTIONS[convention].presets[name]
     given = {key: value for key, value in overrides.items() if value is not None}
     return SwinV2(**{**preset, "convention": convention, **given})
 
 
 def num_layers(depths: tuple[int, ...]) -> int:
-    """Layers that layer-wise learning rates tell apart.
+    """Number of layers with a learning rate of their own.
 
     Patch embedding, every block, every merging, and one for all that follows.
     """

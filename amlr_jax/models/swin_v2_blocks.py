@@ -1,7 +1,9 @@
-"""The modules of a Swin V2 encoder; `swin_v2` puts them together.
+"""The modules of a Swin V2 encoder, and its windows; `swin_v2` puts them together.
 
-Shapes: B images, H x W tokens, C channels. Parameters are float32; `dtype` is that of
-the matrix products, while norms and the residual stream stay in float32.
+Shapes: B images, H x W tokens, C channels, N windows, T = window ** 2 tokens in each.
+Parameters are float32; `dtype` is that of the matrix products, while norms and the
+residual stream stay in float32. Labels of regions depend on sizes alone and are NumPy
+arrays, computed once while tracing.
 """
 
 from typing import Any
@@ -12,9 +14,61 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from amlr_jax.models import windows
 from amlr_jax.models.attention import WindowAttention
 from amlr_jax.models.layers import drop_path, layer_norm, linear_init
+
+MLP_RATIO = 4  # hidden channels of an MLP for each of its inputs
+PATCH_SIZE = 4  # pixels
+
+
+def pad_to_multiple(x_BHWC: jax.Array, multiple: int) -> jax.Array:
+    """Zeros on the right and at the bottom, up to the next multiple of `multiple`."""
+    _, height, width, _ = x_BHWC.shape
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return x_BHWC
+    return jnp.pad(x_BHWC, ((0, 0), (0, bottom), (0, right), (0, 0)))
+
+
+def partition(x_BHWC: jax.Array, window: int) -> jax.Array:
+    """(B, H, W, C) to (B, N, T, C), windows and tokens both in row-major order.
+
+    H and W must be multiples of `window` (see `pad_to_multiple`).
+    """
+    _, height, width, _ = x_BHWC.shape
+    if height % window or width % window:
+        raise ValueError(
+            "`x_BHWC` must tile into windows: height and width must be multiples of "
+            f"{window}, got {height} x {width}."
+        )
+    pattern = "b (h p) (w q) c -> b (h w) (p q) c"
+    return rearrange(x_BHWC, pattern, p=window, q=window)
+
+
+def reverse(x_BNTC: jax.Array, window: int, height: int, width: int) -> jax.Array:
+    """(B, N, T, C) back to (B, height, width, C); undoes `partition`."""
+    pattern = "b (h w) (p q) c -> b (h p) (w q) c"
+    rows, columns = height // window, width // window
+    return rearrange(x_BNTC, pattern, h=rows, w=columns, p=window, q=window)
+
+
+def shift_regions(height: int, width: int, *, window: int, shift: int) -> np.ndarray:
+    """Labels of the regions that share a window after a cyclic shift.
+
+    The roll by `-shift` brings tokens from opposite edges into one window; two tokens
+    may attend to each other only where their labels agree.
+
+    Returns:
+      int32 labels of the rolled grid, shape (N, T).
+    """
+    labels = []
+    for size in (height, width):
+        position = np.arange(size)
+        labels.append((position >= size - window).astype(np.int32))
+        labels[-1] += position >= size - shift
+    grid = 3 * labels[0][:, None] + labels[1][None, :]
+    pattern = "(h p) (w q) -> (h w) (p q)"
+    return rearrange(grid, pattern, p=window, q=window)
 
 
 def _gelu(x: jax.Array) -> jax.Array:
@@ -29,16 +83,14 @@ def _gelu(x: jax.Array) -> jax.Array:
 class Mlp(nn.Module):
     """Linear, exact GELU, linear: (..., C) to (..., C)."""
 
-    ratio: float = 4.0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         options = {"dtype": self.dtype, "kernel_init": linear_init}
-        x = nn.Dense(int(self.ratio * channels), **options, name="fc1")(x)
-        x = _gelu(x)
-        return nn.Dense(channels, **options, name="fc2")(x)
+        x = nn.Dense(MLP_RATIO * channels, **options, name="fc1")(x)
+        return nn.Dense(channels, **options, name="fc2")(_gelu(x))
 
 
 class SwinBlock(nn.Module):
@@ -49,7 +101,6 @@ class SwinBlock(nn.Module):
     pretrained_window: int
     shift: int
     drop_path: float
-    mlp_ratio: float
     norm_eps: float
     residual_init: float
     dtype: Any
@@ -62,20 +113,18 @@ class SwinBlock(nn.Module):
             return drop_path(y, self.drop_path, train=train)
 
         x_BHWC = x_BHWC + residual(self._attend(x_BHWC), "norm1")
-        mlp = Mlp(self.mlp_ratio, dtype=self.dtype, name="mlp")
+        mlp = Mlp(dtype=self.dtype, name="mlp")
         return x_BHWC + residual(mlp(x_BHWC), "norm2")
 
     def _attend(self, x_BHWC: jax.Array) -> jax.Array:
         """Pad, shift, attend within windows, undo."""
         _, height, width, _ = x_BHWC.shape
-        x = windows.pad_to_multiple(x_BHWC.astype(self.dtype), self.window)
+        x = pad_to_multiple(x_BHWC.astype(self.dtype), self.window)
         padded = x.shape[1:3]
         regions = None
         if self.shift:
             x = jnp.roll(x, (-self.shift, -self.shift), axis=(1, 2))
-            regions = windows.shift_regions(
-                *padded, window=self.window, shift=self.shift
-            )
+            regions = shift_regions(*padded, window=self.window, shift=self.shift)
         x = WindowAttention(
             self.num_heads,
             self.window,
@@ -83,24 +132,23 @@ class SwinBlock(nn.Module):
             dtype=self.dtype,
             implementation=self.attention,
             name="attn",
-        )(windows.partition(x, self.window), regions)
-        x = windows.reverse(x, self.window, *padded)
+        )(partition(x, self.window), regions)
+        x = reverse(x, self.window, *padded)
         if self.shift:
             x = jnp.roll(x, (self.shift, self.shift), axis=(1, 2))
         return x[:, :height, :width]
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping patches to tokens: (B, H, W, 3) to (B, H/p, W/p, C), float32."""
+    """Patches of 4 x 4 to tokens: (B, H, W, 3) to (B, H/4, W/4, C), float32."""
 
     embed_dim: int
-    patch_size: int
     norm_eps: float
     dtype: Any
 
     @nn.compact
     def __call__(self, image_BHWC: jax.Array) -> jax.Array:
-        patch = (self.patch_size, self.patch_size)
+        patch = (PATCH_SIZE, PATCH_SIZE)
         x = nn.Conv(
             self.embed_dim,
             patch,
@@ -109,7 +157,7 @@ class PatchEmbed(nn.Module):
             dtype=self.dtype,
             kernel_init=linear_init,
             name="proj",
-        )(windows.pad_to_multiple(image_BHWC, self.patch_size))
+        )(pad_to_multiple(image_BHWC, PATCH_SIZE))
         return layer_norm(self.norm_eps, "norm")(x)
 
 
@@ -126,7 +174,7 @@ class PatchMerging(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         channels = x_BHWC.shape[-1]
-        x = windows.pad_to_multiple(x_BHWC.astype(self.dtype), 2)
+        x = pad_to_multiple(x_BHWC.astype(self.dtype), 2)
         x = rearrange(x, "b (h p) (w q) c -> b h w (q p c)", p=2, q=2)
         x = nn.Dense(
             2 * channels,

@@ -45,7 +45,7 @@ class Components(NamedTuple):
 def components(config: ConfigDict) -> Components:
     """Network, objective, rebalancer and optimizer; InputError for a bad value."""
     try:
-        network = depth.network(**_model_options(config.model))
+        network = depth.network(**dict(config.model))
         schedule = _schedule(config)
         objective = _choice("objective", config.objective, OBJECTIVES)(config, network)
         return Components(
@@ -75,13 +75,6 @@ def _choice(key: str, name: str, known: Mapping):
     if name not in known:
         raise InputError(f"{key} must be one of {', '.join(known)}; got '{name}'")
     return known[name]
-
-
-def _model_options(config: ConfigDict) -> dict:
-    options = dict(config)
-    if options["decoder_init"] not in (None, "he"):
-        options["decoder_init"] = float(options["decoder_init"])
-    return options
 
 
 def _schedule(config: ConfigDict) -> optax.Schedule:

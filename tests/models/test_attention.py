@@ -1,11 +1,12 @@
-"""The attention kernel: its implementations, precision, and what "cudnn" refuses."""
+"""Window attention: its implementations, precision, errors and position bias."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import attention, windows
+from amlr_jax.models import attention
+from amlr_jax.models.swin_v2_blocks import shift_regions
 
 BATCH, HEADS, WINDOW, CHANNELS = 2, 3, 4, 8
 
@@ -17,7 +18,7 @@ def _arrays(*, dtype=jnp.float32, window=WINDOW):
     shape = (BATCH, 6, HEADS, tokens, CHANNELS)
     q, k, v = (jnp.asarray(rng.standard_normal(shape), dtype) for _ in range(3))
     bias = jnp.asarray(16 * rng.random((HEADS, tokens, tokens)), jnp.float32)
-    labels = windows.shift_regions(2 * window, 3 * window, window=window, shift=2)
+    labels = shift_regions(2 * window, 3 * window, window=window, shift=2)
     return q, k, v, bias, labels[:, :, None] == labels[:, None, :]
 
 
@@ -138,3 +139,49 @@ def test_odd_windows_go_to_xla():
     params = layers[0].init(jax.random.key(0), x)
     results = [layer.apply(params, x) for layer in layers]
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("window", "pretrained", "largest"),
+    [
+        (12, 12, 1.05664),
+        (22, 12, 1.34146),
+        (11, 6, 1.36249),
+        (30, 12, 1.48846),
+        (15, 6, 1.51615),
+    ],
+)
+def test_relative_coordinates_reach(window, pretrained, largest):
+    table = attention.relative_coordinates(window, pretrained)
+    assert table.shape == (2 * window - 1, 2 * window - 1, 2)
+    assert table.dtype == np.float32
+    np.testing.assert_allclose(table.max(), largest, atol=5e-6)
+    np.testing.assert_allclose(table.min(), -largest, atol=5e-6)
+    np.testing.assert_array_equal(table[window - 1, window - 1], [0, 0])
+
+
+def test_relative_coordinates_are_rows_first():
+    table = attention.relative_coordinates(3, 3)
+    np.testing.assert_array_equal(table[0, :, 0], table[0, 0, 0].repeat(5))
+    np.testing.assert_array_equal(table[:, 0, 1], table[0, 0, 1].repeat(5))
+    # Offset 1 of a window of 3: 1 / 2 * 8 = 4, log2(5) / log2(8).
+    np.testing.assert_allclose(table[3, 0, 0], np.log2(5) / 3, rtol=1e-6)
+
+
+def test_relative_coordinates_need_a_pretrained_window_of_two():
+    with pytest.raises(ValueError, match="`pretrained_window` must be at least 2"):
+        attention.relative_coordinates(4, 1)
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_pairwise_equals_the_index_formula(window):
+    length = 2 * window - 1
+    table = np.random.default_rng(0).standard_normal((length, length, 3))
+    expected = np.empty((3, window**2, window**2))
+    for i in range(window**2):
+        for j in range(window**2):
+            rows = i // window - j // window
+            columns = i % window - j % window
+            expected[:, i, j] = table[rows + window - 1, columns + window - 1]
+    pairs = attention.pairwise(jnp.asarray(table, jnp.float32))
+    np.testing.assert_allclose(pairs, expected, rtol=1e-6)

@@ -99,16 +99,14 @@ def test_overrides_reach_the_network():
         pretrained_window_size=(3, 3, 3, 3),
         use_shift=(False, False, False, False),
         drop_path=0.25,
-        residual_init=1e-5,
         decoder_channels=[32, 16, 8],
-        decoder_init=0.02,
         input_scale=0.5,
     )
     assert net.encoder.window_size == (4, 4, 4, 2)
     assert net.encoder.pretrained_window_size == (3, 3, 3, 3)
     assert not any(net.encoder.use_shift)
-    assert (net.encoder.drop_path, net.encoder.residual_init) == (0.25, 1e-5)
-    assert (net.decoder.channels, net.decoder.kernel_init) == ((32, 16, 8), 0.02)
+    assert net.encoder.drop_path == 0.25
+    assert (net.decoder.channels, net.decoder.kernel_init) == ((32, 16, 8), "he")
     assert (net.decoder.max_depth, net.input_scale) == (10.0, 0.5)
     hash(net)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import mix_transformer, mix_transformer_blocks
+from amlr_jax.models import mix_transformer
 from amlr_jax.models.from_torch.tables import TABLES
 
 torch = pytest.importorskip("torch")
@@ -102,12 +102,11 @@ def test_recomputed_gradients_are_those_of_torch(jit, reference, variables):
     jax.tree.map(compare, found, expected)
 
 
-def _block(drop_path, *, num_heads=2, mlp_ratio=2.0):
-    return mix_transformer_blocks.MixBlock(
+def _block(drop_path, *, num_heads=2):
+    return mix_transformer.MixBlock(
         num_heads=num_heads,
         reduction=1,
         drop_path=drop_path,
-        mlp_ratio=mlp_ratio,
         norm_eps=1e-6,
         dtype=jnp.float32,
     )
@@ -117,7 +116,7 @@ def test_jit_changes_nothing(jit, variables):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((1, 4, 6, 12)), jnp.float32)
     given = {"params": variables["params"]["stage1_block0"]}
-    run = functools.partial(_block(0.0, mlp_ratio=4.0).apply, train=False)
+    run = functools.partial(_block(0.0).apply, train=False)
     np.testing.assert_allclose(jit(run)(given, x), run(given, x), atol=1e-5)
 
 
@@ -137,7 +136,7 @@ def test_depthwise_convolution_is_a_grouped_convolution(size):
     x = jnp.asarray(rng.standard_normal((2, *size, 6)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 1, 6)), jnp.float32)
     bias = jnp.asarray(rng.standard_normal(6), jnp.float32)
-    layer = mix_transformer_blocks.DepthwiseConv3x3(jnp.float32)
+    layer = mix_transformer.DepthwiseConv3x3(jnp.float32)
     found = layer.apply({"params": {"kernel": kernel, "bias": bias}}, x)
     grouped = jax.lax.conv_general_dilated(
         x,

@@ -138,15 +138,6 @@ def test_initial_kernels_are_he_normal_by_outputs(jit):
     np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / (9 * 64)), rtol=0.05)
 
 
-def test_normalization_can_be_left_to_the_caller(jit, variables, image):
-    def first(normalize, image):
-        net = resnet.ResNet18(normalize=normalize)
-        return net.apply(variables, image, train=False)[0]
-
-    raw = jit(functools.partial(first, False))((image - 0.45) / 0.225)
-    np.testing.assert_allclose(raw, jit(functools.partial(first, True))(image), 1e-4)
-
-
 def test_bfloat16_is_close_and_no_jit_is_equal(jit, variables, image):
     image = image[:1, : SMALL[0], : SMALL[1]]
     expected = jit(_encode(resnet.ResNet18()))(variables, image)

@@ -32,7 +32,6 @@ def _block(**overrides):
         "pretrained_window": 3,
         "shift": 0,
         "drop_path": 0.0,
-        "mlp_ratio": 2.0,
         "norm_eps": 1e-6,
         "residual_init": 1.0,
         "dtype": jnp.float32,
@@ -142,7 +141,7 @@ def test_drop_path_drops_whole_samples(jit):
 
 
 def test_drop_path_keeps_the_expectation():
-    block = _block(drop_path=0.25, mlp_ratio=1.0)
+    block = _block(drop_path=0.25)
     x = jnp.ones((4000, 1, 1, 8)) * jnp.arange(8)
     params = block.init(jax.random.key(0), x, False)["params"]
     params["norm2"]["scale"] = jnp.zeros(8)
@@ -291,7 +290,7 @@ def test_presets_of_the_official_code():
 def test_the_official_network_starts_as_the_identity():
     net = _small(convention="official", residual_init=0.0, depths=(2, 0))
     variables = net.init(jax.random.key(0), _image(16, 16), train=False)
-    embed = swin_v2_blocks.PatchEmbed(8, 4, norm_eps=1e-5, dtype=jnp.float32)
+    embed = swin_v2_blocks.PatchEmbed(8, norm_eps=1e-5, dtype=jnp.float32)
     embedded = embed.apply(
         {"params": variables["params"]["patch_embed"]}, _image(16, 16)
     )
@@ -340,3 +339,49 @@ def test_bfloat16_is_within_one_percent_on_a_real_frame(
 def test_bad_arguments_are_named(overrides, shape, message):
     with pytest.raises(ValueError, match=message):
         _small(**overrides).init(jax.random.key(0), jnp.zeros(shape), train=False)
+
+
+# ---------------------------------------------------------------- windows
+
+
+@pytest.mark.parametrize(("height", "width", "window"), [(6, 6, 3), (4, 10, 2)])
+def test_reverse_undoes_partition(height, width, window):
+    x = np.random.default_rng(0).random((2, height, width, 5), np.float32)
+    parts = swin_v2_blocks.partition(jnp.asarray(x), window)
+    assert parts.shape == (2, height * width // window**2, window**2, 5)
+    np.testing.assert_array_equal(
+        swin_v2_blocks.reverse(parts, window, height, width), x
+    )
+
+
+def test_partition_is_row_major():
+    x = jnp.arange(4 * 6).reshape(1, 4, 6, 1)
+    parts = swin_v2_blocks.partition(x, 2)[0, :, :, 0]
+    np.testing.assert_array_equal(parts[1], [2, 3, 8, 9])
+    np.testing.assert_array_equal(parts[3], [12, 13, 18, 19])
+
+
+def test_partition_rejects_sizes_that_do_not_tile():
+    with pytest.raises(ValueError, match="multiples of 4, got 6 x 8"):
+        swin_v2_blocks.partition(jnp.zeros((1, 6, 8, 3)), 4)
+
+
+def test_padding_is_zero_and_on_the_right_and_bottom():
+    padded = swin_v2_blocks.pad_to_multiple(jnp.ones((1, 3, 5, 2)), 4)
+    assert padded.shape == (1, 4, 8, 2)
+    assert padded[:, :3, :5].min() == 1
+    assert float(padded.sum()) == 3 * 5 * 2
+    untouched = jnp.ones((1, 4, 8, 2))
+    assert swin_v2_blocks.pad_to_multiple(untouched, 4) is untouched
+
+
+def test_shift_regions_by_hand():
+    # Rows 0..3 and columns 0..3, window 2, shift 1: row bands are 0 0 1 2.
+    regions = swin_v2_blocks.shift_regions(4, 4, window=2, shift=1)
+    expected = [[0, 0, 0, 0], [1, 2, 1, 2], [3, 3, 6, 6], [4, 5, 7, 8]]
+    np.testing.assert_array_equal(regions, expected)
+
+
+def test_shift_regions_of_a_single_window():
+    regions = swin_v2_blocks.shift_regions(2, 2, window=2, shift=1)
+    assert len(np.unique(regions)) == 4

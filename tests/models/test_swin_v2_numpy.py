@@ -156,7 +156,6 @@ def test_block_equals_numpy(height, width, shift, jit):
     net = swin_v2_blocks.SwinBlock(
         **options,
         drop_path=0.0,
-        mlp_ratio=2.0,
         norm_eps=EPS,
         residual_init=1.0,
         dtype=jnp.float32,

@@ -4,15 +4,18 @@ All take the features of their encoder, fine to coarse, and the size of the imag
 `decoder(features, size=(height, width), train=...)`.
 """
 
+from amlr_jax.models.decoders.depth import (
+    REFERENCE_KERNEL_STD,
+    GradualDecoder,
+    SelectiveFusionDecoder,
+)
 from amlr_jax.models.decoders.disparity import (
     DisparityDecoder,
+    FiveLevelDecoder,
+    SkipDecoder,
     depth_from_disparity,
     resize_disparity,
 )
-from amlr_jax.models.decoders.five_level import FiveLevelDecoder
-from amlr_jax.models.decoders.gradual import REFERENCE_KERNEL_STD, GradualDecoder
-from amlr_jax.models.decoders.selective_fusion import SelectiveFusionDecoder
-from amlr_jax.models.decoders.skip import SkipDecoder
 
 __all__ = [
     "REFERENCE_KERNEL_STD",

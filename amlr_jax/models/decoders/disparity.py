@@ -1,18 +1,21 @@
-"""What the self-supervised decoders share: disparity maps at several scales to depth.
+"""Decoders to disparities at several scales, for self-supervision.
 
 "Disparity" is what Godard et al., "Digging Into Self-Supervised Monocular Depth
 Estimation", ICCV 2019 (monodepth2) call it: the sigmoid s in (0, 1) of a network, which
-stands for inverse depth between two bounds. It is no shift of pixels.
+stands for inverse depth between two bounds, not for a shift of pixels.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from amlr_jax.models import layers
+
+UPSAMPLINGS = ("nearest", "subpixel_head", "subpixel_levels")
 
 
 def depth_from_disparity(
@@ -50,10 +53,11 @@ def resize_disparity(disparity_BHW: jax.Array, size: tuple[int, int]) -> jax.Arr
 
 
 class DisparityDecoder(nn.Module):
-    """Base of decoders whose method `disparities` gives maps at several scales.
+    """Base of decoders with a method `disparities`, which gives maps at several scales.
 
-    `disparities(features)` is the subclass's: sigmoid disparities in (0, 1), fine to
-    coarse, each (B, h, w), float32.
+    A subclass defines `disparities(features)`: sigmoid disparities in (0, 1), fine to
+    coarse, each (B, h, w), float32; and `scales`, its levels with a disparity. Level i
+    is at 1/2**i of the image, and the first one gives depth.
 
     Attributes:
       min_depth, max_depth: of `depth_from_disparity`.
@@ -62,6 +66,7 @@ class DisparityDecoder(nn.Module):
     min_depth: float = 0.1
     max_depth: float = 100.0
     dtype: Any = jnp.float32
+    scales: ClassVar[tuple[int, ...]] = ()
 
     def __call__(
         self, features: Sequence[jax.Array], *, size: tuple[int, int], train: bool
@@ -90,19 +95,9 @@ class DisparityDecoder(nn.Module):
 
 def conv3x3(x_BHWC: jax.Array, channels: int, *, dtype: Any, name: str) -> jax.Array:
     """A 3 x 3 convolution padded by reflection; call it in a compact method."""
-    x = layers.reflect_pad(x_BHWC)
-    inputs = x.shape[-1]
-    return layers.conv(channels, inputs=inputs, size=3, dtype=dtype, name=name)(x)
-
-
-def check_scales(scales: Sequence[int], allowed: Sequence[int]) -> None:
-    """Raises ValueError unless `scales` are increasing and all `allowed`."""
-    ordered = tuple(scales) == tuple(sorted(set(scales)))
-    if not (scales and ordered and set(scales) <= set(allowed)):
-        raise ValueError(
-            f"`scales` must be increasing numbers out of {tuple(allowed)}, got "
-            f"{tuple(scales)}."
-        )
+    return layers.conv(
+        layers.reflect_pad(x_BHWC), channels, size=3, dtype=dtype, name=name
+    )
 
 
 def check_features(features: Sequence[jax.Array]) -> None:
@@ -119,3 +114,118 @@ def check_features(features: Sequence[jax.Array]) -> None:
             f"{2 * sizes[0][0]} x {2 * sizes[0][1]}; resize the image to "
             f"{32 * height} x {32 * width}."
         )
+
+
+class SkipDecoder(DisparityDecoder):
+    """monodepth2's decoder: features at 1/2 ... 1/32 to disparities at 1 ... 1/8.
+
+    Godard et al., "Digging Into Self-Supervised Monocular Depth Estimation", ICCV 2019,
+    whose supplement has the table of layers. For level i = 4 ... 0:
+
+        x = double(elu(conv(x)))                 level{i}_conv0, nearest doubling
+        x = elu(conv([x, features[i - 1]]))      level{i}_conv1, no skip at level 0
+        disparity_i = sigmoid(conv(x))           head{i}, where i is one of `scales`
+
+    All convolutions are 3 x 3, padded by reflection, with a bias and torch's default
+    initial values. 3,152,724 parameters behind a ResNet-18.
+    """
+
+    channels: ClassVar = (16, 32, 64, 128, 256)  # of levels 0 to 4, at 1/2**level
+    scales: ClassVar = (0, 1, 2, 3)
+
+    @nn.compact
+    def disparities(self, features: Sequence[jax.Array]) -> list[jax.Array]:
+        """Disparities, (B, H / 2**i, W / 2**i) for i in `scales`, float32 in (0, 1).
+
+        Args:
+          features: as for `__call__`.
+        """
+        check_features(features)
+        conv = functools.partial(conv3x3, dtype=self.dtype)
+        x = features[-1]
+        maps = []
+        for level in reversed(range(5)):
+            x = nn.elu(conv(x, self.channels[level], name=f"level{level}_conv0"))
+            x = layers.upsample_nearest_2x(x)
+            if level > 0:
+                x = jnp.concatenate([x, features[level - 1]], axis=-1)
+            x = nn.elu(conv(x, self.channels[level], name=f"level{level}_conv1"))
+            if level in self.scales:
+                logits = conv3x3(x, 1, dtype=jnp.float32, name=f"head{level}")
+                maps.append(nn.sigmoid(logits[..., 0]))
+        return maps[::-1]
+
+
+class FiveLevelDecoder(DisparityDecoder):
+    """The decoder of "Better SSIM": five levels, and sub-pixel convolution.
+
+    For level i = 5 ... 1:
+
+        x = elu(conv3x3(features[i - 1]))        level{i}_lateral
+        x = elu(conv3x3([x, up(level i + 1)]))   level{i}_fusion, level 5: of x alone
+        disparity_i = sigmoid(conv1x1(x))        head{i}, where i is one of `scales`
+
+    Cao, Luo & Li ("Toward Better SSIM Loss for Unsupervised Monocular Depth
+    Estimation", arXiv 2506.04758, Sec. 3.3) describe skip connections, "five-scale side
+    outputs", at each scale "2 convolutional layers with the kernel size of 3 and 1
+    convolutional layer with the kernel size of 1", and sub-pixel convolution, which
+    rearranges a map of H/r x W/r x r^2 into H x W, instead of nearest interpolation.
+
+    The paper has no code; the rest is an interpretation. Layout, widths, reflection
+    padding and ELU are those of GVO, an earlier network of the same author, whose
+    decoder has these three convolutions a level. The heads are at 1/2 ... 1/16, the
+    rows of Table 4. Initial values are torch's defaults.
+
+    Attributes:
+      upsampling: where sub-pixel convolution goes, which the text leaves open.
+        "nearest": nowhere, the paper's baseline. Levels are doubled by nearest, and
+          disparities stay at their own size.
+        "subpixel_head": head i gives 4**i channels, shuffled straight to full size.
+          This is the literal reading, and fits Table 4, where the rows with
+          sub-pixel convolution need no bilinear step and 1/16 is almost as good as 1/2.
+        "subpixel_levels": a 1 x 1 convolution to 4C and a shuffle double the levels
+          (level{i}_expand); disparities stay at their own size.
+    """
+
+    channels: ClassVar = (64, 96, 128, 128, 256)  # of levels 1 to 5, at 1/2**level
+    scales: ClassVar = (1, 2, 3, 4)
+    upsampling: str = "nearest"
+
+    @nn.compact
+    def disparities(self, features: Sequence[jax.Array]) -> list[jax.Array]:
+        """Disparities for i in `scales`, float32 in (0, 1).
+
+        Args:
+          features: as for `__call__`.
+
+        Returns:
+          (B, H, W) each with "subpixel_head", else (B, H / 2**i, W / 2**i).
+        """
+        layers.check_one_of("upsampling", self.upsampling, UPSAMPLINGS)
+        check_features(features)
+        conv = functools.partial(conv3x3, dtype=self.dtype)
+        x = None
+        maps = []
+        for level, channels in reversed(list(enumerate(self.channels, start=1))):
+            lateral = conv(features[level - 1], channels, name=f"level{level}_lateral")
+            parts = [nn.elu(lateral)]
+            if x is not None:
+                parts.append(self._double(x, level + 1))
+            x = jnp.concatenate(parts, axis=-1)
+            x = nn.elu(conv(x, channels, name=f"level{level}_fusion"))
+            if level in self.scales:
+                maps.append(nn.sigmoid(self._head(x, level)))
+        return maps[::-1]
+
+    def _double(self, x: jax.Array, level: int) -> jax.Array:
+        if self.upsampling != "subpixel_levels":
+            return layers.upsample_nearest_2x(x)
+        name, channels = f"level{level}_expand", x.shape[-1]
+        x = layers.conv(x, 4 * channels, size=1, dtype=self.dtype, name=name)
+        return layers.pixel_shuffle(x, 2)
+
+    def _head(self, x: jax.Array, level: int) -> jax.Array:
+        factor = 2**level if self.upsampling == "subpixel_head" else 1
+        name = f"head{level}"
+        logits = layers.conv(x, factor**2, size=1, dtype=jnp.float32, name=name)
+        return layers.pixel_shuffle(logits, factor)[..., 0]

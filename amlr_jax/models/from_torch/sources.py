@@ -16,10 +16,10 @@ from amlr_jax.models.from_torch.assign import place
 from amlr_jax.models.from_torch.files import Weights
 from amlr_jax.models.from_torch.tables import TABLES
 from amlr_jax.models.mix_transformer import PRESETS as MIX_TRANSFORMERS
-from amlr_jax.models.swin_v2_presets import MIM_DEPTH as SWINS
+from amlr_jax.models.swin_v2 import PRESETS as SWINS
 from amlr_jax.runtime.errors import InputError, preview
 
-LOG_RANGE = 8.0  # of Swin-v2's coordinates; see `models.windows`
+LOG_RANGE = 8.0  # of Swin-v2's coordinates; see `models.attention`
 Shapes = dict[str, tuple[int, ...]]  # by our path, "encoder/norm/scale"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.models import decoders
-from amlr_jax.models.decoders import selective_fusion
+from amlr_jax.models.decoders import depth
 from amlr_jax.models.from_torch.tables import TABLES
 
 torch = pytest.importorskip("torch")
@@ -82,7 +82,7 @@ def test_jit_changes_nothing(jit, reference):
     maps = jnp.asarray(rng.standard_normal((2, 1, 4, 5, 8)), jnp.float32)
     variables = _variables(reference.state_dict())
     given = {collection: tree["fusion1"] for collection, tree in variables.items()}
-    run = functools.partial(selective_fusion.SelectiveFusion(jnp.float32).apply, given)
+    run = functools.partial(depth.SelectiveFusion(jnp.float32).apply, given)
     plain = run(*maps, train=False)
     compiled = jit(functools.partial(run, train=False))(*maps)
     np.testing.assert_allclose(compiled, plain, atol=1e-6)

@@ -125,14 +125,6 @@ def test_depth_spans_the_bounds():
     np.testing.assert_array_equal(decoder.depth(disparity), depth)
 
 
-def test_scales_choose_the_heads(variables):
-    features = _features(batch=1)
-    shapes = jax.eval_shape(
-        functools.partial(_disparities, scales=(1, 3)), variables, features
-    )
-    assert [x.shape for x in shapes] == [(1, 32, 48), (1, 8, 12)]
-
-
 def test_bfloat16_is_close_and_no_jit_is_equal(jit, variables):
     features = _features(batch=1)
     exact = jit(_disparities)(variables, features)
@@ -149,9 +141,3 @@ def test_other_sizes_than_multiples_of_32_are_refused(variables):
         _disparities(variables, _features((100, 200)))
     with pytest.raises(ValueError, match="five maps, got 4"):
         _disparities(variables, _features()[1:])
-
-
-@pytest.mark.parametrize("scales", [(), (1, 0), (0, 0), (0, 4)])
-def test_unknown_scales_are_refused(variables, scales):
-    with pytest.raises(ValueError, match="`scales` must be increasing"):
-        _disparities(variables, _features(), scales=scales)
