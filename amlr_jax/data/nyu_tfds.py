@@ -4,9 +4,10 @@
 
 Images uint8 and depth float16 metres of 480x640, splits train (47,584) and validation
 (654). To prepare it, once and with TensorFlow: `tfds build nyu_depth_v2
---data_dir=ROOT --file_format=array_record`. It is read as it lies, not copied.
+--data_dir=ROOT --file_format=array_record`. It is read in place, without a copy.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,15 @@ from amlr_jax.runtime.errors import InputError
 
 NAME = "nyu_depth_v2"
 SPLITS = {"train": "train", "test": "validation"}
-# Frames from which the median depth is taken; reading all would take an hour.
-SAMPLED = 256
-# Codes of the histogram of the median in a metre.
-_CODES_A_METRE = 1000
+SAMPLED = 256  # frames for the median depth; reading all would take an hour
+_CODES_PER_METRE = 1000  # of the histogram for the median
 
 
 class Examples:
-    """One split as the rest of the data code reads it: `prepared.Prepared.train`."""
+    """One split, with examples like those of `prepared.Prepared.train`."""
 
-    def __init__(self, source, *, name: str) -> None:
-        self._source = source
-        self._name = name
+    def __init__(self, source: Sequence[dict], *, name: str) -> None:
+        self._source, self._name = source, name
 
     def __len__(self) -> int:
         return len(self._source)
@@ -50,9 +48,9 @@ class Examples:
 
 
 class TfdsPrepared:
-    """What `prepared.Prepared` offers, of a data set that tfds has prepared.
+    """Has the attributes of `prepared.Prepared`, for a set prepared by tfds.
 
-    The median depth and the valid share are those of 256 frames, evenly spaced.
+    Median depth and valid share are those of 256 evenly spaced training frames.
     """
 
     def __init__(self, root: Path) -> None:
@@ -69,7 +67,7 @@ class TfdsPrepared:
 
 
 def _builder(root: Path) -> tfds.core.DatasetBuilder:
-    """The newest version under `root`, with everything checked that can be."""
+    """The newest version under `root`, with format, features and files checked."""
     versions = sorted((root / NAME).glob("*/dataset_info.json"))
     if not versions:
         raise InputError(
@@ -123,7 +121,7 @@ def _depth_facts(examples: Examples) -> tuple[float, float]:
     counts = np.zeros(CODES, np.int64)
     for index in np.unique(chosen.astype(int)):
         depth = examples[int(index)]["depth"]
-        codes = np.clip(np.rint(depth * _CODES_A_METRE), depth > 0, CODES - 1)
+        codes = np.clip(np.rint(depth * _CODES_PER_METRE), depth > 0, CODES - 1)
         counts += np.bincount(codes.astype(np.int64).ravel(), minlength=CODES)
     median, valid_share = depth_facts(counts)
-    return median / _CODES_A_METRE, valid_share
+    return median / _CODES_PER_METRE, valid_share

@@ -73,10 +73,11 @@ def dot_product_arguments(
 ) -> dict[str, Any]:
     """The arguments of `attention` as `jax.nn.dot_product_attention` takes them.
 
-    Windows join the batch. The bias is one for all windows or, with `allowed`, one for
-    each, as a boolean mask would forbid what -100 only discourages. It has the dtype of
-    q: a float32 bias gives NaN gradients on a GPU (jax-ml/jax#32242). Its mean, to
-    which softmax is blind, is taken off so that rounding it costs less.
+    Windows join the batch. The bias is shared by all windows or, with `allowed`,
+    separate for each: a boolean mask would exclude the pairs to which -100 leaves a
+    weight. It has the dtype of q, because a float32 bias gives NaN gradients on a GPU
+    (jax-ml/jax#32242). Its mean, which does not change the softmax, is subtracted so
+    that rounding costs less.
     """
     batch = q.shape[0]
     bias = (bias - jax.lax.stop_gradient(bias.mean((1, 2), keepdims=True)))[None]
@@ -89,7 +90,7 @@ def dot_product_arguments(
 
 
 def _check_cudnn(q: jax.Array) -> None:
-    """Says what the fused kernel lacks, before it fails in its own words."""
+    """Raises ValueError for arrays that the fused kernel does not take."""
     where = '`implementation` "cudnn"'
     if q.dtype != jnp.bfloat16:
         raise ValueError(f"{where} needs bfloat16, got {q.dtype}; set the dtype.")
@@ -115,9 +116,9 @@ def _unit(x: jax.Array) -> jax.Array:
 def relative_coordinates(window: int, pretrained_window: int) -> np.ndarray:
     """Log-spaced offsets (rows, columns) that the position-bias MLP reads (Eq. 4).
 
-    An offset is divided by the largest one of the window of the pretraining, so a
-    wider window only extrapolates a little: at most 1.34 for 22 after 12. Without
-    pretraining, `pretrained_window` 0, it is the largest one of the window itself.
+    An offset is divided by the largest one of the pretrained window, so a wider window
+    extrapolates only a little: to at most 1.34 for 22 after 12. With
+    `pretrained_window` 0 it is divided by the largest one of the window itself.
 
     Returns:
       float32, shape (2 * window - 1, 2 * window - 1, 2).
@@ -136,9 +137,9 @@ def relative_coordinates(window: int, pretrained_window: int) -> np.ndarray:
 def _toeplitz(table: jax.Array) -> jax.Array:
     """(..., 2w - 1) to (..., w, w): entry [i, j] is table[i - j + w - 1].
 
-    Rows of length 2w, read again with length 2w - 1, each start one later than the
-    row above. A gather would do as well, but its gradient is a scatter, which adds in
-    no fixed order on GPUs: a run could not be repeated exactly.
+    Rows of length 2w, reshaped to length 2w - 1, each start one later than the row
+    above. The gradient of a gather would be a scatter, which adds in no fixed order on
+    GPUs, so that a run could not be repeated exactly.
     """
     *batch, length = table.shape
     window = (length + 1) // 2
@@ -224,7 +225,7 @@ class WindowAttention(nn.Module):
     def _implementation(self, tokens: int) -> str:
         """XLA for windows of odd area, which the fused kernel does not take.
 
-        Of the reference's windows that is 11 x 11, in the last two blocks alone.
+        Of the reference's windows these are the 11 x 11 of the last two blocks.
         """
         odd = self.implementation == "cudnn" and tokens % 2
         return "xla" if odd else self.implementation

@@ -1,7 +1,7 @@
-"""Whole depth networks by name, from plain Python values.
+"""Depth networks by name, from plain Python values.
 
-A family is a group of names with one way to build them. Its builder's keyword arguments
-are the options of the family; an option that a family lacks is refused.
+A family is a group of names with one builder, whose keyword arguments are the options
+of the family; other options are refused.
 """
 
 import inspect
@@ -170,7 +170,7 @@ def variable_shapes(network: DepthNetwork) -> dict:
 
 
 def _plain(value: Any) -> Any:
-    """A list as a tuple, which is hashable, whatever the configuration held."""
+    """A list of a configuration as a tuple, which is hashable."""
     return tuple(value) if isinstance(value, list | tuple) else value
 
 

@@ -80,7 +80,7 @@ class MixTransformer(nn.Module):
         x, features = image_BHWC, []
         for stage, depth in enumerate(self.depths):
             kernel, stride = (7, 4) if stage == 0 else (3, 2)
-            x = PatchEmbed(
+            x = OverlapPatchEmbed(
                 self.embed_dims[stage],
                 kernel,
                 stride,
@@ -136,7 +136,7 @@ def encoder(name: str, **overrides: Any) -> MixTransformer:
     return MixTransformer(**{**PRESETS[name], **given})
 
 
-class PatchEmbed(nn.Module):
+class OverlapPatchEmbed(nn.Module):
     """Overlapping patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), float32.
 
     A convolution with stride s, padded so that sizes round up, and a norm.
