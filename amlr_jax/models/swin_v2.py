@@ -41,22 +41,15 @@ from amlr_jax.models.layers import (
 )
 from amlr_jax.models.swin_v2_blocks import PatchEmbed, PatchMerging, SwinBlock
 
-# Heads have 32 channels, 16 in nano.
+# MIM-Depth's. Heads have 32 channels, 16 in nano, which is ours.
 _SIZES = {
-    "nano": {"embed_dim": 48, "depths": (2, 2, 2, 2), "num_heads": (3, 6, 12, 24)},
-    "tiny": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
-    "small": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},
-    "base": {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)},
-    "large": {"embed_dim": 192, "depths": (2, 2, 18, 2), "num_heads": (6, 12, 24, 48)},
-    "huge": {"embed_dim": 352, "depths": (2, 2, 18, 2), "num_heads": (11, 22, 44, 88)},
-}
-_DROP_PATH = {
-    "nano": 0.0,
-    "tiny": 0.2,
-    "small": 0.3,
-    "base": 0.3,
-    "large": 0.5,
-    "huge": 0.5,
+    # embed_dim, depths, num_heads, drop_path
+    "nano": (48, (2, 2, 2, 2), (3, 6, 12, 24), 0.0),
+    "tiny": (96, (2, 2, 6, 2), (3, 6, 12, 24), 0.2),
+    "small": (96, (2, 2, 18, 2), (3, 6, 12, 24), 0.3),
+    "base": (128, (2, 2, 18, 2), (4, 8, 16, 32), 0.3),
+    "large": (192, (2, 2, 18, 2), (6, 12, 24, 48), 0.5),
+    "huge": (352, (2, 2, 18, 2), (11, 22, 44, 88), 0.5),
 }
 # MIM-Depth's for KITTI (`base` and `large`): at its 352 x 352 crop the windows tile
 # exactly, and stages 3 and 4 attend globally.
@@ -92,11 +85,13 @@ _OFFICIAL_WIDE = {
 # Attributes of `SwinV2` by name, for the convention "mim_depth".
 PRESETS = {
     name: {
-        **size,
-        "drop_path": _DROP_PATH[name],
+        "embed_dim": width,
+        "depths": depths,
+        "num_heads": heads,
+        "drop_path": drop_path,
         **(_NANO if name == "nano" else _MIM_DEPTH),
     }
-    for name, size in _SIZES.items()
+    for name, (width, depths, heads, drop_path) in _SIZES.items()
 }
 _OFFICIAL_PRESETS = {
     name: {**preset, **(_OFFICIAL_WIDE if name in ("large", "huge") else _OFFICIAL)}

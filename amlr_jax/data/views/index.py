@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -74,59 +73,6 @@ def _is_known(intrinsics: Camera) -> bool:
     return bool(np.isfinite(intrinsics).all()) and min(intrinsics[:2]) > 0
 
 
-class Index(NamedTuple):
-    """N views as arrays, small enough to be sent to each worker process."""
-
-    keys: tuple[str, ...]
-    rows: np.ndarray  # int32 [N, 1 + S]: of the target and of its sources
-    intrinsics: np.ndarray  # float32 [N, 4] in pixels of the stored image
-    sizes: np.ndarray  # int32 [N, 2]: height and width of the stored image
-    partners: np.ndarray | None  # int32 [N]: row of the partner
-    partner_from_target: np.ndarray | None  # float32 [N, 3] metres
-
-
-def index_views(
-    views: Sequence[View],
-    paths: Sequence[Path],
-    file_sizes: np.ndarray,
-    *,
-    size: Size | None,
-    stereo: bool,
-    camera: str,
-) -> Index:
-    """The views as rows of the images `paths`; `file_sizes` is int [len(paths), 2].
-
-    `size` is that of the stored images, None where they are as in their files. The
-    views have passed `check_views`; images of one view that differ in size are an
-    InputError.
-    """
-    row_of = {path: row for row, path in enumerate(paths)}
-    groups = [(view.image, *view.sources) for view in views]
-    rows = np.array([[row_of[p] for p in group] for group in groups], np.int32)
-    used, partners, offsets = rows, None, None
-    if stereo:
-        partners = np.array([row_of[view.partner] for view in views], np.int32)
-        offsets = np.array([view.partner_from_target for view in views], np.float32)
-        used = np.column_stack([rows, partners])
-    _require_one_size(views, file_sizes[used])
-    before = file_sizes[rows[:, 0]]
-    after = np.broadcast_to(size, before.shape) if size else before
-    cameras = [
-        camera_of(new)
-        if camera == "monodepth2"
-        else resize_intrinsics(view.intrinsics, before=old, after=new)
-        for view, old, new in zip(views, before, after, strict=True)
-    ]
-    return Index(
-        tuple(view.key for view in views),
-        rows,
-        np.array(cameras, np.float32),
-        after.astype(np.int32),
-        partners,
-        offsets,
-    )
-
-
 def camera_of(size: Size) -> np.ndarray:
     """monodepth2's camera [4] of an image of height and width `size`.
 
@@ -156,42 +102,75 @@ def _require_one_size(views: Sequence[View], sizes: np.ndarray) -> None:
 
 
 class Views:
-    """A sequence of views.
+    """A sequence of views, held as arrays that are small enough for worker processes.
 
     A view is a dict: `image` uint8 [H, W, 3], `sources` uint8 [S, H, W, 3],
     `intrinsics` float32 [4] (fx, fy, cx, cy in pixels of `image`), `key`, `index`; with
     stereo also `partner` uint8 [H, W, 3] and `partner_from_target` float32 [3] in
     metres: a point X of this camera is X + `partner_from_target` in the partner's.
+    `sizes` are the different heights and widths; one if the images were resized.
     Reading a damaged record raises InputError.
+
+    Args:
+      images: the stored images, of `paths`.
+      views: have passed `check_views`; an InputError if images of one differ in size.
+      file_sizes: height and width of the files, int [len(paths), 2].
+      size: of the stored images; None if it is that of the files.
+      stereo, camera: as in `check_views`.
     """
 
-    def __init__(self, images: Records, index: Index) -> None:
-        self._images, self._index = images, index
+    def __init__(
+        self,
+        images: Records,
+        views: Sequence[View],
+        paths: Sequence[Path],
+        file_sizes: np.ndarray,
+        *,
+        size: Size | None,
+        stereo: bool,
+        camera: str,
+    ) -> None:
+        row_of = {path: row for row, path in enumerate(paths)}
+        groups = [(view.image, *view.sources) for view in views]
+        rows = np.array([[row_of[p] for p in group] for group in groups], np.int32)
+        used, self._partners = rows, None
+        if stereo:
+            self._partners = np.array([row_of[v.partner] for v in views], np.int32)
+            offsets = [view.partner_from_target for view in views]
+            self._partner_from_target = np.array(offsets, np.float32)
+            used = np.column_stack([rows, self._partners])
+        _require_one_size(views, file_sizes[used])
+        before = file_sizes[rows[:, 0]]
+        after = np.broadcast_to(size, before.shape) if size else before
+        cameras = [
+            camera_of(new)
+            if camera == "monodepth2"
+            else resize_intrinsics(view.intrinsics, before=old, after=new)
+            for view, old, new in zip(views, before, after, strict=True)
+        ]
+        self._images, self._rows = images, rows
+        self._keys = tuple(view.key for view in views)
+        self._intrinsics = np.array(cameras, np.float32)
+        self.sizes = tuple(map(tuple, np.unique(after, axis=0).tolist()))
 
     def __len__(self) -> int:
-        return len(self._index.keys)
+        return len(self._keys)
 
     def __getitem__(self, place: int) -> dict:
         if not 0 <= place < len(self):
             raise IndexError(place)  # ends a `for` over the sequence
-        index = self._index
-        target, *sources = (self._image(row) for row in index.rows[place])
+        target, *sources = (self._image(row) for row in self._rows[place])
         view = {
             "image": target,
             "sources": np.stack(sources),
-            "intrinsics": index.intrinsics[place].copy(),
-            "key": index.keys[place],
+            "intrinsics": self._intrinsics[place].copy(),
+            "key": self._keys[place],
             "index": int(place),
         }
-        if index.partners is not None:
-            view["partner"] = self._image(index.partners[place])
-            view["partner_from_target"] = index.partner_from_target[place].copy()
+        if self._partners is not None:
+            view["partner"] = self._image(self._partners[place])
+            view["partner_from_target"] = self._partner_from_target[place].copy()
         return view
-
-    @property
-    def sizes(self) -> tuple[Size, ...]:
-        """The different heights and widths; one if the images were resized."""
-        return tuple(map(tuple, np.unique(self._index.sizes, axis=0).tolist()))
 
     def _image(self, row: np.integer) -> np.ndarray:
         return self._images[int(row)]["image"]

@@ -28,7 +28,7 @@ from amlr_jax.data.prepared.shards import (
     prepared_builder,
 )
 from amlr_jax.data.storage import Size, Storage, check_size, image_feature
-from amlr_jax.data.views.index import Views, check_views, index_views
+from amlr_jax.data.views.index import Views, check_views
 from amlr_jax.runtime.errors import InputError
 
 _THREADS = 16  # more would hold many images and wait for the disk
@@ -86,7 +86,8 @@ def prepare_views(
         title=f"Preparing {sequences.name}",
         total=len(paths),
     )
-    index = index_views(
+    train = Views(
+        Records(builder, "images"),
         views,
         paths,
         _file_sizes(builder, len(paths)),
@@ -94,7 +95,7 @@ def prepare_views(
         stereo=stereo,
         camera=camera,
     )
-    return PreparedViews(sequences, Views(Records(builder, "images"), index))
+    return PreparedViews(sequences, train)
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:
