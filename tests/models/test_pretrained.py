@@ -20,7 +20,7 @@ from amlr_jax.runtime import files
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train import build
-from amlr_jax.train.step import create
+from amlr_jax.train.step import initial_state
 from tests import tiny_kitti
 
 # A failing thread of orbax speaks after its event loop is closed.
@@ -284,7 +284,7 @@ def initial() -> tuple:
     """A config and a state before its first step; random values save compiling."""
     config = tiny_kitti.config(Path("none"), cache=Path("none"))
     made = build.components(config)
-    before = create(
+    before = initial_state(
         randomised(depth.variable_shapes(made.network)),
         optimizer=made.optimizer,
         rebalancer=made.rebalancer,
