@@ -132,7 +132,7 @@ def test_views_that_cannot_be(config, key, value, message):
         ("model.name", "swin_v2_nano", "model.name monodepth2 or five_level"),
         ("rebalance.weights", {"mae": 1.0}, "rebalance.weights must name each loss"),
         ("rebalance.held", {"smoothnes": 1.0}, "rebalance.held must name some of the"),
-        ("optimizer.schedule", "cosine", "optimizer.schedule must be one of up_and"),
+        ("optimizer.schedule", "cosine", "optimizer.schedule must be one of poly"),
         ("optimizer.drop_at", 0.0, "drop_at"),
     ],
 )
