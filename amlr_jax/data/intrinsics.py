@@ -1,9 +1,8 @@
 """Intrinsics after a crop, a resize and a flip, in NumPy for loading processes.
 
 Intrinsics are fx, fy, cx, cy in pixels, float64 [..., 4]. Pixel centres are at whole
-numbers: (0, 0) is the centre of the first pixel, an image covers [-0.5, W - 0.5]. The
-convention and the equations are those of `amlr_jax.geometry`, which has the same three
-for JAX arrays.
+numbers: (0, 0) is the centre of the first pixel, an image covers [-0.5, W - 0.5], as in
+`amlr_jax.geometry`.
 """
 
 import numpy as np
@@ -11,14 +10,14 @@ from numpy.typing import ArrayLike
 
 
 def crop_intrinsics(intrinsics: ArrayLike, *, top: int, left: int) -> np.ndarray:
-    """Of `image[top:, left:]`: cx' = cx - left, cy' = cy - top."""
+    """Intrinsics of `image[top:, left:]`: cx' = cx - left, cy' = cy - top."""
     return _camera(intrinsics) - np.array([0.0, 0.0, left, top])
 
 
 def resize_intrinsics(
     intrinsics: ArrayLike, *, before: tuple[int, int], after: tuple[int, int]
 ) -> np.ndarray:
-    """Of the image resized from (height, width) `before` to `after`.
+    """Intrinsics of the image resized from (height, width) `before` to `after`.
 
         f' = s f,   c' = s (c + 0.5) - 0.5,   s = after / before
 
@@ -33,7 +32,7 @@ def resize_intrinsics(
 
 
 def flip_intrinsics(intrinsics: ArrayLike, *, width: int) -> np.ndarray:
-    """Of the mirrored image `image[:, ::-1]`: cx' = W - 1 - cx.
+    """Intrinsics of the mirrored image `image[:, ::-1]`: cx' = W - 1 - cx.
 
     A flip mirrors x: a translation (x, y, z) to another mirrored view becomes
     (-x, y, z), so that the left camera of a stereo pair becomes the right one.

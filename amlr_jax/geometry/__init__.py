@@ -9,53 +9,39 @@ Conventions, the same in every function:
 - Intrinsics: fx, fy, cx, cy in those pixels as [..., 4], or a matrix [..., 3, 3] of
   which only these four entries are read (no skew).
 - A pose is [..., 4, 4]; `a_from_b` takes points of frame b to frame a, so that
-  `compose(a_from_b, b_from_c)` is a_from_c. Its last row is never read.
+  `a_from_b @ b_from_c` is a_from_c. Its last row is never read.
 - Leading axes are batch axes. Those of intrinsics and poses must be the first axes of
   what they are applied to: none (one for all), all of them, or the first few. Nothing
   else broadcasts; what does not fit is a ValueError.
 
-All is computed and returned in float32, whatever comes in. What cannot be computed at
-one pixel (a NaN or infinite depth, a point behind the camera) is marked there, has
-gradient 0, and leaves every other pixel and the gradient of the pose as they are.
+Every function computes and returns float32. A pixel without a result (NaN or infinite
+depth, a point behind the camera) is marked, has gradient 0, and changes neither the
+other pixels nor the gradient of the pose.
 """
 
 from amlr_jax.geometry.camera import (
     backproject,
-    crop_intrinsics,
-    flip_intrinsics,
     project,
-    scale_intrinsics,
     transform,
 )
 from amlr_jax.geometry.rigid import (
-    axis_angle_from_rotation,
-    compose,
     inverse_pose,
     pose_from_axis_angle,
     rotation_from_axis_angle,
-    se3_exp,
-    se3_log,
 )
 from amlr_jax.geometry.sampling import bilinear_sample, in_image
 from amlr_jax.geometry.warping import Warped, reproject, warp
 
 __all__ = (
     "Warped",
-    "axis_angle_from_rotation",
     "backproject",
     "bilinear_sample",
-    "compose",
-    "crop_intrinsics",
-    "flip_intrinsics",
     "in_image",
     "inverse_pose",
     "pose_from_axis_angle",
     "project",
     "reproject",
     "rotation_from_axis_angle",
-    "scale_intrinsics",
-    "se3_exp",
-    "se3_log",
     "transform",
     "warp",
 )

@@ -130,87 +130,6 @@ def project(
     return jnp.where(valid[..., None], pixels, NOWHERE), valid
 
 
-def scale_intrinsics(
-    intrinsics: jax.Array, *, before: tuple[int, int], after: tuple[int, int]
-) -> jax.Array:
-    """The intrinsics after the image was resized.
-
-        f' = s f,   c' = s (c + 0.5) - 0.5,   s = after / before, for x and y
-
-    The half pixel is there because a resize (OpenCV, `jax.image.resize`, PyTorch with
-    align_corners=False) maps the image's outer edges, -0.5 and W - 0.5, onto each
-    other, not its first and last centres. monodepth2 scales c alone, half a pixel off.
-
-    Args:
-      intrinsics: [..., 4] (fx, fy, cx, cy) or [..., 3, 3].
-      before: height and width of the image, pixels.
-      after: height and width of the resized image, pixels.
-
-    Returns:
-      float32, shape of `intrinsics`.
-
-    Raises:
-      ValueError: `intrinsics` is neither, or a size is not positive.
-
-    >>> import jax.numpy as jnp
-    >>> camera = jnp.array([100.0, 100.0, 49.5, 19.5])  # the centre of 40 x 100
-    >>> scale_intrinsics(camera, before=(40, 100), after=(20, 200)).tolist()
-    [200.0, 50.0, 99.5, 9.5]
-    """
-    if min(*before, *after) <= 0:
-        raise ValueError(f"Sizes must be positive, got {before} and {after}.")
-    sy, sx = after[0] / before[0], after[1] / before[1]
-    fx, fy, cx, cy = _entries(intrinsics)
-    values = (fx * sx, fy * sy, sx * (cx + 0.5) - 0.5, sy * (cy + 0.5) - 0.5)
-    return _like(intrinsics, values)
-
-
-def crop_intrinsics(intrinsics: jax.Array, *, top: int, left: int) -> jax.Array:
-    """The intrinsics of `image[top:, left:]`; negative numbers mean padding.
-
-    Args:
-      intrinsics: [..., 4] (fx, fy, cx, cy) or [..., 3, 3].
-      top: rows cut away, pixels.
-      left: columns cut away, pixels.
-
-    Returns:
-      float32, shape of `intrinsics`.
-
-    Raises:
-      ValueError: `intrinsics` is neither.
-
-    >>> import jax.numpy as jnp
-    >>> crop_intrinsics(jnp.array([9.0, 9.0, 50.0, 20.0]), top=5, left=10).tolist()
-    [9.0, 9.0, 40.0, 15.0]
-    """
-    fx, fy, cx, cy = _entries(intrinsics)
-    return _like(intrinsics, (fx, fy, cx - left, cy - top))
-
-
-def flip_intrinsics(intrinsics: jax.Array, *, width: int) -> jax.Array:
-    """The intrinsics of the mirrored image `image[:, ::-1]`: cx' = W - 1 - cx.
-
-    A flip mirrors the world's x: the motion between two flipped frames is F M F, with
-    F = diag(-1, 1, 1, 1). monodepth2 keeps cx, which is right for a centred one alone.
-
-    Args:
-      intrinsics: [..., 4] (fx, fy, cx, cy) or [..., 3, 3].
-      width: of the image, pixels.
-
-    Returns:
-      float32, shape of `intrinsics`.
-
-    Raises:
-      ValueError: `intrinsics` is neither.
-
-    >>> import jax.numpy as jnp
-    >>> flip_intrinsics(jnp.array([9.0, 9.0, 50.0, 20.0]), width=100).tolist()
-    [9.0, 9.0, 49.0, 20.0]
-    """
-    fx, fy, cx, cy = _entries(intrinsics)
-    return _like(intrinsics, (fx, fy, width - 1 - cx, cy))
-
-
 def _entries(intrinsics: jax.Array) -> tuple[jax.Array, ...]:
     """fx, fy, cx, cy, each [...]."""
     k = jnp.asarray(intrinsics, jnp.float32)
@@ -222,17 +141,6 @@ def _entries(intrinsics: jax.Array) -> tuple[jax.Array, ...]:
         "`intrinsics` must be [..., 4] (fx, fy, cx, cy) or [..., 3, 3], got shape "
         f"{k.shape}."
     )
-
-
-def _like(intrinsics: jax.Array, values: tuple[jax.Array, ...]) -> jax.Array:
-    """The four values in the form of `intrinsics`."""
-    if jnp.shape(intrinsics)[-1] == 4:
-        return jnp.stack(values, axis=-1)
-    k = jnp.asarray(intrinsics, jnp.float32)
-    places = ((0, 0), (1, 1), (0, 2), (1, 2))
-    for (i, j), value in zip(places, values, strict=True):
-        k = k.at[..., i, j].set(value)
-    return k
 
 
 def _spread(entries: tuple[jax.Array, ...], *, axes: int) -> tuple[jax.Array, ...]:

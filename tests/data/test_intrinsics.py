@@ -1,10 +1,8 @@
 """What is done to the pixels and what is done to the camera agree."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax import geometry
 from amlr_jax.data import intrinsics
 
 CAMERA = np.array([721.5, 715.0, 609.6, 172.9])
@@ -42,28 +40,6 @@ def test_flip_mirrors_pixels_and_world():
     np.testing.assert_allclose(project(mirrored, flipped), want, atol=1e-9)
     again = intrinsics.flip_intrinsics(flipped, width=WIDTH)
     np.testing.assert_allclose(again, CAMERA, atol=1e-9)
-
-
-def test_equal_those_of_geometry():
-    """Batches of cameras, against the float32 functions on JAX arrays."""
-    cameras = CAMERA * np.linspace(0.5, 1.5, 6).reshape(2, 3, 1)
-    sizes = {"before": (HEIGHT, WIDTH), "after": (192, 640)}
-    device = jnp.asarray(cameras, jnp.float32)
-    for ours, theirs in (
-        (
-            intrinsics.crop_intrinsics(cameras, top=5, left=7),
-            geometry.crop_intrinsics(device, top=5, left=7),
-        ),
-        (
-            intrinsics.resize_intrinsics(cameras, **sizes),
-            geometry.scale_intrinsics(device, **sizes),
-        ),
-        (
-            intrinsics.flip_intrinsics(cameras, width=WIDTH),
-            geometry.flip_intrinsics(device, width=WIDTH),
-        ),
-    ):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
 def test_misuse_names_the_argument():
