@@ -24,6 +24,8 @@ def start(program: str, *, count: int = 2) -> list[subprocess.Popen]:
         port = free.getsockname()[1]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
+        # Only rank 0 writes it; a rank that compiles alone keeps the others waiting.
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
         "PYTHONPATH": str(REPOSITORY),
         "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
     }

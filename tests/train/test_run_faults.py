@@ -176,6 +176,8 @@ def test_one_device_then_four_then_one(root, cache, whole, tmp_path):
 def several(root, cache, folder, *more, count: int = 2) -> list[subprocess.Popen]:
     address = f"127.0.0.1:{free_port()}"
     common = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
+    # Only rank 0 writes the cache; a rank that compiles alone keeps the others waiting.
+    common["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     return [
         start(root, cache, folder, *more, **common, JAX_PROCESS_ID=str(i))
         for i in range(count)
