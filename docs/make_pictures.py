@@ -4,8 +4,8 @@
     python docs/make_pictures.py runs/demo [--frame=0]
 
 A held-out image, its ground truth and the prediction from frames.npz, and the loss
-weights from metrics.jsonl. The picture in the repository is frame 2 of such a run of
-2026-11-26, made just before version 2 of the street.
+weights from metrics.jsonl. The picture in the repository is frame 2 of a run of
+2026-11-26 on version 2 of the street.
 """
 
 import argparse
