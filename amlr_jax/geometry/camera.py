@@ -2,8 +2,8 @@
 
 Notation: (u, v) is a pixel, (x, y, z) a point of the camera frame in metres, depth = z.
 Conventions of frames, pixels, intrinsics and batch axes are those of
-`amlr_jax.geometry`. Sums over the three coordinates are written out: they stay
-in full float32 on a GPU, and XLA fuses them.
+`amlr_jax.geometry`. Sums over the three coordinates are written as elementwise
+operations, which run in full float32 on a GPU and which XLA fuses.
 """
 
 import jax
@@ -15,7 +15,7 @@ NOWHERE = -1e6
 
 
 def backproject(depth: jax.Array, intrinsics: jax.Array) -> jax.Array:
-    """The point of the camera frame that each pixel sees.
+    """The point in the camera frame at the depth of each pixel.
 
         x = (u - cx) / fx z,   y = (v - cy) / fy z,   z = depth[v, u]
 
@@ -92,7 +92,7 @@ def transform(points: jax.Array, pose: jax.Array) -> jax.Array:
 def project(
     points: jax.Array, intrinsics: jax.Array, *, near: float = NEAR
 ) -> tuple[jax.Array, jax.Array]:
-    """The pixel of each point, and whether it has one.
+    """The pixel coordinates of each point, and the mask of valid points.
 
         u = fx x / z + cx,   v = fy y / z + cy      where z > near
 

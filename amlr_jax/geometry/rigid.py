@@ -2,8 +2,8 @@
 
 Notation: v is an axis-angle vector [..., 3] in radians, a its length, [v] the matrix
 with [v] x = cross(v, x), R a rotation [..., 3, 3], t a translation in metres. Where a
-formula divides by a, its Taylor series in a^2 takes over below `_SERIES`, so that value
-and every derivative are finite at zero rotation, where PoseNets start.
+formula divides by a, its Taylor series in a^2 is used below `_SERIES`, so that value
+and every derivative are finite at zero rotation, where pose networks start.
 """
 
 import jax
@@ -43,14 +43,14 @@ def rotation_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
 def pose_from_axis_angle(
     axis_angle: jax.Array, translation: jax.Array, *, invert: bool = False
 ) -> jax.Array:
-    """The pose of a pose network's six numbers, as monodepth2 reads them.
+    """The pose from the six outputs of a pose network, as in monodepth2.
 
         invert=False   x' = R x + t          M = T(t) R
         invert=True    x' = R^T (x - t)      M = R^T T(-t), the exact inverse
 
-    A pose network sees two frames in the order of time and predicts later_from_earlier.
-    For the frame before the target (source = earlier) monodepth2 wants
-    source_from_target and therefore inverts; for the frame after, it does not.
+    A pose network gets two frames in the order of time and predicts later_from_earlier.
+    For the frame before the target (source = earlier) monodepth2 inverts this pose to
+    get source_from_target; for the frame after, it does not.
 
     Args:
       axis_angle: v, [..., 3] radians.

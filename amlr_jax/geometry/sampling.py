@@ -29,7 +29,7 @@ def bilinear_sample(
       "zeros"   pixels outside are 0, so the image fades out over one pixel, with its
                 gradient, and is 0 with gradient 0 beyond.
     Infinite coordinates are outside. A sample with a NaN coordinate is 0 and has
-    gradient 0, under either rule; other samples do not notice. At a whole-numbered
+    gradient 0, under either rule; other samples do not change. At an integer
     coordinate the derivative is the one to the right and below, as in PyTorch. For
     the mask of samples within the image see `in_image`.
 
@@ -61,7 +61,7 @@ def bilinear_sample(
     if padding == "zeros":  # the border of an image framed in zeros
         frame = [(0, 0)] * (image.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
         image, coordinates = jnp.pad(image, frame), coordinates + 1.0
-    # Mapped, not flattened: a batch over several devices stays where it is.
+    # vmap, not a reshape: a batch sharded over devices keeps its sharding.
     sample = _interpolate
     for _ in image.shape[:-3]:
         sample = jax.vmap(sample)
@@ -101,7 +101,7 @@ def in_image(
 
 
 class _Cell(NamedTuple):
-    """Where each sample falls: a cell of four pixels, and the place in it."""
+    """The cell of four pixels around each sample, and the position in it."""
 
     corners: tuple[jax.Array, ...]  # int32 [h, w]: flat indices, row by row
     x: jax.Array  # [h, w, 1] in [0, 1], from the left pixels to the right ones
@@ -175,7 +175,7 @@ def _cell(coordinates: jax.Array, shape: tuple[int, ...]) -> _Cell:
 def _place(
     u: jax.Array, known: jax.Array, size: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The first pixel of the cell, the place in it, and whether u is free."""
+    """The first pixel of the cell, the position in it, and whether u is free."""
     held = jnp.clip(jnp.where(known, u, 0.0), 0.0, size - 1.0)
     first = jnp.clip(jnp.floor(held), 0.0, max(size - 2.0, 0.0))
     free = known & (u > 0.0) & (u < size - 1.0)

@@ -1,4 +1,4 @@
-"""View synthesis: what a camera would see, taken from another picture of the scene."""
+"""View synthesis: the image of one camera, sampled from the image of another."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ _ROUNDING = 1e-2  # pixels; float32 puts the identity this far outside, at most
 
 
 class Warped(NamedTuple):
-    """A synthesised view and where it is one."""
+    """A synthesised view and the mask of its valid pixels."""
 
     image: jax.Array  # float32 [..., H, W, C]
     valid: jax.Array  # boolean [..., H, W]
@@ -25,7 +25,7 @@ def reproject(
     *,
     source_intrinsics: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Where the source camera sees what each pixel of the target sees.
+    """The pixel in the source view that corresponds to each pixel of the target.
 
         (u, v) of  K_s (R K_t^-1 (i, j, 1) depth[j, i] + t)
 
@@ -67,12 +67,12 @@ def warp(
     source_intrinsics: jax.Array | None = None,
     padding: Padding = "border",
 ) -> Warped:
-    """The source image as the target camera would see it, by the target's depth.
+    """The source image warped into the target view with the target's depth.
 
     View synthesis of monodepth2 (inverse warping) in the pixel convention under
     which the identity pose returns the image itself. Differentiable in depth, pose and
-    image. monodepth2 keeps all pixels, its photometric minimum over sources sorting out
-    the wrong ones; `valid` is what it leaves out. With "border", an invalid pixel shows
+    image. monodepth2 has no such `valid` mask: it keeps all pixels and relies on the
+    photometric minimum over sources. With "border", an invalid pixel has the value of
     the corner or border of the source, with "zeros", 0.
 
     Args:

@@ -2,8 +2,8 @@
 
 Each `*_loss` returns one unweighted float32 scalar, each `*_error` a map. `where=`
 masks are boolean, options are keyword-only, and value and gradient are finite on every
-degenerate input that the docstrings name. Weights meet losses in
-`amlr_jax.rebalance.weighted_total` only.
+degenerate input that the docstrings name. Only `amlr_jax.rebalance.weighted_total`
+multiplies losses by weights.
 """
 
 from amlr_jax.losses.depth import gradient_loss, scale_invariant_loss, silog_loss

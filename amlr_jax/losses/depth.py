@@ -11,11 +11,11 @@ along the one before (H). `where` is True where the target is measured, normally
 Everything is computed in float32. Before the logarithm a depth is clamped to
 [MIN_DEPTH, MAX_DEPTH], so a prediction or target of 0, of less or of infinity gives a
 large but finite d; the gradient with respect to a clamped prediction is 0. A NaN
-under the mask is ignored. A NaN at a valid pixel stays NaN: it is an error of
-the model, and hiding it would be worse.
+under the mask is ignored. A NaN at a valid pixel stays NaN, because it is an error of
+the model that must not be hidden.
 
-Scale-blindness: `scale_invariant_loss` with variance_focus 1 and `gradient_loss` do not
-see a global factor on the prediction, so on their own they leave metric scale free.
+`scale_invariant_loss` with variance_focus 1 and `gradient_loss` are invariant to a
+global factor on the prediction, so these two alone do not constrain metric scale.
 """
 
 import jax
@@ -93,7 +93,7 @@ def silog_loss(
         sqrt(mean(d^2) - variance_focus * mean(d)^2)
 
     Not in the AMLR paper, whose "only L_Si" row equals the baseline trained with this
-    form. With variance_focus 0.5 it does see a global scale. BTS uses 0.85 and
+    form. With variance_focus 0.5 it depends on a global scale. BTS uses 0.85 and
     multiplies by 10; the KITTI metric of the same name uses 1 and multiplies by 100.
     The gradient at a perfect prediction, where a plain root has none, is 0.
 

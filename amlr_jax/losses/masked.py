@@ -1,9 +1,9 @@
-"""Means over the valid pixels: the one place that divides by a pixel count.
+"""Means and other statistics over the valid pixels.
 
 Notation: `x` is an array of any shape, `where` a boolean array of the same shape
 that is True where a pixel counts, and n the number of True. `where=None` counts
-every pixel. Statistics are float32 whatever the dtype of `x`. Values under a False
-are never looked at, so they may be NaN; over an empty mask every statistic is 0.
+every pixel. Statistics are float32 for every dtype of `x`. Values where the mask is
+False are ignored, so they may be NaN; over an empty mask every statistic is 0.
 
 Sums and counts run over the whole array, not over one device's part of it, so a
 masked mean inside a jitted, sharded step is the mean over the global batch.
@@ -20,8 +20,8 @@ Axis = int | tuple[int, ...] | None
 def check_same_shape(**arrays: Any) -> None:
     """Raises ValueError unless all named arrays have the shape of the first.
 
-    Broadcasting is refused on purpose: [B, H, W] against [B, H, W, 1] would
-    silently become [B, B, H, W]-like nonsense.
+    Broadcasting is refused: [B, H, W] against [B, H, W, 1] would silently give an
+    array like [B, B, H, W].
     """
     (first, reference), *others = arrays.items()
     for name, array in others:
@@ -68,7 +68,7 @@ def reduced_axes(per_image: bool, ndim: int) -> Axis:
 def checked_mask(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> jax.Array:
-    """The mask of two maps of one shape; errors as its two parts."""
+    """The mask of two maps of one shape, with the checks of both functions above."""
     check_same_shape(prediction=prediction, target=target)
     if where is not None:
         check_same_shape(prediction=prediction, where=where)

@@ -117,15 +117,15 @@ def minimum_reprojection(
 
     Args:
       errors: [S, ..., H, W], r(I, I') for each of S sources.
-      identity_errors: [T, ..., H, W], r(I, source) of the sources as they are. A pixel
+      identity_errors: [T, ..., H, W], r(I, source) of the unwarped sources. A pixel
         at which one of them is smaller than all errors is taken to move with the
-        camera: it is masked, and its value, which has no part in the gradient of a
-        depth, is that smallest identity error.
+        camera: it is masked, and its value is that smallest identity error, which has
+        no gradient with respect to depth.
       where: [S, ..., H, W] boolean, False where a source is not visible; it cannot win.
       key: adds noise of 1e-5 to the identity errors, as Monodepth2 does; None = none.
 
-    Ties go to the identity, then to the first source, and the gradient goes to the one
-    that won: equal frames are masked, not chosen at random.
+    A tie selects the identity, then the first source; the gradient flows to that one
+    only. Equal frames are thus masked and not chosen at random.
 
     Returns:
       `error`, float32, 0 at a pixel without a visible source or identity error; `mask`.

@@ -1,8 +1,8 @@
 """SSIM's formulas on the statistics of a window, elementwise, with their gradients.
 
-Written by hand for two reasons: a deviation is a root, whose derivative at 0 is
-infinite, and differentiation would keep an array for every quotient. The components are
-returned as what they lack of 1, which is exact near 1 and exactly 0 for equal images:
+The gradients are written by hand for two reasons: a standard deviation is a root, whose
+derivative at 0 is infinite, and autodiff would store an array for every quotient. The
+functions return 1 - component, which is exact near 1 and exactly 0 for equal images:
 
     1 - L = (m_x - m_y)^2 / (m_x^2 + m_y^2 + C1)
     1 - C = (s_x - s_y)^2 / (s_x^2 + s_y^2 + C2)
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from amlr_jax.losses.windows import Moments
 
-# A variance of this part of the squared mean is the rounding of that mean.
+# A variance below this fraction of the squared mean is rounding error of the mean.
 NOISE = 1e-13
 
 
@@ -73,7 +73,7 @@ def dissimilarities(
 
 
 def _deviation(variance: jax.Array, mean: jax.Array) -> jax.Array:
-    """The root of a variance, 0 where that is rounding."""
+    """The root of a variance, 0 where the variance is rounding error."""
     return jnp.sqrt(jnp.where(_flat(variance, mean), 0.0, variance))
 
 

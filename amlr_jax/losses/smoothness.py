@@ -24,8 +24,8 @@ def smoothness_loss(
 
     with forward differences; |d I| is the mean over the channels, and each mean is over
     its own valid pairs of neighbours. By default D is the disparity over its mean in
-    the image plus 1e-7, as Monodepth2 trains with: unnormalised, the loss falls when
-    the whole disparity shrinks. `normalize=False` is Eq. 5 as printed. The gradient of
+    the image plus 1e-7, as in Monodepth2: unnormalised, the loss falls when the
+    whole disparity shrinks. `normalize=False` is Eq. 5 as printed. The gradient of
     a flat disparity is 0.
 
     Args:

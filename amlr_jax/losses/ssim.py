@@ -16,8 +16,8 @@ exponents 1:
 Images are [..., H, W, C] in [0, R]; channels are compared one by one. Names that end
 in `_error` are maps [..., H, W], the mean over the channels; `_loss` is their mean over
 the valid pixels, a float32 scalar. `where` is [..., H, W], shared by the channels: a
-window holds its valid pixels only, and a map counts where its own pixel is valid. At
-other pixels a map is what the valid neighbours make of it, without meaning.
+window uses its valid pixels only, and a map value is valid where the pixel itself is
+valid. At other pixels the value comes from valid neighbours and must not be used.
 
 Window 3 "box" with "reflect" is Monodepth2's; 11 "gaussian" with sigma 1.5 is Wang et
 al.'s. Statistics are centred and float32. Values are clamped to 1e3 R, so that 1e30
@@ -86,7 +86,7 @@ def ssim(
 ) -> jax.Array:
     """The usual index of Eq. 7 with exponents 1, [..., H, W, C] in [-1, 1].
 
-    Equal to L * C * S of `ssim_components`, which see for arguments and errors.
+    Equal to L * C * S of `ssim_components`; same arguments and errors.
 
     >>> import jax.numpy as jnp
     >>> float(ssim(jnp.ones((4, 4, 1)), jnp.ones((4, 4, 1))).min())
@@ -98,7 +98,7 @@ def ssim(
 def ssim_error(
     x: jax.Array, y: jax.Array, *, where: jax.Array | None = None, **window: Any
 ) -> jax.Array:
-    """(1 - SSIM) / 2, clamped to [0, 1], [..., H, W]: what Eq. 6 weighs by kappa.
+    """(1 - SSIM) / 2, clamped to [0, 1], [..., H, W]: the SSIM term of Eq. 6.
 
     Arguments and errors as `ssim_components`.
     """
@@ -278,9 +278,9 @@ def _power(base: jax.Array, exponent: float) -> jax.Array:
 
 
 def _channel_mean(error: jax.Array, largest: float) -> jax.Array:
-    """The mean over the leading channels, within its range whatever the rounding.
+    """The mean over the leading channels, clamped against rounding.
 
-    The clamp is Monodepth2's. It also keeps XLA on the CPU from fusing the windows
+    Monodepth2 has this clamp too. It also keeps XLA on the CPU from fusing the windows
     into the sum that follows, which would take ten times as long.
     """
     return jnp.clip(sum(list(error)) / error.shape[0], 0.0, largest)

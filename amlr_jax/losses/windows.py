@@ -6,8 +6,8 @@ law of total variance: with weights w_k and, in cell k, means m_k and variances 
 
     mean = sum_k w_k m_k,        var = sum_k w_k (v_k + (m_k - mean)^2),
 
-and alike for the covariance. Every variance is thus a sum of squares about its own
-mean: it cannot turn negative, unlike mean(x^2) - mean(x)^2 in float32.
+and likewise for the covariance. Every variance is thus a sum of squared deviations from
+the mean: it cannot be negative, unlike mean(x^2) - mean(x)^2 in float32.
 
 A mask enters as weights: w_k = g_k n_k / n, where g are the taps of the window, n_k is
 the valid weight of cell k and n their sum. A window without a valid pixel has mean,
@@ -98,8 +98,8 @@ def channels_first(x: jax.Array) -> jax.Array:
 def channels_last(x: jax.Array) -> jax.Array:
     """[C, ..., H, W] as [..., H, W, C].
 
-    Stacked, not transposed: XLA would fuse a transposition into what computes x, and
-    write that pixel by pixel.
+    Uses stack, not transpose: XLA would fuse a transposition into the computation of x
+    and write x pixel by pixel.
     """
     return jnp.stack(list(x), axis=-1)
 
@@ -203,7 +203,7 @@ def _combine(
 def _transposed_sum(
     window: Window, windows: jax.Array, *, shape: tuple[int, ...]
 ) -> jax.Array:
-    """W^T: the sum over the windows that see a pixel, for every pixel."""
+    """W^T: for every pixel, the sum over the windows that contain it."""
     count = len(window.taps)
     margins = [
         (n - m) // 2 + window.radius for n, m in zip(shape, windows.shape, strict=True)
@@ -225,7 +225,7 @@ def _transposed_sum(
 
 
 def _transposed_taps(window: Window, size: int) -> np.ndarray:
-    """[taps, size]: what cell j weighs in the window k - radius places beyond it."""
+    """[taps, size]: the weight of cell j in the window k - radius cells after it."""
     radius, taps = window.radius, np.zeros((len(window.taps), size), np.float32)
     margin = radius if window.padding == "valid" else 0
     for centre in range(margin, size - margin):

@@ -4,10 +4,10 @@ Notation, as in Yu & Heo, "Adaptive Momentum-Based Loss Rebalancing for Monocula
 Estimation" (AMLR, IEEE Access 2023), section III-C: at timestep t = 0, 1, 2, ... the
 n losses L_i^t have weights w_i^t, shares P_i^t and moments m_i^t, v_i^t; lambda is the
 learning rate of the weights. Call number t of `update` takes w^{t-1} and L^t and
-returns w^t, the weights to use in that same step. `every_k_steps` decides how
-many batches a timestep is; the paper does not say.
+returns w^t, the weights to use in that same step. `every_k_steps` sets the number of
+batches per timestep, which the paper does not give.
 
-Both rules share what the paper leaves open:
+Both rules use the same choices where the paper is silent:
 
     t = 0    w_i = 1/n                                          Eq. 8
     t = 1    w_i = r_i * L_tot / L_i, L_tot = sum_j w_j^0 L_j   Eq. 9; m = v = 0
@@ -65,11 +65,11 @@ def amlr(
         w_i^t = w_i^{t-1} - lambda m_i^{t-1} / (sqrt(v_i^{t-1}) + eps)   Eq. 12
 
     The weight of a loss whose share rises is lowered. There is no bias correction.
-    The paper prints none of lambda, b1, b2, eps; the defaults are Adam's, and lambda
-    has none. Beware: updated at every batch this rule is unstable. Under noise the
-    relative change has a negative mean, so all weights creep up, and the step is
+    The paper gives no value of lambda, b1, b2, eps; the defaults are Adam's, and lambda
+    has none. Warning: updated at every batch this rule is unstable. Under noise the
+    relative change has a negative mean, so all weights drift up, and the step is
     absolute, so small weights move relatively faster and may turn negative. Use a
-    small lambda, a coarse timestep or a clip behind it; or `log_amlr`.
+    small lambda, a coarse timestep or a clip after this rule; or use `log_amlr`.
 
     Args:
       learning_rate: lambda >= 0, or a schedule of the number of updates so far.
@@ -133,9 +133,9 @@ def log_amlr(
     with Adam's bias correction, mhat = m / (1 - b1^k), vhat = v / (1 - b2^k), after k
     updates of the moments. Not in the paper: it keeps Eq. 8 and 9, the direction and
     the order of the steps, and removes the two causes of drift. The change is a
-    difference of logarithms, so it adds up to nothing under noise; the share is the
-    weighted one, so it is a share (sums to 1), and a weight that moved is seen in it
-    and pulled back. Weights stay positive, and all move by the same factor, at most
+    difference of logarithms, so under noise it sums to zero; the share is the weighted
+    one, so the shares sum to 1, and a weight that moved changes its share and is
+    corrected. Weights stay positive, and all move by the same factor, at most
     exp(lambda (1 - b1) / sqrt(1 - b2)), about exp(3.2 lambda), in one step.
 
     In docs/amlr_stability.md, 115,770 steps of two losses under 20 % noise and shares
@@ -196,7 +196,7 @@ def _rule(
     b2: float,
     shares: Mapping[str, float] | None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Both rules on vectors of n losses, with the conventions of t = 0, 1.
+    """Both rules on vectors of n losses, with the conventions for t = 0, 1.
 
     weights: (w^{t-1}, m^{t-1}, v^{t-1}, lambda, updates of m) -> w^t
     share: (w^t, L^t) -> P^t

@@ -26,11 +26,11 @@ from amlr_jax.rebalance.vector_rule import vector_rule
 
 
 def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs:
-    """Constant loss weights, whatever the losses.
+    """Constant loss weights.
 
-    The baseline, and the way to switch a loss off: weight 0 keeps it logged but out of
+    This is the baseline. Weight 0 switches a loss off: it is logged but not part of
     `weighted_total`. As with every rule, a step with a non-finite loss returns the
-    weights that came in.
+    input weights.
 
     Args:
       weights: name -> finite number >= 0.
@@ -81,8 +81,8 @@ class LeeKimState(NamedTuple):
 def lee_kim_strength(count: jax.Array) -> jax.Array:
     """The published lambda, max(3 - 1.5 * epoch, -3) with four calls an epoch.
 
-    Positive in the first two epochs (boost what falls fast), then negative (boost
-    what falls slowly).
+    Positive in the first two epochs (losses that fall fast gain weight), then negative
+    (losses that fall slowly gain weight).
 
     >>> [float(lee_kim_strength(count)) for count in (0, 4, 8, 12, 16, 100)]
     [3.0, 1.5, 0.0, -1.5, -3.0, -3.0]
@@ -101,8 +101,8 @@ def lee_kim(
 
     The first call makes all weighted losses equal. Later, q_i > 1 where a loss fell
     faster than the total: lambda > 0 boosts such losses, lambda < 0 the slow ones. Both
-    totals are taken under the weights that come in, as the original does. The
-    original calls it four times an epoch with mean losses:
+    totals use the input weights, as in the original. The original calls it four times
+    an epoch with mean losses:
     `every_k_steps(lee_kim(), steps_per_epoch // 4)`.
 
     A step is skipped, leaving weights and state as they were, when a loss is not

@@ -2,9 +2,9 @@
 
 Notation: call number t = 0, 1, 2, ... of `update` takes the losses L_i^t (the mean over
 a window when wrapped in `every_k_steps`) and returns w_i^t; K is the number of losses.
-Both rules set the weights anew at every call, whatever weights come in, and remember
-the losses of one call. In the papers' index these are the weights of iteration t + 1,
-which look at the two iterations before it.
+Both rules compute the weights at every call from the losses of this call and of the
+call before; they ignore the input weights. In the papers' index these are the weights
+of iteration t + 1, computed from the two iterations before it.
 """
 
 from typing import NamedTuple
@@ -31,11 +31,11 @@ def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
         t = 0    w_k = 1
         t >= 1   w_k = K exp(q_k / T) / sum_i exp(q_i / T),  q_k = L_k^t / L_k^{t-1}
 
-    What falls slowly is boosted; the weights sum to K. The paper calls it once an epoch
-    with the epoch's mean losses, `every_k_steps(dwa(), steps_per_epoch)`: the call that
-    closes epoch e then sets the weights of epoch e + 1 from the epochs e and e - 1, as
-    printed there. Until the first call the weights are those that you start from; start
-    from 1, or chain `normalize_loss_weights` behind, to have one scale throughout.
+    Losses that fall slowly gain weight; the weights sum to K. The paper calls it once
+    an epoch with mean losses, `every_k_steps(dwa(), steps_per_epoch)`: the call at the
+    end of epoch e then sets the weights of epoch e + 1 from epochs e and e - 1, as in
+    the paper. Until the first call the initial weights are used; start from 1, or
+    chain `normalize_loss_weights` after this rule, to keep one scale.
     Called at every batch, the ratios are mostly noise. A step with a loss that is not
     finite or not positive is skipped.
 
@@ -81,16 +81,16 @@ def softadapt(
         f_k = 1                                   the original, 3.1.1
         f_k = (L_k^t + L_k^{t-1}) / 2, L_k^0      `loss_weighted`, 3.1.2
 
-    The weights sum to 1. Choices of ours where the paper leaves room: the rate is the
+    The weights sum to 1. Choices made here where the paper is open: the rate is the
     first-order difference of two calls (the paper allows longer stencils), f the mean
     of the same two; the sum over |s| is floored at 1e-8 and keeps the signs of the
-    rates. The rates carry the losses' units: unless `normalized`, losses near 0.1 give
-    weights near 1/K whatever they do, so give a beta of the order of 1 / their changes.
+    rates. The rates have the units of the losses: unless `normalized`, losses near 0.1
+    give weights near 1/K, so set beta of the order of 1 / (change of a loss).
 
     A step is skipped when a loss is not finite, or with `loss_weighted` not positive.
 
     Args:
-      beta: > 0 boosts what falls slowest, < 0 what falls fastest; the paper's is 0.1.
+      beta: > 0 favours the slowest loss, < 0 the fastest; the paper uses 0.1.
       normalized: divide the rates by the sum of their magnitudes.
       loss_weighted: multiply by the losses; both options may be set.
 

@@ -19,7 +19,7 @@ def hold_loss_weights(
     raises the weight of a loss that goes to 0. The smoothness of a flat depth map is 0,
     so such a rule makes the depth collapse.
 
-    `inner` never sees the held losses; one that is not finite does not stop it.
+    `inner` does not get the held losses; a non-finite one does not skip its update.
 
     Args:
       inner: the rule of the others, of which there must be at least one.

@@ -1,6 +1,6 @@
-"""Weights with parameters of their own: homoscedastic uncertainty and FAMO.
+"""Loss weights with learned parameters: homoscedastic uncertainty and FAMO.
 
-Neither needs a gradient of the network: the parameters follow a gradient that is a
+Neither needs a gradient of the network: the gradient of the parameters is a
 formula in the losses. Notation: call number t = 0, 1, 2, ... of `update` takes the
 losses L_i^t of step t, before that step changes the network, and returns the weights
 w_i^t of the same step. A step with a loss that is not finite or not positive is
@@ -47,17 +47,16 @@ def uncertainty(
         s^{t+1} = s^t - Adam(g^t)          bias-corrected, with `learning_rate`
 
     The objective is twice Eq. 7, L / (2 sigma^2) + log sigma, summed: the same minimum,
-    and the same gradients up to the factor 2, which Adam does not see. As in joint
-    training, L^t moves s only after step t has used it. Adam instead of the network's
-    own optimizer is a choice: g is not bounded, and one loss of 1e6 would send plain
-    gradient descent away for good.
+    and the same gradients up to the factor 2, to which Adam is invariant. As in joint
+    training, L^t changes s only after step t has used s. Adam replaces the network's
+    optimizer because g is not bounded: with plain gradient descent one loss of 1e6
+    would move s too far to return.
 
-    Where it rests w_i = 1 / L_i: all weighted losses tend to 1, and a loss that falls
-    tenfold gets ten times the weight. s starts at -log of the weights that come in, so
-    start from positive ones (equal weights 1/n mean s = log n, weights of 1 mean s = 0)
-    and a clip behind this rule is respected. While g keeps its sign, s moves by about
-    `learning_rate` a step; a weight of 1/n that shall reach 1 / L = 50 has log(50 n) to
-    go.
+    At the fixed point w_i = 1 / L_i: all weighted losses tend to 1, and a loss that
+    falls tenfold gets ten times the weight. s is -log of the input weights, so start
+    from positive weights (1/n means s = log n, 1 means s = 0); a clip after this rule
+    takes effect. While g keeps its sign, s moves by about `learning_rate` a step; a
+    weight that starts at 1/n and must reach 1 / L = 50 needs s to move by log(50 n).
 
     Args:
       learning_rate: of s, >= 0, or a schedule of the number of updates so far.
@@ -119,13 +118,13 @@ def famo(
     those of the gradient of sum_i z_i log L_i, scaled to sum to 1.
 
     One approximation. The paper measures d on one batch, before and after the update of
-    the network, at the price of a second forward pass. Here L^{t-1} is of batch t - 1
+    the network, which costs a second forward pass. Here L^{t-1} is of batch t - 1
     and L^t of batch t, after that same update: d is the paper's plus the difference
     between two batches (and their augmentation and dropout). That difference enters
-    with opposite signs in two calls in a row, so while z hardly moves it adds up to no
-    more than one batch's deviation, not to a random walk. With `every_k_steps` d is
-    between window means, the paper's idea over k updates. Logits take plain gradient
-    steps, as Algorithm 1 prints; the authors' experiments use Adam for them.
+    with opposite signs in two consecutive calls, so while z changes slowly its sum is
+    at most one batch's deviation, not a random walk. With `every_k_steps` d is the
+    difference of window means, over k updates. Logits take plain gradient steps, as
+    in Algorithm 1; the authors' experiments use Adam for them.
 
     Args:
       learning_rate: beta >= 0, or a schedule of the number of updates so far.

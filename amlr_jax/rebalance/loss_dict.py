@@ -62,7 +62,7 @@ def unpack(vector: jax.Array, names: list[str]) -> LossDict:
 
 
 def zeros(names: list[str]) -> LossDict:
-    """A float32 zero per name, each its own buffer so that a state can be donated."""
+    """A float32 zero per name, in separate buffers so that a state can be donated."""
     return {name: jnp.zeros((), jnp.float32) for name in names}
 
 
@@ -90,7 +90,7 @@ def check_number(
     """Raises ValueError unless the number obeys the rule; passes traced numbers."""
     if callable(value) or isinstance(value, jax.core.Tracer):
         return
-    number = float(value)  # of an array too: inside a trace `value > 0` is traced
+    number = float(value)  # NumPy, because inside a trace `value > 0` is traced
     if not (math.isfinite(number) and holds(number)):
         raise ValueError(f"`{name}` must be {rule} and finite, got {name} = {number}.")
 
@@ -106,7 +106,7 @@ def check_adam(learning_rate: Any, b1: Any, b2: Any, eps: Any) -> None:
 def bias_corrected(moment: jax.Array, decay: Any, updates: jax.Array) -> jax.Array:
     """Adam's moment / (1 - decay^k); the moment itself before the first update.
 
-    By expm1: 1 - 0.999^k of float32 powers would be off by 1e-5 in the first steps.
+    Uses expm1: 1 - 0.999^k in float32 has an error of 1e-5 in the first steps.
     """
     k = jnp.maximum(updates, 1).astype(jnp.float32)
     log_decay: Any = -math.inf

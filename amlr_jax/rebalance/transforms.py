@@ -3,14 +3,14 @@
 Losses and loss weights are flat dicts of scalars with the same names; the order of
 the keys never matters. Loss weights take the role of gradients in optax: they are the
 input and output of each transformation in an `optax.chain`. The unweighted losses of
-this step are the keyword-only extra argument `losses`:
+a step are the keyword-only extra argument `losses`:
 
     state = rule.init(loss_weights)
     loss_weights, state = rule.update(loss_weights, state, losses=losses)
 
 Update before the weighted total of the same step: the new weights are those of this
-step. Weights and state are float32 whatever the dtype of the
-losses, and no gradient flows into either. Losses must be means over the global batch.
+step. Weights and state are float32 for every dtype of the losses, and no gradient
+flows into either. Losses must be means over the global batch.
 """
 
 from collections.abc import Callable, Iterable
@@ -47,11 +47,11 @@ def equal_weights(names: Iterable[str]) -> LossDict:
 
 
 def weighted_total(losses: LossDict, loss_weights: LossDict) -> jax.Array:
-    """The total loss, Eq. 4: L_tot = sum_i w_i L_i; where weights meet losses.
+    """The total loss, Eq. 4: L_tot = sum_i w_i L_i.
 
     No gradient flows into the weights. A term of weight exactly 0 is left out, so that
     a loss which is only logged adds 0 to the value and to the gradient even where it
-    is infinite or NaN; any other non-finite term shows in the total.
+    is infinite or NaN; any other non-finite term makes the total non-finite.
 
     Args:
       losses: name -> scalar, any floating dtype, unweighted.
@@ -79,8 +79,8 @@ def clip_loss_weights(
 ) -> optax.GradientTransformationExtraArgs:
     """Keeps every weight in [minimum, maximum].
 
-    Behind a rule in a chain it is respected at the next step too, because a rule
-    starts from the weights that come in.
+    After a rule in a chain it also takes effect at the next step, because a rule
+    starts from the input weights.
 
     Raises:
       ValueError: not minimum <= maximum.
@@ -103,8 +103,8 @@ def normalize_loss_weights(
 ) -> optax.GradientTransformationExtraArgs:
     """Scales the weights so that they sum to `total`: w_i * total / sum_j w_j.
 
-    Ratios stay. Weights whose sum is not positive, which only the paper's rule can
-    produce, pass unchanged: no factor would repair them.
+    Ratios do not change. Weights whose sum is not positive, which only the paper's rule
+    can produce, are returned unchanged.
 
     Raises:
       ValueError: `total` is not positive and finite.
@@ -140,9 +140,9 @@ def every_k_steps(
 ) -> optax.GradientTransformationExtraArgs:
     """Updates `inner` once per window of k steps, with the mean losses of the window.
 
-    This is what makes the "timestep" of a rule a batch (k = 1), a quarter of an epoch
-    or an epoch. Between two closings the weights pass unchanged; at the k-th step the
-    window closes, and that step already uses the new weights. A step with a
+    k sets the timestep of a rule: a batch (k = 1), a quarter of an epoch or an epoch.
+    Within a window the weights do not change; at the k-th step the window closes, and
+    that step already uses the new weights. A step with a
     non-finite loss does not count, so a window is always k finite steps. The open
     window is in the state: a run restored in the middle of one continues exactly.
 
@@ -227,7 +227,7 @@ def _detached(loss_weights: LossDict, names: list[str]) -> LossDict:
 def _stateless(
     function: Callable[[jax.Array], jax.Array],
 ) -> optax.GradientTransformationExtraArgs:
-    """A transformation that maps the vector of weights and remembers nothing."""
+    """A stateless transformation that maps the vector of weights."""
 
     def init_fn(loss_weights: LossDict) -> optax.EmptyState:
         del loss_weights

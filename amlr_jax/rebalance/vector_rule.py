@@ -1,4 +1,4 @@
-"""What all rules share: names, vectors, the count, and skipped steps."""
+"""The common parts of all rules: names, vectors, the count, and skipped steps."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
