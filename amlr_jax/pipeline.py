@@ -23,7 +23,7 @@ def train(config: ConfigDict, folder: Path) -> TrainState:
 
 
 class Results:
-    """The results of a run, as `train.loop.Evaluator` describes them."""
+    """The results of a run, as `train.loop.RunEvaluator` describes them."""
 
     def __init__(self, run: loop.Run) -> None:
         self._run = run

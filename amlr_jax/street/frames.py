@@ -8,7 +8,7 @@ import numpy as np
 
 from amlr_jax.street import rig
 from amlr_jax.street.render import Rays, cast, photograph
-from amlr_jax.street.scene import Drive, frame_scene
+from amlr_jax.street.scene import StreetDrive, frame_scene
 from amlr_jax.street.textures import paint_atlas
 
 Array = np.ndarray
@@ -59,7 +59,7 @@ def exact(drive: int, frame: int, *, seed: int = 0, camera: str = "image_02") ->
 def _look(seed: int, drive: int, frame: int, camera: str) -> tuple[Rays, tuple, Truth]:
     """The camera's rays, what `cast` returns for them, and the `Truth`."""
     street = frame_scene(seed, drive, frame)
-    velo = rig.world_from_velo(Drive(seed, drive), frame)
+    velo = rig.world_from_velo(StreetDrive(seed, drive), frame)
     pose = velo @ np.linalg.inv(rig.cam_from_velo(camera))
     x = (np.arange(rig.WIDTH) - rig.CX) / rig.FOCAL
     y = (np.arange(rig.HEIGHT) - rig.CY) / rig.FOCAL
@@ -81,7 +81,7 @@ def _scan(seed: int, drive: int, frame: int) -> Array:
     """
     rng = np.random.default_rng([seed, drive, 6, frame + (1 << 20)])
     street = frame_scene(seed, drive, frame)
-    pose = rig.world_from_velo(Drive(seed, drive), frame)
+    pose = rig.world_from_velo(StreetDrive(seed, drive), frame)
     azimuth = (np.arange(TURN) + 0.5) / TURN * 2 * np.pi - np.pi  # to the right
     across = np.stack([np.cos(azimuth), np.sin(azimuth)], axis=1)
     axes = pose[:3, :3].T * [[1], [-1], [-1]]
@@ -114,7 +114,7 @@ def _annotate(seed: int, drive: int, frame: int, truth: Truth) -> Array:
     """
     seen = np.zeros(truth.depth.shape, bool)
     for k in range(frame - ANNOTATION_SCANS, frame + ANNOTATION_SCANS + 1):
-        velo = rig.world_from_velo(Drive(seed, drive), k)
+        velo = rig.world_from_velo(StreetDrive(seed, drive), k)
         cam_from_velo = np.linalg.solve(truth.world_from_cam, velo)
         points = _scan(seed, drive, k)[:, :3].astype(float)
         points = points[points[:, 0] > 1.0]  # ahead, as all that the camera sees
@@ -134,7 +134,7 @@ _atlas = lru_cache(maxsize=1)(paint_atlas)  # the same for all drives
 
 def render(seed: int, drive: int, frame: int) -> dict[str, bytes]:
     """A frame's files: name within KITTI's folder of the drive -> content."""
-    name, style = f"{frame:010d}", Drive(seed, drive)
+    name, style = f"{frame:010d}", StreetDrive(seed, drive)
     files = {
         f"oxts/data/{name}.txt": rig.oxts(style, frame).encode(),
         f"velodyne_points/data/{name}.bin": _scan(seed, drive, frame).tobytes(),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from amlr_jax.street.scene import Drive, Solids
+from amlr_jax.street.scene import Solids, StreetDrive
 from amlr_jax.street.textures import INDEX, ROAD, sample
 
 Array = np.ndarray
@@ -113,7 +113,12 @@ def _bounds(rays: Rays, corners: Array) -> Array:
 
 
 def photograph(
-    rays: Rays, hits: tuple, scene: Solids, drive: Drive, atlas: Array, noise: Array
+    rays: Rays,
+    hits: tuple,
+    scene: Solids,
+    drive: StreetDrive,
+    atlas: Array,
+    noise: Array,
 ) -> Array:
     """The picture of a camera.
 
@@ -156,7 +161,7 @@ def photograph(
     return np.clip(tone + 0.5, 0, 255).astype(np.uint8)
 
 
-def _light(scene: Solids, drive: Drive) -> Array:
+def _light(scene: Solids, drive: StreetDrive) -> Array:
     """Tint of each face in the light of sun and sky, float32 [faces, 3]."""
     normal = scene.planes[:, :3]
     sun = np.maximum(normal @ drive.sun, 0)[:, None] * SUNLIGHT

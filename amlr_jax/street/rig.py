@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from amlr_jax.street.scene import Drive, rigid, rotation
+from amlr_jax.street.scene import StreetDrive, rigid, rotation
 
 Array = np.ndarray
 
@@ -76,12 +76,12 @@ def _lines(values: dict[str, Array]) -> str:
     return "".join(f"{key}: {text}\n" for key, text in rows.items())
 
 
-def world_from_velo(drive: Drive, frame: float) -> Array:
+def world_from_velo(drive: StreetDrive, frame: float) -> Array:
     """Pose of the lidar in the world at a frame [4, 4]."""
     return drive.vehicle(frame, height=VELO_HEIGHT)
 
 
-def oxts(drive: Drive, frame: int) -> str:
+def oxts(drive: StreetDrive, frame: int) -> str:
     """A frame's 30 values of KITTI's oxts as one line; frames are 0.1 s apart."""
     first = world_from_velo(drive, 0) @ VELO_FROM_IMU
     east = rigid(rotation(drive.heading, 0, 0), (0, 0, 0))

@@ -49,7 +49,7 @@ def shifted(pose: Array, *move: float) -> Array:
     return pose @ rigid(np.eye(3), move)
 
 
-class Drive:
+class StreetDrive:
     """The parameters of a drive: of its street, of the car's path, of the light."""
 
     def __init__(self, seed: int, number: int) -> None:
@@ -239,7 +239,7 @@ def frame_scene(seed: int, number: int, frame: int) -> Solids:
     ground = Builder(np.random.default_rng(0))
     plane, far = np.array([(0, 0, 1, 0.0)]), 2000.0
     ground.solid(np.eye(4), plane, (-far, -far, -1), (far, far, 0), "road", WHITE)
-    x = Drive(seed, number).vehicle(frame, height=0)[0, 3]
+    x = StreetDrive(seed, number).vehicle(frame, height=0)[0, 3]
     blocks = range(int((x - BEHIND) // BLOCK), int((x + AHEAD) // BLOCK) + 1)
     still = [_block(seed, number, k) for k in blocks]
     return join([*ground.parts, *still, *_traffic(seed, number, frame)])
@@ -248,7 +248,7 @@ def frame_scene(seed: int, number: int, frame: int) -> Solids:
 @lru_cache(maxsize=64)
 def _block(seed: int, number: int, k: int) -> Solids:
     """Both sides of 16 metres of street."""
-    drive, middle = Drive(seed, number), (k + 0.5) * BLOCK
+    drive, middle = StreetDrive(seed, number), (k + 0.5) * BLOCK
     build = Builder(np.random.default_rng([seed, number, 2, k + (1 << 20)]))
     for side in (-1, 1):
         _lot(build, drive, middle, side)
@@ -256,7 +256,7 @@ def _block(seed: int, number: int, k: int) -> Solids:
     return join(build.parts)
 
 
-def _lot(build: Builder, drive: Drive, middle: float, side: int) -> None:
+def _lot(build: Builder, drive: StreetDrive, middle: float, side: int) -> None:
     """A house, or a garden with a fence, behind the pavement."""
     rng, edge = build.rng, drive.half_road + drive.pavement
     if rng.random() < drive.houses:
@@ -274,7 +274,7 @@ def _lot(build: Builder, drive: Drive, middle: float, side: int) -> None:
         build.clump(drive.beside(*spot), rng.uniform(0.5, 1.1), np.array(GREEN))
 
 
-def _kerbside(build: Builder, drive: Drive, middle: float, side: int) -> None:
+def _kerbside(build: Builder, drive: StreetDrive, middle: float, side: int) -> None:
     """The pavement, what stands on it near the kerb, and parked cars."""
     rng, near = build.rng, side * (drive.half_road + 0.5)
     for along in (-6.0, -2.0, 2.0, 6.0):
@@ -304,7 +304,7 @@ def _kerbside(build: Builder, drive: Drive, middle: float, side: int) -> None:
 
 def _traffic(seed: int, number: int, frame: int) -> list[Solids]:
     """The moving cars: one ahead in the lane, others oncoming."""
-    drive, rng = Drive(seed, number), np.random.default_rng([seed, number, 3])
+    drive, rng = StreetDrive(seed, number), np.random.default_rng([seed, number, 3])
     x, parts = drive.vehicle(frame, height=0)[0, 3], []
     gap, swing, phase = rng.uniform((11, 1, 0), (30, 4, 6.28))
     pace, starts = rng.uniform(0.7, 1.1), np.cumsum(rng.uniform(28, 80, 4))

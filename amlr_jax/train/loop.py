@@ -53,7 +53,7 @@ class Run(NamedTuple):
         )
 
 
-class Evaluator(Protocol):
+class RunEvaluator(Protocol):
     """What the loop calls beside training; in all processes, and rank 0 writes.
 
     `variables` are {"params", "batch_stats"}, replicated on each device.
@@ -70,7 +70,7 @@ class Evaluator(Protocol):
 
 
 def train(
-    config: ConfigDict, folder: Path, *, make_evaluator: Callable[[Run], Evaluator]
+    config: ConfigDict, folder: Path, *, make_evaluator: Callable[[Run], RunEvaluator]
 ) -> TrainState:
     """Trains to `config.steps`, from the newest checkpoint in `folder` if there is one.
 
@@ -96,8 +96,8 @@ def train(
 
 
 def set_up(
-    config: ConfigDict, folder: Path, make_evaluator: Callable[[Run], Evaluator]
-) -> tuple[Run, Evaluator]:
+    config: ConfigDict, folder: Path, make_evaluator: Callable[[Run], RunEvaluator]
+) -> tuple[Run, RunEvaluator]:
     """Everything but the state, checked; claims `folder` for this config."""
     check(config)
     check_window(config.log.profile)
@@ -163,7 +163,7 @@ def _train_steps(
     state: TrainState,
     consumed: int,
     checkpoints: Checkpoints,
-    evaluator: Evaluator,
+    evaluator: RunEvaluator,
 ) -> TrainState:
     """Steps to `config.steps`, on the batches after the `consumed` ones."""
     config, start, writes = run.config, int(state.step), is_first()

@@ -13,7 +13,7 @@ import numpy as np
 from amlr_jax.data import images, lists
 from amlr_jax.data.frames import Sequences, View
 from amlr_jax.data.kitti.files import numbered_images
-from amlr_jax.data.kitti.sequences import Pair, pair_of, view_of
+from amlr_jax.data.kitti.sequences import StereoCamera, pair_of, view_of
 from amlr_jax.runtime.errors import InputError, preview
 
 TRAIN = tuple(range(9))
@@ -105,7 +105,7 @@ def _view(number: int, side: str, frame: int, *neighbours) -> View | None:
     return view_of(key, frame, *neighbours)
 
 
-def _pair(root: Path, number: int, side: str) -> Pair:
+def _pair(root: Path, number: int, side: str) -> StereoCamera:
     path = root / "sequences" / f"{number:02d}" / "calib.txt"
     rows = (f"P{CAMERA_OF_SIDE[s][-1]}" for s in (side, _other(side)))
     return pair_of(path, *rows, left=side == "l")

@@ -25,7 +25,7 @@ _SPEED = slice(8, 10)
 Images = dict[int, Path]  # of one camera, by number
 
 
-class Pair(NamedTuple):
+class StereoCamera(NamedTuple):
     """A camera, and where a point of its frame is in its partner's."""
 
     intrinsics: Camera
@@ -125,7 +125,7 @@ def view_of(
     own: Images,
     other: Images,
     offsets: Sequence[int],
-    pair: Pair,
+    pair: StereoCamera,
 ) -> View | None:
     """The view of image `number` of `own`, None where a neighbour is missing."""
     if any(number + step not in own for step in (0, *offsets)):
@@ -141,7 +141,7 @@ def partner_of(camera: str) -> str:
     return files.RIGHT if camera == files.LEFT else files.LEFT
 
 
-def read_pair(root: Path, drive: str, camera: str) -> Pair:
+def read_pair(root: Path, drive: str, camera: str) -> StereoCamera:
     """The cameras of a drive, from P_rect of its date.
 
     An offset whose x is not negative for the left camera, or positive for the right
@@ -152,7 +152,9 @@ def read_pair(root: Path, drive: str, camera: str) -> Pair:
     return pair_of(path, *rows, left=camera == files.LEFT)
 
 
-def pair_of(path: Path, target_row: str, partner_row: str, *, left: bool) -> Pair:
+def pair_of(
+    path: Path, target_row: str, partner_row: str, *, left: bool
+) -> StereoCamera:
     """The camera `target_row` and its partner, of one calibration file."""
     target, partner = (
         calibration.read_projection(path, row) for row in (target_row, partner_row)
@@ -163,7 +165,7 @@ def pair_of(path: Path, target_row: str, partner_row: str, *, left: bool) -> Pai
             f"KITTI calibration '{path}': the right camera must be to the right of the "
             f"left one; '{target_row}' and '{partner_row}' give x = {offset[0]:g} m"
         )
-    return Pair(calibration.intrinsics_of(target), offset)
+    return StereoCamera(calibration.intrinsics_of(target), offset)
 
 
 def speed(root: Path, drive: str, frame: int) -> float:

@@ -22,14 +22,14 @@ def root(tmp_path):
     for name, text in rig.calibration_files().items():
         (files.date_folder(tmp_path, DRIVE) / name).write_text(text)
     for frame in range(FRAMES):
-        text = rig.oxts(scene.Drive(0, NUMBER), frame)
+        text = rig.oxts(scene.StreetDrive(0, NUMBER), frame)
         oxts.record_path(tmp_path, DRIVE, frame).write_text(text)
     return tmp_path
 
 
 def true_poses(camera, frames):
     """Of the scene itself, without any file."""
-    drive, cam = scene.Drive(0, NUMBER), np.linalg.inv(rig.cam_from_velo(camera))
+    drive, cam = scene.StreetDrive(0, NUMBER), np.linalg.inv(rig.cam_from_velo(camera))
     world = [rig.world_from_velo(drive, k) @ cam for k in frames]
     return np.stack([np.linalg.solve(world[0], pose) for pose in world])
 
