@@ -1,7 +1,7 @@
-"""Every key of a run, with its default, unit and meaning.
+"""Every configuration key, with its default, unit and meaning.
 
-A file in `configs/` starts from `base()` and changes what its experiment needs. Other
-keys cannot be set, so a mistyped override fails at once.
+A file in `configs/` starts from `base()` and changes the keys of its experiment. Other
+keys cannot be set, so a mistyped override is an error.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.steps = 1000  # optimizer steps of the whole run
-    config.batch_size = 8  # of all devices together
+    config.batch_size = 8  # global, over all devices
     # Folder of weights to start from, of amlr_jax.convert or a run; empty: random.
     config.init_from = ""
     config.data = _data()
@@ -32,10 +32,10 @@ def base() -> ConfigDict:
     config.checkpoint = ConfigDict(
         {
             "every_steps": 500,
-            "keep": 3,  # number of newest checkpoints that stay
-            "best": 0,  # number of best ones that stay, saved at evaluations
-            "best_by": "abs_rel",  # metric of the test frames
-            "every_hours": 0.0,  # keep one per this many hours for good; 0: none
+            "keep": 3,  # number of newest checkpoints to keep
+            "best": 0,  # number of best ones to keep, saved at evaluations
+            "best_by": "abs_rel",  # metric that ranks them
+            "every_hours": 0.0,  # also keep one per this many hours; 0: none
         }
     )
     config.log = ConfigDict(
@@ -81,7 +81,7 @@ def _data() -> ConfigDict:
             "cache": "",  # prepared data; empty: $AMLR_JAX_CACHE or ~/.cache/amlr_jax
             "kb_crop": True,  # KITTI benchmark crop, 352x1216, train and test
             "crop": (352, 352),  # random crop: height, width in pixels
-            # Probabilities: GLPDepth's and MIM-Depth's, on whose code AMLR builds. AMLR
+            # Probabilities of GLPDepth and MIM-Depth, on whose code AMLR builds. AMLR
             # itself names "flipping and random cropping".
             "cut_depth": 0.25,  # a strip of depth pasted over the image
             "flip": 0.5,
@@ -98,11 +98,11 @@ def _data() -> ConfigDict:
             # Self-supervision alone: the frames of the sources, counted from the target
             "offsets": (-1, 1),
             "sides": "lr",  # left and right colour camera: l, r, lr
-            "min_speed": 0.0,  # m/s: leaves out frames in which the car stands
+            "min_speed": 0.0,  # m/s: leaves out frames in which the car is slower
             "size": (192, 640),  # height, width of the views; (): as they are
-            "stereo": False,  # the other camera's image of the moment as a source, too
+            "stereo": False,  # add the other camera's image as a source
             "camera": "file",  # or monodepth2: its one camera for all of KITTI
-            "jitter": 0.5,  # probability of the colour jitter that networks see
+            "jitter": 0.5,  # probability of the networks' colour jitter
             # The embedded street, rendered under `root` on first use.
             "street": {"drives": 6, "frames": 20, "seed": 0},
         }
@@ -123,19 +123,19 @@ def _selfsup() -> ConfigDict:
             "gamma": 1.0,
             "automask": True,  # leave out pixels that move with the camera
             "average": False,  # mean over the sources, not their minimum
-            "scales": 0,  # how many of the finest disparities count; 0: all
+            "scales": 0,  # number of finest disparities used; 0: all
             "neighbours": True,  # the frames at data.offsets are sources
         }
     )
 
 
 def _model() -> ConfigDict:
-    """Arguments of `models.depth.network`; a placeholder keeps the network's own."""
+    """Arguments of `models.depth.network`; a placeholder keeps the network's value."""
     return ConfigDict(
         {
             "name": "swin_v2_large",
             "max_depth": 80.0,  # metres: the network predicts in (0, max_depth)
-            "input_scale": 1.0,  # the network sees the image resized by this
+            "input_scale": 1.0,  # resize the network's input by this factor
             "input_size": placeholder(tuple),  # or to this height and width
             "convention": placeholder(str),  # Swin-v2: mim_depth, official
             "window_size": placeholder(tuple),  # tokens, for each of four stages
@@ -157,7 +157,7 @@ def _rebalance() -> ConfigDict:
         {
             # amlr, log_amlr, lee_kim, fixed, dwa, softadapt, uncertainty, famo
             "rule": "log_amlr",
-            "learning_rate": 1e-2,  # the paper's lambda; of uncertainty and famo too
+            "learning_rate": 1e-2,  # the paper's lambda; also of uncertainty, famo
             "b1": 0.9,
             "b2": 0.999,
             "eps": 1e-8,
@@ -165,8 +165,8 @@ def _rebalance() -> ConfigDict:
             # brought to a sum of 1, unless `weights` gives them as they are.
             "shares": {"silog": 0.99, "gradient": 0.01},
             "weights": {},
-            # Losses whose weights stay as given here, whatever the rule: those that it
-            # should not balance
+            # Losses with constant weights, which the rule does not change: those that
+            # should not be balanced
             "held": {},
             "every_k_steps": 1,  # the rule's timestep, in optimizer steps
         }
@@ -191,7 +191,7 @@ def _optimizer() -> ConfigDict:
             "weight_decay": 0.05,
             "layer_decay": 0.85,
             "clip_norm": 0.0,  # global gradient norm; 0: no clipping
-            # Number of parts of a batch, computed one after the other, to save memory
+            # Number of parts of a batch, computed sequentially to save memory
             "accumulate": 1,
         }
     )
@@ -210,11 +210,11 @@ def _eval() -> ConfigDict:
             "windows": 0,  # of a shifted mode; 0: 16, indoors 2
             # Windows and mirror images in one pass of a device; 0: all (CPU: four)
             "at_once": 0,
-            # Empty and 0: the protocol's own.
+            # Empty and 0: the protocol's value.
             "crop": "",  # garg, eigen, nyu, none
             "min_depth": 0.0,  # metres, both exclusive
             "max_depth": 0.0,
-            "median_scaling": "",  # on, off; else where depth has no scale of its own
+            "median_scaling": "",  # on, off; empty: on if the depth has no scale
             "pictures": 4,  # held-out frames in panel.png
         }
     )

@@ -1,4 +1,4 @@
-"""Recipes that several configs share: the runs of the papers, and one for a laptop.
+"""Recipes shared by several configs: the runs of the papers, and small runs.
 
 A recipe changes a config in place; the config file sets the keys of its data set.
 """
@@ -23,10 +23,10 @@ def for_two_cores(config: ConfigDict, *, input_scale: float) -> None:
     config.batch_size = 4
     config.model.name = "swin_v2_nano"
     config.model.input_scale = input_scale
-    config.optimizer.layer_decay = 1.0  # from scratch: all layers learn alike
+    config.optimizer.layer_decay = 1.0  # from scratch: no layer-wise decay
     config.optimizer.peak_at = 0.4
     config.checkpoint.every_steps = 100
-    config.data.cut_depth = 0.0  # hundreds of steps are too few to learn past it
+    config.data.cut_depth = 0.0  # too strong for a few hundred steps
 
 
 def supervised(
@@ -50,7 +50,7 @@ def supervised(
 
     def lee_kim(config: ConfigDict) -> None:
         large(config)
-        # On the two losses, as we read Table 4; four updates an epoch as they do.
+        # On the two losses, our reading of Table 4; four updates per epoch as in Lee & Kim.
         config.rebalance.rule = "lee_kim"
 
     def mim_depth(config: ConfigDict) -> None:
@@ -102,9 +102,9 @@ def only_silog(config: ConfigDict) -> None:
 def better_ssim(config: ConfigDict, *, views: int, epochs: int = 20) -> None:
     """Cao, Luo & Li, sec. 4: SSIM_a + MAE, Adam at 1e-4 after a warm-up, batches of 8.
 
-    The weights are those of Tables 4 and 5. Not in the paper, as monodepth2 has it: the
-    smoothness's weight, the drop of the learning rate, automatic masking, 10^-1 to
-    10^2 for the depth.
+    The weights are those of Tables 4 and 5. The paper does not give the weight of the
+    smoothness, the drop of the learning rate, automatic masking and the depth range of
+    10^-1 to 10^2; these are monodepth2's.
     """
     config.seed = 1234
     config.objective = "self_supervised"
@@ -120,7 +120,7 @@ def better_ssim(config: ConfigDict, *, views: int, epochs: int = 20) -> None:
             "smoothness": 1e-3,
         }
     )
-    # Of other rules: what these weights give an untrained network, on the street.
+    # For other rules: the shares of an untrained network under these weights (street).
     config.rebalance.shares = ConfigDict(
         {
             "mae": 0.13,
@@ -161,8 +161,8 @@ def photometric(config: ConfigDict, kind: str) -> None:
 def rebalanced(config: ConfigDict, *, every: int = 100) -> None:
     """AMLR's rule on the parts of SSIM_a, with a timestep of `every` steps.
 
-    Not on the smoothness: a flat depth has none, and the rule, which aims at shares,
-    would raise the weight of what goes to 0.
+    The smoothness is held: it is 0 for a flat depth, and the rule, which aims at
+    shares, raises the weight of a loss that goes to 0.
     """
     config.rebalance.held = ConfigDict({"smoothness": 1e-3})
     config.rebalance.rule = "log_amlr"
@@ -170,7 +170,7 @@ def rebalanced(config: ConfigDict, *, every: int = 100) -> None:
 
 
 def video_variants(*, rebalanced_every: int = 100) -> dict[str, Recipe]:
-    """What Cao, Luo & Li compare, as changes of `better_ssim`, by variant."""
+    """The comparisons of Cao, Luo & Li, as changes of `better_ssim`, by variant."""
 
     def ssim_a(config: ConfigDict) -> None:
         """The recipe itself."""

@@ -36,12 +36,12 @@ def attention(
     """softmax(q k^T + bias) v, with logits and softmax in float32.
 
     Args:
-      q, k, v: (B, N, heads, T, D); any scale is already in q.
+      q, k, v: (B, N, heads, T, D); q is already scaled.
       bias: (heads, T, T), float32.
-      allowed: (N, T, T), boolean; pairs outside it get `MASKED_LOGIT` on top.
-      implementation: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs, which keeps
-        no (T, T) array per window. It takes bfloat16 and even T alone and rounds the
-        bias to bfloat16.
+      allowed: (N, T, T), boolean; `MASKED_LOGIT` is added to the logits of other pairs.
+      implementation: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs, which
+        stores no (T, T) array per window. It requires bfloat16 and even T and rounds
+        the bias to bfloat16.
 
     Returns:
       (B, N, heads, T, D), in v's dtype.
@@ -73,11 +73,11 @@ def dot_product_arguments(
 ) -> dict[str, Any]:
     """The arguments of `attention` as `jax.nn.dot_product_attention` takes them.
 
-    Windows join the batch. The bias is shared by all windows or, with `allowed`,
-    separate for each: a boolean mask would exclude the pairs to which -100 leaves a
-    weight. It has the dtype of q, because a float32 bias gives NaN gradients on a GPU
-    (jax-ml/jax#32242). Its mean, which does not change the softmax, is subtracted so
-    that rounding costs less.
+    Windows are merged into the batch axis. The bias is shared by all windows or, with
+    `allowed`, separate for each: a boolean mask would exclude pairs, to which -100
+    leaves a weight. It has the dtype of q, because a float32 bias gives NaN gradients
+    on a GPU (jax-ml/jax#32242). Its mean, which does not change the softmax, is
+    subtracted to reduce the rounding error.
     """
     batch = q.shape[0]
     bias = (bias - jax.lax.stop_gradient(bias.mean((1, 2), keepdims=True)))[None]
@@ -114,10 +114,10 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 def relative_coordinates(window: int, pretrained_window: int) -> np.ndarray:
-    """Log-spaced offsets (rows, columns) that the position-bias MLP reads (Eq. 4).
+    """Log-spaced offsets (rows, columns), the input of the position-bias MLP (Eq. 4).
 
     An offset is divided by the largest one of the pretrained window, so a wider window
-    extrapolates only a little: to at most 1.34 for 22 after 12. With
+    extrapolates only slightly: to at most 1.34 for 22 after 12. With
     `pretrained_window` 0 it is divided by the largest one of the window itself.
 
     Returns:
@@ -138,8 +138,8 @@ def _toeplitz(table: jax.Array) -> jax.Array:
     """(..., 2w - 1) to (..., w, w): entry [i, j] is table[i - j + w - 1].
 
     Rows of length 2w, reshaped to length 2w - 1, each start one later than the row
-    above. The gradient of a gather would be a scatter, which adds in no fixed order on
-    GPUs, so that a run could not be repeated exactly.
+    above. The gradient of a gather would be a scatter, which is nondeterministic on
+    GPUs.
     """
     *batch, length = table.shape
     window = (length + 1) // 2
@@ -150,7 +150,7 @@ def _toeplitz(table: jax.Array) -> jax.Array:
 
 
 def pairwise(table: jax.Array) -> jax.Array:
-    """One value per offset to one per pair of tokens.
+    """Expands one value per offset to one per pair of tokens.
 
     Args:
       table: (2w - 1, 2w - 1, heads); entry [a, b] is for the offset, query minus key,
@@ -225,7 +225,7 @@ class WindowAttention(nn.Module):
     def _implementation(self, tokens: int) -> str:
         """XLA for windows of odd area, which the fused kernel does not take.
 
-        Of the reference's windows these are the 11 x 11 of the last two blocks.
+        In the reference, the last two blocks have such windows, of 11 x 11.
         """
         odd = self.implementation == "cudnn" and tokens % 2
         return "xla" if odd else self.implementation

@@ -120,7 +120,7 @@ def network(
       remat: recompute the encoder's blocks in the backward pass, to save memory
         (no effect on a ResNet).
       input_scale, input_size: see `DepthNetwork`.
-      **options: of the family; None keeps the network's own value.
+      **options: of the family; None keeps the preset's value.
         swin_v2: convention ("mim_depth" or "official"), window_size,
         pretrained_window_size, use_shift, drop_path, attention (see `swin_v2.SwinV2`),
         decoder_channels (None: (4C, 2C, C) for a first stage of C channels; MIM-Depth's

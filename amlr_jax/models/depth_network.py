@@ -15,12 +15,12 @@ class DepthNetwork(nn.Module):
 
     Attributes:
       encoder: images (B, H, W, 3) to a list of features, fine to coarse.
-      decoder: these features to depth at the size that `encoder` saw.
-      input_scale: the encoder sees the image resized by this factor, antialiased, and
-        the depth is resized back bilinearly. Below 1 it trades detail for speed while
-        losses and metrics stay at full size, where sparse ground truth is exact.
-      input_size: height and width that the encoder sees instead, whatever the image's.
-      multiple_of: the size that the encoder sees is rounded to multiples of this.
+      decoder: these features to depth at the encoder's input size.
+      input_scale: factor by which the encoder's input is resized, antialiased; depth is
+        resized back bilinearly. Below 1 it trades detail for speed, while losses and
+        metrics use the full size, where sparse ground truth is exact.
+      input_size: fixed height and width of the encoder's input, for all images.
+      multiple_of: the encoder's input size is rounded to multiples of this.
       resize: "linear" or "lanczos3", of the image.
       decoder_resizes: the decoder itself resizes to the image's size, because it
         interpolates disparity instead of depth (monodepth2).
@@ -59,25 +59,25 @@ class DepthNetwork(nn.Module):
         return depth_BHW
 
     def disparities(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
-        """Sigmoid disparities of every head, fine to coarse, each at its own size.
+        """Sigmoid disparities of every head, fine to coarse, each at the head's size.
 
-        Of decoders that have them (`decoders.disparity.DisparityDecoder`); arguments
-        as for `__call__`. (B, h, w) each, float32 in (0, 1).
+        Needs a `decoders.disparity.DisparityDecoder`; arguments as for `__call__`.
+        (B, h, w) each, float32 in (0, 1).
         """
         return self.decoder.disparities(self._features(image_BHWC, train=train))
 
     def side_depths(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
-        """The depth of each of `disparities`, (B, H, W), as `__call__` makes it.
+        """The depth of each of `disparities`, (B, H, W), as computed in `__call__`.
 
-        A disparity goes to the image's size bilinearly, in one step from its own size,
-        and is then inverted. The first depth is that of `__call__`.
+        A disparity is resized bilinearly to the image's size in one step and then
+        converted to depth. The first depth is that of `__call__`.
         """
         size = image_BHWC.shape[1:3]
         maps = self.disparities(image_BHWC, train=train)
         return [self.decoder.depth(resize_disparity(one, size)) for one in maps]
 
     def _features(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
-        """The encoder's features of the image at the size that it sees."""
+        """The encoder's features of the resized image."""
         _check_image(image_BHWC)
         batch, *full, channels = image_BHWC.shape
         size = self.seen_size(*full)
@@ -90,7 +90,7 @@ class DepthNetwork(nn.Module):
 
     @nn.nowrap
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that the encoder sees of an image of this size."""
+        """Height and width of the encoder's input for an image of this size."""
         size = self.input_size
         if size is None:
             size = [self.input_scale * length for length in (height, width)]
@@ -107,10 +107,10 @@ def _check_image(image_BHWC: Any) -> None:
 
 
 def as_float(image: jax.Array) -> jax.Array:
-    """uint8 to float32 in [0, 1], without mean and deviation, as in the references."""
+    """uint8 to float32 in [0, 1], not standardised, as in the reference systems."""
     return image.astype(jnp.float32) / 255.0
 
 
 def has_scale(network: nn.Module) -> bool:
-    """Whether its depth is in metres; from disparity it is known up to a factor."""
+    """Whether depth is in metres; depth from disparity is known up to a factor."""
     return not isinstance(getattr(network, "decoder", None), DisparityDecoder)

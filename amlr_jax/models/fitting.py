@@ -1,6 +1,6 @@
-"""Training from weights: whether they fit the network, and the state they make.
+"""Training from weights: checks that they fit the network, and sets the state.
 
-A checkpoint of the run itself goes before them, and then they are not read at all.
+If the run has a checkpoint, training resumes from it and these weights are not read.
 """
 
 import dataclasses
@@ -17,16 +17,16 @@ from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError
 
 # Attributes of modules that may differ from those the weights were trained with:
-# choices of the run, and sizes of windows and depth on which no parameter depends.
+# options of the run, and sizes of windows and depth on which no parameter depends.
 FREE = {"window_size", "use_shift", "drop_path", "residual_init", "kernel_init"}
 FREE |= {"max_depth", "attention", "dtype", "remat", "parent", "name"}
-# Attributes that are a key of their own under `model`, beside the encoder's options.
+# Attributes with a separate key under `model`, beside the encoder's options.
 KEYS = {"channels": "decoder_channels", "activation": "decoder_activation"}
 KEYS |= {"upsampling": "upsampling"}
 
 
 def starting_weights(init_from: str, network: Any, workdir: Path) -> Pretrained | None:
-    """The weights in the folder `init_from`, if a new run is to start from some.
+    """The weights in the folder `init_from`, for a new run; None without them.
 
     Raises InputError if there are none or they do not fit the network.
     """
@@ -38,7 +38,7 @@ def starting_weights(init_from: str, network: Any, workdir: Path) -> Pretrained 
 
 
 def start_from(state: Any, pretrained: Pretrained | None, *, sharding: Any) -> Any:
-    """`state` with the weights for its parameters; shows in one line what they gave.
+    """`state` with its parameters set from the weights; prints a one-line summary.
 
     `state` is a NamedTuple with `params` and `batch_stats`, of which `sharding` is
     {"params": ..., "batch_stats": ...} or one for all.
@@ -56,8 +56,8 @@ def start_from(state: Any, pretrained: Pretrained | None, *, sharding: Any) -> A
 def with_pose_encoder(pretrained: Pretrained) -> Pretrained:
     """The weights with an encoder for the pose network, if they have none.
 
-    It is the depth network's, a ResNet-18, whose first convolution is made to take two
-    images (`stack_conv1`): monodepth2 starts both encoders from ImageNet's weights.
+    It is that of the depth network, a ResNet-18, with the first convolution extended to
+    two images (`stack_conv1`): monodepth2 starts both encoders from ImageNet's weights.
     """
     found = pretrained.variables
     if "pose" in found["params"] or "encoder" not in found["params"]:
@@ -75,8 +75,8 @@ def with_pose_encoder(pretrained: Pretrained) -> Pretrained:
 def stack_conv1(kernel: np.ndarray, *, images: int) -> np.ndarray:
     """The first convolution of a ResNet for several images, from that for one.
 
-    The kernel is repeated along its input channels and divided by their number, so that
-    a stack of equal images gives what one image gave.
+    The kernel is repeated along its input channels and divided by `images`, so that a
+    stack of equal images gives the same output as one image.
 
     Args:
       kernel: (h, w, 3, out).
@@ -91,9 +91,9 @@ def stack_conv1(kernel: np.ndarray, *, images: int) -> np.ndarray:
 def check_fits(network: Any, pretrained: Pretrained) -> None:
     """Raises InputError, naming a key of `config.model`, if the weights do not fit.
 
-    Every attribute of encoder and decoder that the weights were trained with must be
-    the network's too, but for `FREE`; among them pretrained_window_size and
-    convention, which no shape would tell. Then every shape must agree.
+    Every attribute of encoder and decoder, except those in `FREE`, must be the same as
+    in training; this includes pretrained_window_size and convention, which change no
+    shape. Then every shape must agree.
     """
     theirs = folders.network_of(pretrained, max_depth=1.0)
     for part in ("encoder", "decoder"):
@@ -125,7 +125,7 @@ def _check_module(ours: Any, theirs: Any, pretrained: Pretrained) -> None:
 
 
 def _effective(module: Any, name: str) -> Any:
-    """An attribute; a pretraining window of 0 stands for the window itself."""
+    """An attribute; a pretraining window of 0 means the window itself."""
     value = getattr(module, name)
     if name != "pretrained_window_size":
         return value
@@ -133,7 +133,7 @@ def _effective(module: Any, name: str) -> Any:
 
 
 def _text(value: Any, *, quoted: bool = False) -> str:
-    """As a message shows it, or `quoted` as a flag takes it."""
+    """A value as text for a message, or `quoted` for a flag."""
     if quoted and isinstance(value, list | tuple):
         return f"'({','.join(map(str, value))})'"
     return str(getattr(value, "__name__", value))

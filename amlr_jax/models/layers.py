@@ -1,4 +1,4 @@
-"""Layers that several networks share, fast on every backend, and argument checks."""
+"""Layers shared by several networks, and argument checks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange, repeat
 
-BATCH_NORM_EPS = 1e-5  # torch's defaults, which the reference systems keep
-BATCH_NORM_MOMENTUM = 0.9  # kept share of the running mean; torch calls it 0.1
+BATCH_NORM_EPS = 1e-5  # torch's defaults, as in the reference systems
+BATCH_NORM_MOMENTUM = 0.9  # decay of the running mean; 0.1 in torch's notation
 
 Initializer = Callable[[jax.Array, Sequence[int], Any], jax.Array]
 
@@ -27,8 +27,8 @@ class Deconvolution2x2(nn.Module):
     y[2i + a, 2j + b] = x[i, j] @ kernel[a, b]. The kernel's gradient is then a matrix
     product too; `lax.conv_transpose` takes more than ten times as long on a CPU.
 
-    The parameter `kernel` has shape (2, 2, C, F). A `torch.nn.ConvTranspose2d` weight,
-    (C, F, 2, 2), becomes it by `transpose(2, 3, 0, 1)`, with no flip.
+    The parameter `kernel` has shape (2, 2, C, F): `transpose(2, 3, 0, 1)` of a
+    `torch.nn.ConvTranspose2d` weight (C, F, 2, 2), with no flip.
     """
 
     features: int
@@ -73,7 +73,7 @@ def layer_norm(eps: float, name: str, *, scale: float = 1.0) -> nn.LayerNorm:
 
 
 def drop_path(x_BHWC: jax.Array, rate: float, *, train: bool) -> jax.Array:
-    """A residual branch; in training, each sample's is dropped whole with this rate.
+    """Stochastic depth: in training, drops the branch of each sample with this rate.
 
     Needs the random stream "drop_path"; call it in a compact method. Huang et al.,
     "Deep Networks with Stochastic Depth", ECCV 2016.
@@ -105,7 +105,7 @@ def _double(x: jax.Array, axis: int) -> jax.Array:
 def upsample_bilinear_2x(x_BHWC: jax.Array) -> jax.Array:
     """(B, H, W, C) to (B, 2H, 2W, C), as torch's bilinear with align_corners=False.
 
-    Shifted sums, not a gather, so the gradient has no scatter.
+    Uses shifted sums, not a gather, so the gradient has no scatter.
     """
     return _double(_double(x_BHWC, 1), 2)
 
@@ -141,7 +141,7 @@ def conv(
 
 
 def reflect_pad(x_BHWC: jax.Array) -> jax.Array:
-    """One pixel more on each side; the edge is mirrored, not repeated."""
+    """Pads one pixel on each side by reflection without repeating the edge."""
     return jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
 
 

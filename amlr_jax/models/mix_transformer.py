@@ -33,7 +33,7 @@ from amlr_jax.models.layers import (
 )
 
 INNER_NORM_EPS = 1e-5  # of the norms in patch embeddings and spatial reductions
-MLP_RATIO = 4  # hidden channels of an MLP for each of its inputs
+MLP_RATIO = 4  # hidden channels of an MLP per input channel
 _B1_WIDTHS = (64, 128, 320, 512)
 PRESETS = {
     "b0": {"embed_dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
@@ -164,9 +164,9 @@ class OverlapPatchEmbed(nn.Module):
 class ReducedAttention(nn.Module):
     """Attention to a coarser map (SegFormer, Sec. 3.1): (B, H, W, C) to the same.
 
-    Each query sees all keys. Keys and values come from the map at 1/`reduction`, made
-    by a convolution with stride `reduction`, which leaves out the rows and columns that
-    do not fill a patch, and a norm.
+    Each query attends to all keys. Keys and values come from the map at 1/`reduction`:
+    a convolution with stride `reduction`, which omits rows and columns that do not fill
+    a patch, and a norm.
     """
 
     num_heads: int
@@ -221,11 +221,11 @@ def scaled_attention(
 
 
 class DepthwiseConv3x3(nn.Module):
-    """3 x 3 convolution of each channel by itself, zero padded: (B, H, W, C) to same.
+    """3 x 3 depthwise convolution, zero padded: (B, H, W, C) to same.
 
     Nine shifted products, summed in float32: 40 times as fast on a CPU as a grouped
-    convolution, 4 times with its gradient. The parameter `kernel` has the shape of a
-    grouped convolution's, (3, 3, 1, C).
+    convolution, 4 times with its gradient. The parameter `kernel` has the shape
+    (3, 3, 1, C) of a grouped convolution.
     """
 
     dtype: Any

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from amlr_jax.models import layers, resnet
 
-OUTPUT_SCALE = 0.01  # keeps the first poses near the identity
+OUTPUT_SCALE = 0.01  # initial poses near the identity
 _CHANNELS = 256
 _POSES = 2  # monodepth2 predicts two and trains the first
 
@@ -17,7 +17,7 @@ class PoseDecoder(nn.Module):
     """The coarsest features to six numbers: the mean of a map of poses.
 
     1 x 1 (`conv0`), 3 x 3 (`conv1`, `conv2`), each with ReLU, and 1 x 1 (`conv3`) to
-    two poses; zero padding. 1,314,572 parameters behind a ResNet-18.
+    two poses; zero padding. 1,314,572 parameters after a ResNet-18.
     """
 
     dtype: Any = jnp.float32
@@ -49,10 +49,10 @@ class PoseNetwork(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Predicts the motion between two frames.
 
-        The frames are in the order of time, whichever of them is the target, so that
-        the network learns one direction of motion. The pose takes points of the first
-        camera to the second; `geometry.pose_from_axis_angle` makes the matrix, with
-        `invert=True` for first_from_second (where the source is the first).
+        The frames are in the order of time, also where the second is the target, so
+        that the network learns one direction of motion. The pose maps points from the
+        first camera to the second; `geometry.pose_from_axis_angle` gives the matrix,
+        with `invert=True` for first_from_second (where the source is the first).
 
         Args:
           first_image, second_image: float in [0, 1], (B, H, W, 3), in order of time.

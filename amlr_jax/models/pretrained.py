@@ -1,15 +1,15 @@
-"""Weights to start from: converted checkpoints, and runs of our own.
+"""Initial weights: from converted checkpoints and from runs.
 
 A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float32) and
 `model.json`:
 
-    source    the kind of checkpoint it was made from
-    name      of the network, an argument of `models.depth.network` as all of
-    options   that are needed to build it
+    source    the kind of the original checkpoint
+    name      of the network, an argument of `models.depth.network`
+    options   its other arguments
     complete  whether it is a whole depth network or an encoder alone
     parts     the top level names in the variables: encoder, decoder, pose
 
-A workdir of a run is read as such a folder, with its newest good checkpoint.
+A workdir can be read as such a folder: its newest good checkpoint is used.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ VARIABLES = "variables"
 
 
 class Pretrained(NamedTuple):
-    """What a folder of weights holds."""
+    """The content of a folder of weights."""
 
     folder: Path
     variables: dict  # {"params": ..., "batch_stats": ...}, NumPy arrays
@@ -40,7 +40,7 @@ class Pretrained(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """Numbers of tensors by top level name, after weights were merged."""
+    """Numbers of tensors by top level name, after a merge of weights."""
 
     taken: dict[str, int]  # from the weights
     initial: dict[str, int]  # that keep their initial value
@@ -57,7 +57,7 @@ def check_output(folder: Path) -> None:
 
 
 def save(folder: Path, variables: dict, model: dict) -> None:
-    """Writes a folder of weights, whole or not at all; InputError if it cannot be."""
+    """Writes a folder of weights atomically; InputError if it cannot be written."""
     check_output(folder)
     folder = folder.absolute()
     made = [p for p in folder.parents if not p.exists()]
@@ -78,7 +78,7 @@ def save(folder: Path, variables: dict, model: dict) -> None:
 def load(folder: Path) -> Pretrained:
     """Reads a folder of weights, or the newest good checkpoint of a workdir.
 
-    Raises InputError if it is neither, or is damaged.
+    Raises InputError if it is neither or is damaged.
     """
     if (folder / MODEL).is_file():
         model = _json(folder / MODEL, "source", "name", "options", "parts")
@@ -140,12 +140,12 @@ def _json(path: Path, *keys: str) -> dict:
 
 
 def newest_step(folder: Path) -> Path | None:
-    """The newest finished checkpoint in a workdir, good or not."""
+    """The newest finished checkpoint in a workdir, intact or damaged."""
     return next(reversed(disk.all_of(folder / workdir.CHECKPOINTS)), None)
 
 
 def newest_good(folder: Path) -> Path | None:
-    """The newest good checkpoint in a workdir; shows which are passed over, and why.
+    """The newest good checkpoint in a workdir; prints which are skipped, and why.
 
     InputError if there are checkpoints and none is good. Nothing is changed on disk.
     """
@@ -166,7 +166,7 @@ def newest_good(folder: Path) -> Path | None:
 
 @functools.cache
 def _show_once(line: str) -> None:
-    """However often a command looks for the newest checkpoint."""
+    """Prints a line once per process."""
     show(line)
 
 
@@ -192,7 +192,7 @@ def _of_run(folder: Path) -> tuple[dict, Path]:
 
 
 def merge(variables: dict, pretrained: Pretrained) -> tuple[dict, Merged]:
-    """`variables` with the weights in place of their initial values, and a report.
+    """`variables` with initial values replaced by the weights, and a report.
 
     `variables` is {"params": ..., "batch_stats": ...}; its leaves need only a shape.
     InputError for weights that are not in it or have another shape.
@@ -223,7 +223,7 @@ def _check_leaf(path: tuple, leaf: Any, ours: Any, pretrained: Pretrained) -> No
 
 
 def summary(pretrained: Pretrained, merged: Merged) -> str:
-    """One line: what came from the weights and what keeps its initial value."""
+    """One line: the tensors set from the weights and those at their initial value."""
     parts = [f"{name}: {count} tensors" for name, count in merged.taken.items()]
     text = f"Weights from {pretrained.folder}: {', '.join(parts)}"
     if merged.initial:

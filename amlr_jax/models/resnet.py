@@ -73,7 +73,7 @@ class ResNet18(nn.Module):
 class BasicBlock(nn.Module):
     """relu(x + bn2(conv2(relu(bn1(conv1(x)))))).
 
-    With a stride, x itself passes a strided 1 x 1 convolution and a batch norm.
+    With a stride, the shortcut is a strided 1 x 1 convolution and a batch norm.
     """
 
     channels: int

@@ -12,12 +12,12 @@ The two networks have the same parameters and differ in the following.
 
 A map that does not tile is padded with zeros on the right and at the bottom in both,
 and the padding is *not* masked: a padded key is zero (keys have no bias), so its logit
-is its position bias. The official code itself takes no such map; this one follows
-transformers' `Swinv2Model`. That compares the window with the height alone, where the
-official code takes the smaller side; they differ on portrait maps only.
+is its position bias. The official code does not support such a map; this one follows
+transformers' `Swinv2Model`, which compares the window with the height alone, while the
+official code compares it with the smaller side; they differ on portrait maps only.
 
 Parameters are named `patch_embed`, `stage{s}_block{b}`, `stage{s}_merge` and `norm`;
-`layer_index` and `has_weight_decay` read these names for layer-wise learning rates.
+`layer_index` and `has_weight_decay` depend on these names.
 
 Shapes: B images, H x W tokens, C channels, N windows, T tokens a window, D channels a
 head. Parameters are float32; `dtype` is that of the matrix products, while norms,
@@ -41,7 +41,7 @@ from amlr_jax.models.layers import (
 )
 from amlr_jax.models.swin_v2_blocks import PatchEmbed, PatchMerging, SwinBlock
 
-# MIM-Depth's. Heads have 32 channels, 16 in nano, which is ours.
+# MIM-Depth's presets, and nano. Heads have 32 channels, 16 in nano.
 _SIZES = {
     # embed_dim, depths, num_heads, drop_path
     "nano": (48, (2, 2, 2, 2), (3, 6, 12, 24), 0.0),
@@ -58,9 +58,9 @@ _MIM_DEPTH = {
     "pretrained_window_size": (12, 12, 12, 6),
     "use_shift": (True, True, False, False),
 }
-# Ours: at a quarter of KITTI's size (22 x 44 tokens) the windows tile with little
-# padding. The residual init trained fastest from scratch; 1e-5 and 0.01 are close
-# behind, 1.0 (a plain LayerNorm) is far slower.
+# nano: at a quarter of KITTI's size (22 x 44 tokens) the windows tile with little
+# padding. This residual init trained fastest from scratch; 1e-5 and 0.01 are slightly
+# slower, 1.0 (a plain LayerNorm) is far slower.
 _NANO = {
     "window_size": (11, 11, 6, 6),
     "pretrained_window_size": (11, 11, 6, 6),
@@ -152,8 +152,8 @@ class SwinV2(nn.Module):
 
         Returns:
           The output of every stage s, of shape (B, H / (4 * 2**s), W / (4 * 2**s),
-          C * 2**s) with sizes rounded up, followed by the normalised last one, which
-          decoders without skips read; float32.
+          C * 2**s) with sizes rounded up, followed by the normalised last one, the
+          input of decoders without skips; float32.
         """
         self._check(image_BHWC)
         norm_eps = CONVENTIONS[self.convention].norm_eps
@@ -217,9 +217,9 @@ def encoder(name: str, *, convention: str = "mim_depth", **overrides: Any) -> Sw
 
 
 def num_layers(depths: tuple[int, ...]) -> int:
-    """Number of layers with a learning rate of their own.
+    """Number of layers with a separate learning rate.
 
-    Patch embedding, every block, every merging, and one for all that follows.
+    Patch embedding, every block, every merging, and one for everything after them.
     """
     return sum(depths) + len(depths) - 1 + 2
 
@@ -227,7 +227,7 @@ def num_layers(depths: tuple[int, ...]) -> int:
 def layer_index(path: tuple[str, ...], depths: tuple[int, ...]) -> int:
     """Layer of a parameter, 0 at the image to `num_layers(depths) - 1` at the output.
 
-    MIM-Depth's rule: a merging counts as one more layer of the stage that it closes;
+    MIM-Depth's rule: a merging counts as one more layer at the end of its stage;
     the final norm, the decoder and the head are the last layer. The usual scale of the
     learning rate is decay ** (num_layers(depths) - 1 - layer_index(path, depths)).
 

@@ -1,4 +1,4 @@
-"""The modules of a Swin V2 encoder, and its windows; `swin_v2` puts them together.
+"""The modules and windows of a Swin V2 encoder, used by `swin_v2`.
 
 Shapes: B images, H x W tokens, C channels, N windows, T = window ** 2 tokens in each.
 Parameters are float32; `dtype` is that of the matrix products, while norms and the
@@ -17,7 +17,7 @@ from einops import rearrange
 from amlr_jax.models.attention import WindowAttention
 from amlr_jax.models.layers import drop_path, layer_norm, linear_init
 
-MLP_RATIO = 4  # hidden channels of an MLP for each of its inputs
+MLP_RATIO = 4  # hidden channels of an MLP per input channel
 PATCH_SIZE = 4  # pixels
 
 
@@ -74,7 +74,7 @@ def shift_regions(height: int, width: int, *, window: int, shift: int) -> np.nda
 def _gelu(x: jax.Array) -> jax.Array:
     """x (1 + erf(x / sqrt(2))) / 2, in float32: 1 + erf loses digits in bfloat16.
 
-    As PyTorch computes it. `jax.nn.gelu` goes by erfc, which is slower on a CPU.
+    As in PyTorch. `jax.nn.gelu` uses erfc, which is slower on a CPU.
     """
     y = x.astype(jnp.float32)
     return (0.5 * y * (1.0 + jax.lax.erf(y * np.float32(np.sqrt(0.5))))).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""From a config to network, objective, rebalancer and optimizer.
+"""Builds network, objective, rebalancer and optimizer from a config.
 
 Functions below this module take named arguments instead of a config.
 """
@@ -110,7 +110,7 @@ def _initial_weights(config: ConfigDict, names: Sequence[str]) -> dict[str, jax.
 def _rebalancer(
     config: ConfigDict, names: Sequence[str]
 ) -> optax.GradientTransformationExtraArgs:
-    """The rule of `config`, which leaves the weights in `config.held` as they are."""
+    """The rule of `config`; the weights in `config.held` are constant."""
     held = dict(config.held)
     unknown = sorted(set(held) - set(names))
     if unknown or set(held) == set(names):

@@ -1,7 +1,7 @@
 """The log of a run: metrics.jsonl, speed.jsonl, TensorBoard and the progress bar.
 
-metrics.jsonl holds what is learnt: a resumed run writes the same lines as an unbroken
-one. speed.jsonl holds times and memory, and each start of the run appends to it.
+metrics.jsonl is reproducible: a resumed run writes the same lines as an uninterrupted
+one. speed.jsonl holds times and memory; each start of the run appends to it.
 """
 
 import json
@@ -92,7 +92,7 @@ class StepLog:
         self._pending: tuple[int, dict] | None = None
 
     def step(self, step: int, metrics: dict) -> None:
-        """Logs the step before, and keeps the metrics of this one on the device."""
+        """Logs the previous step, and keeps the metrics of this one on the device."""
         self.flush()
         self._pending = step, metrics
 
@@ -134,7 +134,7 @@ def _append(file: TextIO, row: dict) -> None:
 
 
 def _drop_cut_line(path: Path) -> None:
-    """Drops a last line without its end, which a kill cut short."""
+    """Drops an incomplete last line, left by a killed process."""
     if not path.is_file():
         return
     whole = path.read_bytes().rfind(b"\n") + 1
@@ -143,7 +143,7 @@ def _drop_cut_line(path: Path) -> None:
 
 
 def _keep_until(path: Path, *, step: int) -> None:
-    """Drops later lines, and a last line that a kill cut short."""
+    """Drops later lines, and an incomplete last line."""
     if not path.is_file():
         return
     kept = []

@@ -29,21 +29,21 @@ from amlr_jax.train.step import TrainState, compile_step
 
 
 class Run(NamedTuple):
-    """What stays the same from the first step to the last."""
+    """The constant parts of a training run."""
 
     config: ConfigDict
     folder: Path
     components: build.Components
-    train_set: Any  # what batches are made of; `train` is a sequence of examples
+    train_set: Any  # `train` is a sequence of examples
     test_set: Any  # `test` is a sequence of examples, maybe empty
     per_process_batch_size: int
-    pretrained: Pretrained | None  # to start from, unless there is a checkpoint
+    pretrained: Pretrained | None  # initial weights, unless there is a checkpoint
     mesh: Mesh
     shapes: TrainState  # of the state
     sharding: TrainState  # of each array of the state
 
     def batches(self, *, start: int) -> Iterator[Batch]:
-        """This process's part of the training batches from batch `start` on."""
+        """The training batches of this process from batch `start` on."""
         return self.components.objective.batches(
             self.train_set,
             batch_size=self.per_process_batch_size,
@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 class RunEvaluator(Protocol):
-    """What the loop calls beside training; in all processes, and rank 0 writes.
+    """Evaluation as called by the loop, in all processes; rank 0 writes.
 
     `variables` are {"params", "batch_stats"}, replicated on each device.
     """
@@ -74,10 +74,10 @@ def train(
 ) -> TrainState:
     """Trains to `config.steps`, from the newest checkpoint in `folder` if there is one.
 
-    Leaves config.json, metrics.jsonl, speed.jsonl and checkpoints in `folder`, besides
-    what the evaluator writes, and returns the last state. After a signal that asks to
-    stop, it saves and raises `Interrupted`. Raises InputError for a user's mistake. In
-    several processes each calls it, and rank 0 writes.
+    Writes config.json, metrics.jsonl, speed.jsonl and checkpoints to `folder`, besides
+    the evaluator's files, and returns the last state. After a signal to stop, it saves
+    and raises `Interrupted`. Raises InputError for invalid input. With several
+    processes each calls it, and rank 0 writes.
     """
     if not is_first():
         mute()
@@ -98,7 +98,7 @@ def train(
 def set_up(
     config: ConfigDict, folder: Path, make_evaluator: Callable[[Run], RunEvaluator]
 ) -> tuple[Run, RunEvaluator]:
-    """Everything but the state, checked; claims `folder` for this config."""
+    """Checks the config, builds all but the state, and writes config.json."""
     check(config)
     check_window(config.log.profile)
     with workdir.claim(folder, config.to_dict()):
@@ -120,7 +120,7 @@ def set_up(
 
 
 def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int]:
-    """The state of the newest good checkpoint, or the first; and batches consumed."""
+    """The state of the newest good checkpoint, or the initial one; batches consumed."""
     found = checkpoints.restore_newest(run.shapes, run.sharding)
     if found is not None:
         state, record = found
@@ -134,7 +134,7 @@ def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainStat
 
 
 def introduce(run: Run, state: TrainState) -> int:
-    """Prints what is trained on what, writes parameters.txt; the parameter count."""
+    """Prints data and network, writes parameters.txt; returns the parameter count."""
     count = parameter_overview.count_parameters(state.params)
     if is_first():
         overview = parameter_overview.get_parameter_overview(state.params)
@@ -226,7 +226,7 @@ def _several() -> bool:
 
 
 def _check_first_batch(run: Run) -> None:
-    """Makes one example now, so a crop that does not fit is an error at once."""
+    """Makes one example, so that a crop that does not fit is an error at the start."""
     batches = run.components.objective.batches
     one = batches(run.train_set, batch_size=1, start=0, process=(0, 1), workers=0)
     with closing(one):  # type: ignore[type-var]
@@ -272,6 +272,6 @@ def _save_if_best(
     state: TrainState,
     metrics: Mapping[str, float] | None,
 ) -> None:
-    """Saves an evaluated state with its metrics, if the best ones are to be kept."""
+    """Saves an evaluated state with its metrics, if `checkpoint.best` is positive."""
     if run.config.checkpoint.best and metrics is not None:
         checkpoints.save(state, step=int(state.step), metrics=dict(metrics))

@@ -1,4 +1,4 @@
-"""Speed of a run: steps, waiting for data, memory, share of the peak; and traces."""
+"""Speed of a run: steps, data wait, memory, MFU; and profiler traces."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from amlr_jax.runtime import workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError
 
-WINDOW = 50  # steps over which speeds are taken
+WINDOW = 50  # steps over which speeds are averaged
 GIB = 2**30
 
 
@@ -23,8 +23,8 @@ class Meter:
     """Speeds over the last `window` steps, by the clock of this process.
 
     The loop starts step k + 1 before it fetches the values of step k. Over a window the
-    mean time of its rounds is still the device's time per step, because the loop is at
-    most one step ahead. The window begins after the first round.
+    mean time of an iteration is still the device's time per step, because the loop is
+    at most one step ahead. The window begins after the first iteration.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Meter:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around the wait for the next batch."""
+        """Context of the wait for the next batch."""
         start = self._clock()
         try:
             yield
@@ -63,7 +63,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around work that is no training, as an evaluation; speeds leave it out."""
+        """Context of other work, such as an evaluation; excluded from the speeds."""
         start = self._clock()
         try:
             yield
@@ -71,7 +71,7 @@ class Meter:
             self._paused += self._clock() - start
 
     def step(self) -> None:
-        """Marks the end of a round of the loop."""
+        """Marks the end of an iteration of the loop."""
         self._marks.append((self._clock() - self._paused, self._waited))
 
     def skip(self, count: int = 1) -> None:
@@ -87,7 +87,7 @@ class Meter:
         return True
 
     def values(self) -> dict[str, float]:
-        """Values that are known so far.
+        """The values known so far.
 
         steps_per_second; images_per_second of all processes; data_wait, the share of
         time spent waiting for a batch, 0 to 1; mfu, `flops` times steps per second over
@@ -97,7 +97,7 @@ class Meter:
         return {**self._speeds(), **self._memory(), "skipped_steps": self._skipped}
 
     def note(self) -> str:
-        """Share of waiting and MFU for the progress bar; empty if not known."""
+        """Data wait and MFU for the progress bar; empty if not known."""
         speeds = self._speeds()
         if not speeds:
             return ""

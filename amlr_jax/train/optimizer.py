@@ -1,7 +1,7 @@
 """AdamW with layer decay, and the schedules of the learning rate.
 
 The optimizer and `polynomial` are those of Xie et al., Revealing the Dark Secrets of
-Masked Image Modeling (MIM-Depth), which AMLR keeps; `step_decay` is monodepth2's.
+Masked Image Modeling (MIM-Depth), also used by AMLR; `step_decay` is monodepth2's.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def step_decay(
         peak * min(1, g / warmup) * (drop if g > drop_at * steps else 1)
 
     monodepth2 trains 20 epochs and drops to a tenth after 15. Cao, Luo & Li warm up
-    for 1000 steps, we take it linearly; they do not say whether they drop.
+    for 1000 steps, here linearly; they do not report whether they drop.
     """
     if steps < 1 or not 0 < drop_at <= 1 or warmup < 0:
         raise ValueError(

@@ -75,20 +75,20 @@ def train_step(
 
     The step is skipped if a loss, the total, the norm of the gradient or a new batch
     statistic is not finite: parameters, batch statistics, loss weights and the states
-    of optimizer and rebalancer stay as they were, bit for bit, and `step` counts the
-    batch. The device decides this. `schedule` counts the steps taken, as the optimizer
-    does.
+    of optimizer and rebalancer do not change (bitwise), and `step` counts the batch.
+    The decision is made on the device. `schedule` counts the steps taken, as the
+    optimizer does.
 
-    `accumulate` > 1 splits the batch into that many parts, which run one after the
-    other with their own batch statistics and random numbers; the running statistics
-    pass from part to part. A loss is the mean over the parts. For a mean over valid
+    `accumulate` > 1 splits the batch into that many parts, which run sequentially with
+    separate batch statistics and random numbers; each part updates the running
+    statistics in turn. A loss is the mean over the parts. For a mean over valid
     pixels this differs from the mean over the pixels of the batch: each part has the
     same weight. The loss weights of a step depend on its losses (AMLR, Eq. 9), so a
-    first pass measures all parts and a second one differentiates them.
+    first pass computes the losses of all parts and a second one differentiates them.
 
     Metrics: `total`, `losses` and `weights` by name, `learning_rate`, `grad_norm`;
     `skipped` and `skipped_in_a_row`; `samples` int32 [B], if the batch has `index`.
-    Those of a skipped step are as measured, so some are not finite.
+    Those of a skipped step are reported unchanged, so some are not finite.
     """
     key = jax.random.fold_in(state.key, state.step)
     measure = (
@@ -143,7 +143,7 @@ def _measure(state, batch, key, *, objective, rebalancer) -> _Measured:
 def _measure_in_parts(
     state, batch, key, *, objective, rebalancer, parts: int
 ) -> _Measured:
-    """The same as means over parts of the batch, in two passes."""
+    """As `_measure`, with means over parts of the batch, in two passes."""
 
     def losses_of_part(params, batch_stats, part):
         part_key = jax.random.fold_in(key, part)
@@ -211,7 +211,7 @@ def compile_step(mesh: Mesh, *, state_sharding: Any = None, **pieces) -> Any:
 
 
 def _gathering(objective: LossFunction, shardings: Any) -> LossFunction:
-    """The loss function of sharded parameters, which gathers them first."""
+    """A loss function that gathers sharded parameters before `objective`."""
 
     def gathering(params, *rest):
         return objective(meshes.gather_in_step(params, shardings), *rest)

@@ -13,7 +13,7 @@ REFERENCE_KERNEL_STD = 0.001  # MIM-Depth's initial kernels
 
 
 class GradualDecoder(nn.Module):
-    """Deconvolutions that narrow step by step; no skip connections.
+    """Deconvolutions with gradually fewer channels; no skip connections.
 
     Per stage a 2 x 2 deconvolution, batch norm and activation; then a 3 x 3
     convolution, batch norm and activation, two bilinear doublings, and a head of two
@@ -23,12 +23,12 @@ class GradualDecoder(nn.Module):
 
     Attributes:
       channels: of the deconvolutions. The paper gives no numbers; (768, 384, 192)
-        mirrors the halving of Swin-v2 large, whose 192 first channels it ends on.
-      head_channels: of the convolutions behind them (MIM-Depth: the encoder's
+        mirrors the channels of Swin-v2 large, which start at 192.
+      head_channels: of the convolutions after them (MIM-Depth: the encoder's
         `embed_dim`).
       kernel_init: standard deviation of all initial kernels (MIM-Depth: 0.001, which
         starts at max_depth / 2 everywhere), or "he" for He's, sqrt(2 / fan_in), which
-        takes fewer steps from scratch.
+        trains in fewer steps from scratch.
     """
 
     channels: tuple[int, ...] = (768, 384, 192)
@@ -129,8 +129,8 @@ class SelectiveFusionDecoder(nn.Module):
     a head of two 3 x 3 convolutions with sigmoid * max_depth.
 
     Attributes:
-      channels: of the whole decoder. The finest skip enters as it is, so the encoder's
-        first features must have as many; 1 x 1 convolutions narrow the others.
+      channels: of the whole decoder. The finest skip is used directly, so the encoder's
+        first features must have as many; 1 x 1 convolutions reduce the others.
     """
 
     channels: int = 64

@@ -1,8 +1,8 @@
 """Decoders to disparities at several scales, for self-supervision.
 
-"Disparity" is what Godard et al., "Digging Into Self-Supervised Monocular Depth
-Estimation", ICCV 2019 (monodepth2) call it: the sigmoid s in (0, 1) of a network, which
-stands for inverse depth between two bounds, not for a shift of pixels.
+"Disparity" has the meaning of Godard et al., "Digging Into Self-Supervised Monocular
+Depth Estimation", ICCV 2019 (monodepth2): the sigmoid output s in (0, 1) of a network,
+which encodes inverse depth between two bounds, not a shift in pixels.
 """
 
 import functools
@@ -78,7 +78,7 @@ class DisparityDecoder(nn.Module):
             height and width are multiples of 32.
           size: height and width of the result. The finest disparity is resized
             bilinearly before it is inverted, as monodepth2's evaluation does.
-          train: nothing here depends on it.
+          train: ignored.
 
         Returns:
           Depth, (B, *size), float32, between `min_depth` and `max_depth`.
@@ -127,7 +127,7 @@ class SkipDecoder(DisparityDecoder):
         disparity_i = sigmoid(conv(x))           head{i}, where i is one of `scales`
 
     All convolutions are 3 x 3, padded by reflection, with a bias and torch's default
-    initial values. 3,152,724 parameters behind a ResNet-18.
+    initial values. 3,152,724 parameters after a ResNet-18.
     """
 
     channels: ClassVar = (16, 32, 64, 128, 256)  # of levels 0 to 4, at 1/2**level
@@ -173,18 +173,18 @@ class FiveLevelDecoder(DisparityDecoder):
 
     The paper has no code; the rest is an interpretation. Layout, widths, reflection
     padding and ELU are those of GVO, an earlier network of the same author, whose
-    decoder has these three convolutions a level. The heads are at 1/2 ... 1/16, the
+    decoder has these three convolutions per level. The heads are at 1/2 ... 1/16, the
     rows of Table 4. Initial values are torch's defaults.
 
     Attributes:
-      upsampling: where sub-pixel convolution goes, which the text leaves open.
-        "nearest": nowhere, the paper's baseline. Levels are doubled by nearest, and
-          disparities stay at their own size.
-        "subpixel_head": head i gives 4**i channels, shuffled straight to full size.
-          This is the literal reading, and fits Table 4, where the rows with
+      upsampling: where sub-pixel convolution is used; the paper does not specify it.
+        "nearest": nowhere, the paper's baseline. Levels are doubled by nearest
+          interpolation, and disparities have the size of their level.
+        "subpixel_head": head i gives 4**i channels, shuffled to full size in one step.
+          This is the literal reading, and agrees with Table 4, where the rows with
           sub-pixel convolution need no bilinear step and 1/16 is almost as good as 1/2.
         "subpixel_levels": a 1 x 1 convolution to 4C and a shuffle double the levels
-          (level{i}_expand); disparities stay at their own size.
+          (level{i}_expand); disparities have the size of their level.
     """
 
     channels: ClassVar = (64, 96, 128, 128, 256)  # of levels 1 to 5, at 1/2**level

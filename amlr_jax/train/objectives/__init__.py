@@ -1,1 +1,1 @@
-"""Objectives: what is learnt from which batches; see `objective`."""
+"""Training objectives: initial variables, losses and batches; see `objective`."""

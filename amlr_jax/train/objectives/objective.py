@@ -1,4 +1,4 @@
-"""What is learnt, as one object: initial variables, losses and batches."""
+"""The interface of a training objective: initial variables, losses and batches."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ Losses = dict[str, jax.Array]  # float32 scalars by name, unweighted
 
 
 class Objective(NamedTuple):
-    """Training knows nothing else of what is learnt.
+    """The only interface between the training loop and an objective.
 
     losses: (params, batch_stats, batch, key, loss_weights) -> (losses, batch_stats),
-      a pure function. `loss_weights` are those after the step before, for an objective
-      that chooses pixels by the weighted sum.
+      a pure function. `loss_weights` are those after the previous step, for objectives
+      that select pixels by the weighted sum.
     data_sets: () -> (training set, test set); both have `train` or `test` sequences.
     batches: (training set, batch_size=, start=, process=, workers=) -> iterator of
       dicts of arrays, endless, from batch number `start` on; to be closed.

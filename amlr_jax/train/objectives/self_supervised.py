@@ -1,4 +1,4 @@
-"""Self-supervised training: depth from video, by reconstruction of each frame.
+"""Self-supervised training: depth from video by view synthesis.
 
 The losses of Cao, Luo & Li, "Toward Better SSIM Loss for Unsupervised Monocular Depth
 Estimation" (arXiv 2506.04758, sec. 3). Image formation, minimum over sources, automatic
@@ -28,7 +28,7 @@ from amlr_jax.models.pose import PoseNetwork
 from amlr_jax.train.objectives.objective import Objective
 
 SMOOTHNESS = "smoothness"
-# The losses of each kind of photometric error, beside the smoothness.
+# The losses of each kind of photometric error, in addition to the smoothness.
 PHOTOMETRIC = {
     "monodepth2": ("photometric",),
     "ssim_m": ("photometric",),
@@ -112,13 +112,13 @@ def self_supervised(
         smoothness   mean over scales of (w_k / W) smoothness_loss(disparity_k)   Eq. 5
 
     r is Eq. 6 ("monodepth2"), Eq. 10 ("ssim_m") or Eq. 11 ("ssim_a"), whose four parts
-    are separate losses. The minimum over the sources is then taken of their sum under
-    the incoming loss weights, through which no gradient flows.
+    are separate losses. The minimum over the sources is then that of their sum,
+    weighted with the input loss weights, through which no gradient flows.
 
     Each disparity is resized to the target (bilinear; sub-pixel heads have that size),
-    because coarse images hide small motion. Its smoothness is measured at its own width
-    w_k, with the target resized by Lanczos: for monodepth2's four scales the factor
-    w_k / W is its 1 / 2^k.
+    because coarse images hide small motion. Its smoothness is computed at the width w_k
+    of the scale, with the target resized by Lanczos: for monodepth2's four scales the
+    factor w_k / W is its 1 / 2^k.
 
     The batch is that of `training_views`. Parameters are one tree, {"encoder",
     "decoder", "pose"}, and so are batch statistics. The pose network gets two frames in
@@ -132,10 +132,10 @@ def self_supervised(
       error: options of `photometric_error`: `ssim_weight`, `alpha`, `beta`, `gamma`,
         window options.
       offsets: frames from the target to each source of the batch, negative = before.
-      stereo: the other camera's image is one more source, with the pose of the
+      stereo: adds the other camera's image as a source, with the pose of the
         calibration. Depth is then in metres.
-      automask: leave out pixels that an unwarped source explains better than any warped
-        one, because they move with the camera or nothing moves.
+      automask: leave out pixels for which an unwarped source has a smaller error than
+        all warped ones, because they move with the camera or nothing moves.
       average: take the mean over the sources instead of their minimum.
       scales: how many of the finest disparities are used; 0 = all.
 
@@ -231,7 +231,7 @@ def _poses(pose, params, batch_stats, batch: dict, offsets):
 
 
 def _partner_pose(offset_B3: jax.Array) -> jax.Array:
-    """The pose [B, 4, 4] of rectified stereo, a shift and no rotation."""
+    """The pose [B, 4, 4] of rectified stereo, a pure translation."""
     none = jnp.zeros_like(offset_B3, jnp.float32)
     return geometry.pose_from_axis_angle(none, offset_B3)
 
@@ -285,14 +285,14 @@ def _reconstruction(
             jax.tree.map(lambda e: e.mean(0, keepdims=True), part)
             for part in (errors, identity)
         )
-    if len(weights) == 1:  # a weight of 0 would choose at random
+    if len(weights) == 1:  # weights of 0 would give ties
         weights = dict.fromkeys(weights, jnp.float32(1.0))
     chosen, _ = losses.select_components(errors, weights, identity, key=key)
     return {name: e.mean() for name, e in chosen.items()}
 
 
 def _smoothness(disparities: list[jax.Array], target: jax.Array) -> jax.Array:
-    """Mean over the scales, each at its own size and times w_k / W."""
+    """Mean over the scales, each at the size of its disparity and times w_k / W."""
     total = jnp.float32(0.0)
     for disparity in disparities:
         shape = (*disparity.shape, target.shape[-1])

@@ -27,7 +27,7 @@ DEPTH_LOSSES: dict[str, Callable] = {
     "berhu": losses.berhu_loss,
     "log_l1": losses.log_l1_loss,
 }
-# Arguments that the objective passes; a loss of a step is one scalar for the batch.
+# Arguments set by the objective; the training loss is one scalar for the batch.
 _OWN_ARGUMENTS = {"prediction", "target", "where", "per_image"}
 
 
