@@ -50,7 +50,7 @@ def supervised(
 
     def lee_kim(config: ConfigDict) -> None:
         large(config)
-        # On the two losses, our reading of Table 4; four updates per epoch as in Lee & Kim.
+        # On the two losses, as Table 4 is read here; four updates per epoch.
         config.rebalance.rule = "lee_kim"
 
     def mim_depth(config: ConfigDict) -> None:
