@@ -6,8 +6,6 @@ The same command again continues from the newest checkpoint in DIR. The scripts 
 `launch/` start it in several processes, on one machine or on many.
 """
 
-from pathlib import Path
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -30,7 +28,7 @@ def main(argv: list[str]) -> None:
         # Imported here: a mistyped flag is reported before the seconds that jax takes.
         from amlr_jax import pipeline
 
-        pipeline.train(config, Path(str(_WORKDIR.value)).expanduser())
+        pipeline.train(config, command.path_of(_WORKDIR))
 
 
 if __name__ == "__main__":

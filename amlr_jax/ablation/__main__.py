@@ -9,7 +9,6 @@ Without --gpus one run after the other uses all devices.
 """
 
 import shlex
-from pathlib import Path
 
 from absl import flags
 
@@ -31,9 +30,9 @@ def main(overrides: list[str]) -> int:
     from amlr_jax.ablation import schedule, study, table
     from amlr_jax.runtime import console, files
 
-    found, output = study.load(_STUDY.value), Path(_OUTPUT.value).expanduser()
-    chosen = {"seeds": seeds, "only": _ONLY.value, "overrides": changes}
-    jobs = schedule.jobs_of(found, output, **chosen)
+    found, output = study.load(str(_STUDY.value)), command.path_of(_OUTPUT)
+    only = _ONLY.value
+    jobs = schedule.jobs_of(found, output, seeds=seeds, only=only, overrides=changes)
     if _DRY_RUN.value:
         for job in jobs:
             left = job.next_command()

@@ -78,7 +78,7 @@ def _of_row(found: dict, first: dict, names: Sequence[str]) -> Statistics:
     )
 
 
-def _deviation(values: Sequence[float]) -> float:
+def _deviation(values: Sequence[float] | np.ndarray) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 

@@ -6,8 +6,6 @@ SOURCE is simmim, swinv2, mim_depth, glpdepth, mit, resnet18, or monodepth2, who
 is the folder of its .pth files. Then: amlr_jax.main ... --config.init_from=DIR.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from amlr_jax.runtime import command
@@ -32,9 +30,9 @@ def main(argv: list[str]) -> None:
     from amlr_jax.convert import conversion
 
     conversion.convert(
-        _SOURCE.value,
-        Path(_INPUT.value).expanduser(),
-        Path(_OUTPUT.value).expanduser(),
+        str(_SOURCE.value),
+        command.path_of(_INPUT),
+        command.path_of(_OUTPUT),
         max_depth=_MAX_DEPTH.value,
     )
 

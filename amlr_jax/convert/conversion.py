@@ -58,8 +58,9 @@ def convert(
 def _read(source: sources.Source, path: Path) -> files.Weights:
     read = files.read
     if source.stems:
-        stems = {"required": source.stems, "optional": source.optional_stems}
-        read = partial(files.read_folder, **stems)
+        read = partial(
+            files.read_folder, required=source.stems, optional=source.optional_stems
+        )
     paths = [path] if path.is_file() else path.glob("*.pth")
     total = sum(-(-p.stat().st_size // files.CHUNK) for p in paths)
     with bar("Reading", total) as progress:

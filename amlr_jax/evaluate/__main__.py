@@ -11,8 +11,6 @@ may be any folder. --protocol and --test_mode set --config.eval.protocol and
 self-supervised network, as Table 4 of "Better SSIM", and writes resolutions.json.
 """
 
-from pathlib import Path
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -42,10 +40,12 @@ def main(argv: list[str]) -> None:
     for key, flag in (("protocol", _PROTOCOL), ("test_mode", _TEST_MODE)):
         if flag.value is not None:
             config.eval[key] = flag.value
-    paths = (
-        flag.value and Path(flag.value).expanduser() for flag in (_WORKDIR, _CHECKPOINT)
+    evaluator.evaluate_weights(
+        config,
+        command.path_of(_WORKDIR),
+        command.path_of(_CHECKPOINT) if _CHECKPOINT.value else None,
+        resolutions=_RESOLUTIONS.value,
     )
-    evaluator.evaluate_weights(config, *paths, resolutions=_RESOLUTIONS.value)
 
 
 if __name__ == "__main__":

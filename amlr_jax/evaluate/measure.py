@@ -144,18 +144,18 @@ def with_predictions(
     return frames
 
 
-def _rows(values: dict[str, jax.Array]) -> list[dict[str, float]]:
+def _rows(values: dict[str, jax.Array]) -> list[dict]:
     """One dict for each image of a batch."""
     columns = [value.tolist() for value in jax.device_get(values).values()]
     return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+def _means(rows: list[dict]) -> dict[str, float]:
     names = metrics.METRIC_NAMES
     return {name: float(np.mean([row[name] for row in rows])) for name in names}
 
 
-def _ratio(rows: list[dict[str, float]]) -> dict[str, float]:
+def _ratio(rows: list[dict]) -> dict[str, float]:
     ratios = np.array([row["ratio"] for row in rows], np.float32)
     median, spread = metrics.ratio_summary(ratios)
     return {"median": float(median), "std": float(spread)}

@@ -61,7 +61,7 @@ def panel(frames: Sequence[dict], output: Path, *, max_depth: float) -> None:
     known = np.concatenate([frame["depth"].ravel() for frame in frames])
     if not known.any():
         known = np.concatenate([frame["prediction"].ravel() for frame in frames])
-    limits = {"near": colors.nearest(known, far=max_depth), "far": max_depth}
+    limits: dict = {"near": colors.nearest(known, far=max_depth), "far": max_depth}
     rows = [_row(frame, limits) for frame in frames]
     rows[-1] = colors.with_scale(rows[-1], **limits)
     with files.replacing(output) as temporary:

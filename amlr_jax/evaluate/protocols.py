@@ -86,7 +86,7 @@ class Protocol(NamedTuple):
         return self.kb_crop and not self.paste_back
 
     @property
-    def limits(self) -> dict[str, float]:
+    def limits(self) -> dict[str, Any]:
         """Least and greatest depth in metres."""
         return {"min_depth": self.min_depth, "max_depth": self.max_depth}
 

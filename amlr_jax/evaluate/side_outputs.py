@@ -48,7 +48,7 @@ class _OneHead(NamedTuple):
 
     def apply(self, variables: dict, image: jax.Array, *, train: bool) -> jax.Array:
         made = self.network.apply(variables, image, train=train, method="side_depths")
-        return made[self.number]
+        return made[self.number]  # type: ignore[return-value]  # flax: or variables
 
 
 def heads(network: depth.DepthNetwork) -> tuple[Head, ...]:
@@ -109,8 +109,8 @@ def table(rows: dict[Head, Evaluation], *, protocol: Protocol, title: str) -> Ta
     for head, result in rows.items():
         made.add_row("network", *_cells(head.resolution, head.bilinear, result.metrics))
     known = {(head.resolution, head.bilinear) for head in rows}
-    found, caption = published.resolutions_beside(protocol)
-    found = [row for row in found if row[:2] in known]
+    printed, caption = published.resolutions_beside(protocol)
+    found = [row for row in printed if row[:2] in known]
     if found:
         made.add_section()
         caption = "paper: Better SSIM, Table 4"

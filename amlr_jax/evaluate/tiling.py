@@ -88,7 +88,8 @@ def spare_starts(
 def coverage(starts: tuple[int, ...], height: int, width: int) -> np.ndarray:
     """The number of windows at each column, [width]."""
     columns = np.arange(width)
-    return sum(((columns >= s) & (columns < s + height)).astype(int) for s in starts)
+    windows = (((columns >= s) & (columns < s + height)).astype(int) for s in starts)
+    return sum(windows, np.zeros(width, int))
 
 
 def predict(forward: Callable, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
@@ -136,7 +137,7 @@ def merge_ramps(depth_BHW: jax.Array, mirrored_BHW: jax.Array) -> jax.Array:
     right = left[::-1]
     middle = (1 - left - right) / 2
     own, others = ((side + middle).astype(np.float32) for side in (right, left))
-    return 1 / (own * d + others * other)
+    return 1 / (d * own + other * others)
 
 
 def join(

@@ -12,8 +12,6 @@ ONNX is not supported: jax2onnx (0.17) converts neither antialiased resizing nor
 max pooling nor, where it works, any number of images.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from amlr_jax.runtime import command
@@ -38,8 +36,8 @@ def main(argv: list[str]) -> None:
     from amlr_jax.export import stablehlo
 
     stablehlo.run(
-        Path(_CHECKPOINT.value).expanduser(),
-        Path(_OUTPUT.value).expanduser(),
+        command.path_of(_CHECKPOINT),
+        command.path_of(_OUTPUT),
         size=(_HEIGHT.value, _WIDTH.value),
         batch=_BATCH.value,
         platforms=_PLATFORMS.value,

@@ -50,7 +50,7 @@ def run(
     InputError for options that do not fit, and for an exported network whose depth is
     not that of the network; then nothing is written.
     """
-    platforms = _checked_platforms(platforms)
+    targets = _checked_platforms(platforms)
     shape = (_batch(batch), *size, 3)
     path = output_file(output)
     with bar("Exporting", 3) as report:
@@ -58,7 +58,7 @@ def run(
         network = portable(network)
         check_fit(network, variables, size)
         report.advance(note="converting")
-        data = encoded(partial(network.apply, variables, train=False), shape, platforms)
+        data = encoded(partial(network.apply, variables, train=False), shape, targets)
         report.advance(note="checking")
         facts = describe(network, data, max_depth=max_depth, file=path.name)
         facts["check"] = compare(network, variables, data)

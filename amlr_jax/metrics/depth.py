@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 # The order of printed tables: as in the AMLR paper, with silog, which it does not
 # print, after the other errors. Dicts that leave a jitted function are sorted by key.
@@ -107,7 +108,7 @@ def valid_mask(
 
 
 def sanitize(
-    prediction: jax.Array,
+    prediction: ArrayLike,
     *,
     max_depth: float,
     min_depth: float = MIN_DEPTH,

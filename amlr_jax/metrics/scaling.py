@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from amlr_jax.metrics.depth import MIN_DEPTH, sanitize, valid_pixels
 
@@ -82,7 +83,7 @@ def median_scaled(
     return MedianScaled(jnp.clip(scaled, min_depth, max_depth), ratio)
 
 
-def ratio_summary(ratios: jax.Array) -> tuple[jax.Array, jax.Array]:
+def ratio_summary(ratios: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """The median of the ratios of a test set, and their relative spread.
 
         median(r),   std(r / median(r))      population standard deviation

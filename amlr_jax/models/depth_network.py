@@ -91,11 +91,10 @@ class DepthNetwork(nn.Module):
     @nn.nowrap
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the encoder's input for an image of this size."""
-        size = self.input_size
-        if size is None:
-            size = [self.input_scale * length for length in (height, width)]
-        unit = self.multiple_of
-        return tuple(max(unit, unit * round(length / unit)) for length in size)
+        scale, unit = self.input_scale, self.multiple_of
+        size = self.input_size or (scale * height, scale * width)
+        rows, columns = (max(unit, unit * round(length / unit)) for length in size)
+        return rows, columns
 
 
 def _check_image(image_BHWC: Any) -> None:

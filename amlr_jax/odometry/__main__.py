@@ -16,8 +16,6 @@ moved and scaled to fit the truth first, since one camera gives no scale; --alig
 scale or none allows less.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from amlr_jax.odometry.trajectories import ALIGNMENTS
@@ -40,8 +38,7 @@ def main(argv: list[str]) -> None:
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.odometry import drives, pose_network, results
 
-    flags_of_paths = (_CHECKPOINT, _ROOT, _OUTPUT)
-    checkpoint, root, output = (Path(f.value).expanduser() for f in flags_of_paths)
+    checkpoint, root, output = map(command.path_of, (_CHECKPOINT, _ROOT, _OUTPUT))
     found = drives.find(root, sequences=_SEQUENCES.value, names=_DRIVES.value)
     weights = pose_network.load(checkpoint)
     files.make_writable(output, option="output")

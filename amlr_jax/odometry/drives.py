@@ -107,8 +107,8 @@ def raw_drive(root: Path, name: str, *, limit: int | None = None) -> Drive:
     if len(frames) < len(run):
         notes.append(f"the first {len(frames)} of {len(run)} frames")
     truth = oxts.camera_poses(root, name, frames)
-    images = tuple(images[frame] for frame in frames)
-    return Drive(name, images, truth, "oxts", tuple(notes))
+    paths = tuple(images[frame] for frame in frames)
+    return Drive(name, paths, truth, "oxts", tuple(notes))
 
 
 def longest_run(numbers) -> list[int]:

@@ -159,13 +159,13 @@ def write_picture(made: Sequence[MeasuredDrive], path: Path, *, how: str) -> Non
     A panel shows a drive from above, x to the right and z ahead, in metres of the first
     camera; a square marks the start and a dot each end.
     """
-    shown = [one for one in made if one.network.aligned]
+    shown = [(one, one.network.aligned) for one in made if one.network.aligned]
     if not shown:
         return
     figure = Figure(figsize=(SIDE * len(shown), SIDE), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    for axis, one in zip(axes, shown, strict=True):
-        _draw(axis, one.network.aligned)
+    for axis, (one, aligned) in zip(axes, shown, strict=True):
+        _draw(axis, aligned)
         axis.set_title(_title(one, how), fontsize=9)
         axis.legend(loc="best")
     with files.replacing(path) as temporary:
@@ -182,7 +182,7 @@ def _draw(axis: Axes, aligned: Aligned) -> None:
         axis.plot(x, z, style, color=color, linewidth=width, label=label)
         axis.plot(x[-1], z[-1], "o", color=color, markersize=5)
     start = aligned.truth[0, :3, 3]
-    mark = {"color": TRUE, "markerfacecolor": "white", "markersize": 9}
+    mark: dict = {"color": TRUE, "markerfacecolor": "white", "markersize": 9}
     axis.plot(start[0], start[2], "s", label="start", linestyle="none", **mark)
     # One scale for both axes; the limits grow, so a straight drive is no thin panel.
     axis.set_aspect("equal", adjustable="datalim")

@@ -25,7 +25,6 @@ the others are predicted; then the exit status is 1.
 
 import sys
 import warnings
-from pathlib import Path
 
 from absl import flags
 
@@ -36,7 +35,7 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _INPUT = flags.DEFINE_string("input", None, "Image, folder, pattern or video.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.")
-_OPTIONS = [
+_OPTIONS: list[flags.FlagHolder] = [
     flags.DEFINE_list(
         "save",
         "png16,npy,color",
@@ -71,9 +70,9 @@ def main(argv: list[str]) -> None:
     from amlr_jax.predict import images_to_depth
 
     warnings.filterwarnings("ignore", module="PIL")  # would tear the progress bar
-    paths = (Path(f.value).expanduser() for f in (_CHECKPOINT, _INPUT, _OUTPUT))
+    checkpoint, source, target = map(command.path_of, (_CHECKPOINT, _INPUT, _OUTPUT))
     options = images_to_depth.Options(**{f.name: f.value for f in _OPTIONS})
-    if images_to_depth.run(*paths, options):
+    if images_to_depth.run(checkpoint, source, target, options):
         sys.exit(1)
 
 

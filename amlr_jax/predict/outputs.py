@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
 
 from amlr_jax.data import colors
 from amlr_jax.models.decoders.disparity import disparity_from_depth
@@ -113,11 +112,13 @@ def encoded(kind: str, result: Result, style: OutputStyle) -> bytes:
     if kind in PICTURES:
         return _png(picture(kind, result, style)[..., ::-1])
     if kind == "ply":
+        assert result.camera is not None, "ply needs a camera"
         vertices = points(metres, result.image, result.camera, stride=style.stride)
         unit = "metres" if style.unit else "true up to one factor"
         return as_ply(vertices, unit=unit)
     buffer = io.BytesIO()
     if kind == "disparity":
+        assert style.disparity_depths is not None, "this network has no disparity"
         near, far = style.disparity_depths
         exact = result.depth.astype(np.float64)
         made = disparity_from_depth(exact, min_depth=near, max_depth=far)
@@ -168,7 +169,7 @@ _VERTEX = np.dtype(
 
 
 def points(
-    depth: np.ndarray, image: np.ndarray, intrinsics: ArrayLike, *, stride: int = 1
+    depth: np.ndarray, image: np.ndarray, intrinsics: Camera, *, stride: int = 1
 ) -> np.ndarray:
     """The points that every `stride`-th pixel of every `stride`-th row sees.
 

@@ -123,7 +123,7 @@ def weights_crc32(variables: dict) -> int:
     """A number that other weights do not have, most likely."""
     total = 0
     for leaf in jax.tree.leaves(variables):
-        total = zlib.crc32(np.ascontiguousarray(leaf), total)
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
     return total
 
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import imageio_ffmpeg
 import numpy as np
@@ -52,8 +52,8 @@ def facts(path: Path) -> VideoFacts:
         raise InputError(
             f"'{path}' holds no frame that ffmpeg can read; it is damaged or no video"
         )
-    width, height, *rate = map(int, found.groups())
-    rate = Fraction(*rate)
+    width, height, *ratio = map(int, found.groups())
+    rate = Fraction(*ratio)
     # Of frames at varying times it is the mean rate, not the nominal one, that keeps
     # the duration; ffmpeg prints it with two decimals.
     mean = re.search(r" Video: .* ([\d.]+) fps", said)
@@ -137,8 +137,8 @@ def writing(path: Path, *, rate: Fraction) -> Iterator[Callable[[np.ndarray], No
 @contextmanager
 def _ffmpeg(
     *arguments: str, level: str = "error", stdin: int = DEVNULL, stdout: int = DEVNULL
-) -> Iterator[tuple[Popen, IO[bytes]]]:
-    """ffmpeg and what it reports; ended with the block."""
+) -> Iterator[tuple[Any, IO[bytes]]]:
+    """The Popen of ffmpeg and what it reports; ended with the block."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", level, *arguments]
     # A file, because nobody reads a second pipe while frames go through the first.
     with TemporaryFile() as log:

@@ -108,7 +108,8 @@ def means(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """The means of `MEANS` equal runs of finite points."""
     finite = np.isfinite(values)
     parts = (np.array_split(x[finite], MEANS) for x in (steps, values))
-    return tuple(np.array([part.mean() for part in x]) for x in parts)
+    steps, values = (np.array([part.mean() for part in x]) for x in parts)
+    return steps, values
 
 
 def _chart(runs: Sequence[RunFiles], title: str, series: list[Series]) -> str:
@@ -165,7 +166,7 @@ def _svg(
     for one in series:
         colour, dashes = _line(runs, one)
         steps, values = thin(one.steps, one.values)
-        style = {"color": colour, "clip_on": False, "solid_capstyle": "round"}
+        style: dict = {"color": colour, "clip_on": False, "solid_capstyle": "round"}
         if title not in EXACT and np.isfinite(one.values).sum() >= 2 * MEANS:
             axis.plot(steps, values, alpha=0.25, linewidth=0.8, **style)
             steps, values = means(one.steps, one.values)

@@ -18,7 +18,7 @@ class RunFiles(NamedTuple):
     config: dict | None = None
     facts: dict = {}
     rows: Sequence[dict] = ()  # the whole lines of metrics.jsonl
-    evaluation: dict | None = None
+    evaluation: dict = {}
     frames: Sequence[keep.Kept] = ()
     notes: Sequence[str] = ()
 
@@ -59,7 +59,7 @@ def _read(folder: Path, name: str) -> RunFiles:
         notes.append(f"{workdir.EVALUATION} is damaged: it needs {', '.join(parts)}")
         result = None
     frames = _frames(folder / workdir.FRAMES, notes)
-    return RunFiles(name, config, facts or {}, rows, result, frames, notes)
+    return RunFiles(name, config, facts or {}, rows, result or {}, frames, notes)
 
 
 def _json(path: Path, notes: list[str], *, missing: str = "") -> dict | None:

@@ -94,7 +94,7 @@ def save_frames(
     `scale`, the factor that is in it; `max_depth` is the protocol's, in metres.
     """
     chosen = np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES))
-    arrays = {"step": np.int64(step), "max_depth": np.float64(max_depth)}
+    arrays: dict = {"step": np.int64(step), "max_depth": np.float64(max_depth)}
     arrays["count"] = np.int64(len(chosen))
     for number, index in enumerate(chosen.round().astype(int)):
         for name, value in _packed(frames[index]).items():
@@ -103,7 +103,7 @@ def save_frames(
         np.savez_compressed(temporary, **arrays)
 
 
-def _packed(frame: dict) -> dict[str, np.ndarray]:
+def _packed(frame: dict) -> dict[str, np.ndarray | np.generic]:
     height, width = frame["depth"].shape
     factor = min(1.0, MAX_SIDE / max(height, width))
     size = max(round(width * factor), 1), max(round(height * factor), 1)

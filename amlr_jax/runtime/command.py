@@ -91,6 +91,11 @@ def _check_key(key: str, known: list[str]) -> None:
         raise InputError(f"unknown config key '{key}'{hint}")
 
 
+def path_of(flag: flags.FlagHolder) -> Path:
+    """The path that a required flag names, `~` expanded."""
+    return Path(flag.value).expanduser()
+
+
 def override(config: ConfigDict, key: str, value) -> None:
     """Sets a dotted key in place; text is parsed as on the command line."""
     _check_key(key, list(_keys(config)))

@@ -7,15 +7,17 @@ which encodes inverse depth between two bounds, not a shift in pixels.
 
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from amlr_jax.models import layers
 
 UPSAMPLINGS = ("nearest", "subpixel_head", "subpixel_levels")
+Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
 def depth_from_disparity(
@@ -33,8 +35,8 @@ def depth_from_disparity(
 
 
 def disparity_from_depth(
-    depth: jax.Array, *, min_depth: float = 0.1, max_depth: float = 100.0
-) -> jax.Array:
+    depth: Array, *, min_depth: float = 0.1, max_depth: float = 100.0
+) -> Array:
     """The inverse of `depth_from_disparity`, (1/depth - 1/max) / (1/min - 1/max).
 
     >>> disparity_from_depth(0.1), disparity_from_depth(100.0)
@@ -44,7 +46,7 @@ def disparity_from_depth(
     return (1 / depth - low) / (high - low)
 
 
-def resize_disparity(disparity_BHW: jax.Array, size: tuple[int, int]) -> jax.Array:
+def resize_disparity(disparity_BHW: jax.Array, size: Sequence[int]) -> jax.Array:
     """Bilinear, with half-pixel centres and no antialiasing, as torch and OpenCV do."""
     shape = (disparity_BHW.shape[0], *size)
     if disparity_BHW.shape == shape:
