@@ -86,7 +86,7 @@ class Checkpoints:
             if is_first() and values:
                 _add_metrics(path, values)
             return
-        record = {"step": step, "batches": step, "time": time.time()}
+        record: dict = {"step": step, "batches": step, "time": time.time()}
         record |= {"config": self._config, "metrics": values, "leaves": kinds(state)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(record)

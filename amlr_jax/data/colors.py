@@ -58,9 +58,9 @@ def errors(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     known = truth > 0
     part = np.abs(prediction - truth) / np.where(known, truth, 1) / 0.5
     codes = np.where(known, 1 + np.rint(254 * np.clip(part, 0, 1)), 0).astype(np.uint8)
-    codes = cv2.dilate(codes, np.ones((5, 5), np.uint8))
-    picture = _palette("Reds")[codes]
-    picture[codes == 0] = 128
+    wide = cv2.dilate(codes, np.ones((5, 5), np.uint8))
+    picture = _palette("Reds")[wide]
+    picture[wide == 0] = 128
     return picture
 
 

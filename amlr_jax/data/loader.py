@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import groupby, islice
@@ -72,7 +72,7 @@ def _augmented(
 
 
 def endless(
-    source: Sequence[dict],
+    source: Any,
     change: Change,
     *,
     batch_size: int,
@@ -85,7 +85,7 @@ def endless(
     """Endless batches of changed examples; each epoch has its own order.
 
     Args:
-      source: examples with their place in `source` as `index`.
+      source: a sequence of examples with their place in `source` as `index`.
       change: of an example, with the generator of its (seed, epoch, index). It must be
         picklable if there are workers.
       batch_size: of this process.

@@ -8,7 +8,7 @@ on request, at 1.3 MB a frame instead of 1.1 MB; image and depth are then read i
 frame: KITTI's 55 GB fit in the memory of fewer machines than 31 GB.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -111,7 +111,7 @@ def _decoded(pixels: bytes | np.ndarray) -> np.ndarray:
     """Pixels as tensorflow-datasets decodes them: stored values, colours as RGB."""
     if isinstance(pixels, np.ndarray):
         return pixels
-    array = cv2.imdecode(np.frombuffer(pixels, np.uint8), cv2.IMREAD_UNCHANGED)
+    array: Any = cv2.imdecode(np.frombuffer(pixels, np.uint8), cv2.IMREAD_UNCHANGED)
     return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array
 
 

@@ -9,6 +9,7 @@ reader of the files gets exactly the rig of the pictures.
 from datetime import datetime, timedelta
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from amlr_jax.street.scene import StreetDrive, rigid, rotation
 
@@ -23,7 +24,7 @@ VELO_HEIGHT = 1.73  # metres above the road
 EARTH = 6378137.0  # metres, the devkit's Mercator radius
 
 
-def _printed(values: Array) -> Array:
+def _printed(values: ArrayLike) -> Array:
     """Rounds numbers to the seven digits that a calibration file holds."""
     digits = [float(f"{v:.6e}") for v in np.ravel(values)]
     return np.reshape(digits, np.shape(values))
@@ -56,7 +57,7 @@ def cam_from_velo(camera: str) -> Array:
 def calibration_files() -> dict[str, str]:
     """File name -> text of a recording day's calibration."""
     velo = {"R": VELO_TO_CAM, "T": VELO_TO_CAM_T, "delta_f": (0, 0), "delta_c": (0, 0)}
-    cameras = {"corner_dist": 0.0995}
+    cameras: dict = {"corner_dist": 0.0995}
     # Cameras 0 and 1 took no pictures; readers want their lines all the same.
     for k, offset in enumerate(OFFSETS):
         p, size = _projection(k), (WIDTH, HEIGHT)
@@ -70,7 +71,7 @@ def calibration_files() -> dict[str, str]:
     }
 
 
-def _lines(values: dict[str, Array]) -> str:
+def _lines(values: dict) -> str:
     numbers = {k: " ".join(f"{x:.6e}" for x in np.ravel(v)) for k, v in values.items()}
     rows = {"calib_time": "01-Jan-2000 00:00:00", **numbers}
     return "".join(f"{key}: {text}\n" for key, text in rows.items())

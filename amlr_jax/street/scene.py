@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from amlr_jax.street.textures import INDEX, LANE, METRES
 
@@ -37,7 +38,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> Array:
     return z @ y @ np.array([(1, 0, 0), (0, cr, -sr), (0, sr, cr)])
 
 
-def rigid(turn: Array, move: Sequence[float]) -> Array:
+def rigid(turn: Array, move: ArrayLike) -> Array:
     """The pose [4, 4] of a rotation [3, 3] and a translation [3]."""
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = turn, move
@@ -72,7 +73,7 @@ class StreetDrive:
         self.heading = rng.uniform(-np.pi, np.pi)
         self.place = np.array([49.0, 8.4]) + rng.uniform(-0.05, 0.05, 2)
 
-    def bend(self, x: Array) -> Array:
+    def bend(self, x: Any) -> Any:
         """The road's middle: y in metres at x."""
         return sum(a * np.sin(k * x + p) for a, k, p in self.bends)
 
@@ -135,7 +136,7 @@ class Builder:
         self.parts, self.rng, self.moving = [], rng, moving
 
     def solid(
-        self, pose: Array, planes: Array, low: Array, high: Array, tiles: Any, tint: Any
+        self, pose: Array, planes: Array, low: Any, high: Any, tiles: Any, tint: Any
     ) -> None:
         """A solid of planes [faces, 4] within a box `low` to `high`, in its own axes.
 
@@ -155,8 +156,9 @@ class Builder:
             length = np.where(metres > 0, metres, np.ptp(along, axis=1))
             row = np.column_stack([axis, -along.min(axis=1)])
             rows.append(row / length[:, None])
+        planes, u, v = (row @ np.linalg.inv(pose) for row in rows)
         made = Solids(
-            *(row @ np.linalg.inv(pose) for row in rows),
+            *(planes, u, v),
             tint=np.tile(np.asarray(tint, float), (faces, 1)),
             tile=np.array([INDEX[name] for name in tiles]),
             moving=np.full(faces, self.moving),
@@ -270,8 +272,8 @@ def _lot(build: Builder, drive: StreetDrive, middle: float, side: int) -> None:
         spot = middle + rng.uniform(-7, 7), side * (edge + rng.uniform(3, 12))
         build.tree(drive.beside(*spot), rng.uniform(1.0, 1.6))
     for _ in range(int(rng.integers(0, 4))):
-        spot = middle + rng.uniform(-7, 7), side * (edge + rng.uniform(1.6, 6)), 0.5
-        build.clump(drive.beside(*spot), rng.uniform(0.5, 1.1), np.array(GREEN))
+        bush = middle + rng.uniform(-7, 7), side * (edge + rng.uniform(1.6, 6)), 0.5
+        build.clump(drive.beside(*bush), rng.uniform(0.5, 1.1), np.array(GREEN))
 
 
 def _kerbside(build: Builder, drive: StreetDrive, middle: float, side: int) -> None:

@@ -7,7 +7,7 @@ facades along it) are seen squeezed along one axis, where an isotropic mipmap wo
 blur both. A lookup blends the four members nearest to a pixel's footprint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import cv2
@@ -132,7 +132,7 @@ def _clouds(rng: Rng) -> Array:
 
 # Name: metres that the tile's side covers (0: it is stretched over the face), painter.
 # With a tint, "rough" serves as bark, metal, concrete and rubber.
-_TILES = {
+_TILES: dict[str, tuple[float, Callable[[Rng], Array]]] = {
     "road": (ROAD, _road),
     "grass": (ROAD, _grass),
     "paving": (4.0, lambda rng: _rgb(_bond(rng, 8, 8, 0.55, 0.12), 0.5, 0.47, 0.44)),
@@ -172,7 +172,7 @@ def sample(atlas: Array, tile: Array, u: Array, v: Array) -> Array:
     `tile` holds values of `INDEX`; `u`, `v` are float32, in tiles, to the right and up.
     """
     top = (tile * STARTS[-1]).astype(np.float32)
-    rows, total = list(_two_levels(v)), np.float32(0)
+    rows, total = list(_two_levels(v)), np.zeros((*u.shape, 3), np.float32)
     for x, x_share in _two_levels(u):
         for y, y_share in rows:
             texel = cv2.remap(atlas, x, top + y, cv2.INTER_LINEAR)

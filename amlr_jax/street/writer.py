@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +21,7 @@ DRIVE = f"{DATE}_drive_{{:04d}}_sync"
 MANIFEST = "street.json"
 TICK = "frame"
 VERSION = 2  # increase it when the same arguments give other files
+Ticks = Generator[None, None, None]
 
 
 def generate(
@@ -125,7 +126,7 @@ def _write_drives(work: Path, drives: int, frames: int) -> None:
         (work / RAW / name).write_text(text)
 
 
-def _write_frames(work: Path, run: range, frames: int, seed: int) -> Iterator[None]:
+def _write_frames(work: Path, run: range, frames: int, seed: int) -> Ticks:
     """Renders and writes a run of all drives' frames; yields after each."""
     for k in run:
         drive, frame = k // frames + 1, k % frames
@@ -137,9 +138,7 @@ def _write_frames(work: Path, run: range, frames: int, seed: int) -> Iterator[No
         yield
 
 
-def _in_processes(
-    work: Path, runs: list[range], frames: int, seed: int
-) -> Iterator[None]:
+def _in_processes(work: Path, runs: list[range], frames: int, seed: int) -> Ticks:
     """Writes each run of frames in a fresh interpreter; yields once a frame.
 
     Not multiprocessing: its fork is unsafe once JAX has started threads, and its
@@ -158,7 +157,7 @@ def _in_processes(
                 for run in runs:
                     job = json.dumps([str(work), run.start, run.stop, frames, seed])
                     command = [sys.executable, "-c", code, job]
-                    options = {"env": env, "stdout": output, "stderr": output}
+                    options: dict = {"env": env, "stdout": output, "stderr": output}
                     processes.append(subprocess.Popen(command, **options))
             for line in lines:
                 if line.strip() == TICK:

@@ -83,7 +83,8 @@ def draw_jitter(rng: np.random.Generator, *, probability: float = 0.5) -> ColorJ
     if not happens:
         return ColorJitter()
     names = tuple(tuple(CHANGES)[k] for k in order)
-    return ColorJitter(*map(float, factors), float(hue), names)
+    brightness, contrast, saturation = map(float, factors)
+    return ColorJitter(brightness, contrast, saturation, float(hue), names)
 
 
 def apply_jitter(image: np.ndarray, drawn: ColorJitter) -> np.ndarray:

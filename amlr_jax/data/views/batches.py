@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from amlr_jax.data import sources
 from amlr_jax.data.augment import check_probabilities
 from amlr_jax.data.loader import Batch, endless
+from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder
 from amlr_jax.data.storage import size_name
 from amlr_jax.data.views.augment import ViewAugmentation, augment_view
@@ -41,7 +42,7 @@ def with_depth(config: ConfigDict) -> ConfigDict:
     return data
 
 
-def measured(config: ConfigDict) -> Prepared | Unmeasured:
+def measured(config: ConfigDict) -> Prepared | TfdsPrepared | Unmeasured:
     """The frames with depth that test the network; training needs no depth.
 
     With data.split=none nothing is measured. InputError for bad input.
@@ -64,10 +65,10 @@ def load(config: ConfigDict) -> PreparedViews:
     Where data.split=folder tests on the last frames of each drive, no view has one of
     them as its target or a source. InputError for bad input.
     """
-    data, test = config.data, ()
+    data = config.data
     _check_name(data)
-    if data.split != sources.NO_TEST:
-        test = sources.tested(with_depth(config), bar=bar).test
+    tests = data.split != sources.NO_TEST
+    test = sources.tested(with_depth(config), bar=bar).test if tests else ()
     found = read_views(data, test)
     for note in found.notes:
         show(note)

@@ -89,7 +89,7 @@ def camera_of(size: Size) -> np.ndarray:
 
 def _require_one_size(views: Sequence[View], sizes: np.ndarray) -> None:
     """`sizes` [N, images of a view, 2]."""
-    unlike = np.flatnonzero((sizes != sizes[:, :1]).any(axis=(1, 2)))
+    unlike = np.flatnonzero((sizes != sizes[:, :1]).any(axis=(1, 2))).tolist()
     if len(unlike):
         names = preview(
             f"{views[k].key} ({', '.join(size_name(s) for s in sizes[k])})"
@@ -130,7 +130,7 @@ class Views:
         stereo: bool,
         camera: str,
     ) -> None:
-        row_of = {path: row for row, path in enumerate(paths)}
+        row_of: dict = {path: row for row, path in enumerate(paths)}
         groups = [(view.image, *view.sources) for view in views]
         rows = np.array([[row_of[p] for p in group] for group in groups], np.int32)
         used, self._partners = rows, None

@@ -71,9 +71,9 @@ def prepare_views(
     check_size("size", size)
     check_views(views, stereo=stereo, camera=camera)
     found = {path for view in views for path in (view.image, *view.sources)}
-    found |= {view.partner for view in views} if stereo else set()
+    found |= {view.partner for view in views if stereo and view.partner}
     paths = tuple(sorted(found))
-    storage = Storage(decoded=True, resize=tuple(size) if size else None)
+    storage = Storage(decoded=True, resize=size or None)
     builder = prepared_builder(
         ViewImages,
         SetConfig(

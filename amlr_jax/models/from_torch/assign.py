@@ -59,7 +59,7 @@ class Report(NamedTuple):
 
 _BUFFER = Place("", ())
 # kind -> name of the tensor -> collection, our name, axes
-_LEAVES = {
+_LEAVES: dict[str, dict[str, tuple[str, str, tuple[int, ...]]]] = {
     "linear": {"weight": ("params", "kernel", (1, 0))},
     "conv": {"weight": ("params", "kernel", (2, 3, 1, 0))},
     "deconv": {"weight": ("params", "kernel", (2, 3, 0, 1))},

@@ -145,7 +145,7 @@ def _read_torch(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise InputError(f"'{path}' needs PyTorch to be read: {INSTALL}") from error
-    stand_ins = [(kind, name) for name, kind in STAND_INS.items()]
+    stand_ins: list = [(kind, name) for name, kind in STAND_INS.items()]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")

@@ -66,7 +66,7 @@ def recognise(source_name: str, weights: Weights) -> Recognised:
         "/".join(target.path): target.transform(tensors[name]).shape
         for name, target in places.items()
         # `assign` reports a wrong rank.
-        if target.collection and len(target.axes) in (0, tensors[name].ndim)
+        if target and target.collection and len(target.axes) in (0, tensors[name].ndim)
     }
     name, options = source.describe(shapes, weights)
     there = {path.partition("/")[0] for path in shapes}
@@ -131,7 +131,7 @@ def _preset(sizes: dict, presets: dict[str, dict], family: str) -> str:
 def _swin_v2(shapes: Shapes, weights: Weights, *, convention: str) -> tuple[str, dict]:
     """Sizes from the tensors; pretraining windows from the tables of coordinates."""
     path = "encoder/stage{}_block0/attn/logit_scale"
-    sizes = {
+    sizes: dict = {
         "embed_dim": _size(shapes, "encoder/patch_embed/proj/kernel")[-1],
         "depths": _depths(shapes),
         "num_heads": tuple(_size(shapes, path.format(s))[0] for s in range(4)),

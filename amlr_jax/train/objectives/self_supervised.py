@@ -10,6 +10,7 @@ Axes: K scales, S sources, B images, H, W.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax import geometry, losses
-from amlr_jax.data.prepared import Prepared
 from amlr_jax.data.views import PreparedViews
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.models import depth as depth_networks
@@ -50,7 +50,7 @@ def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
     names = loss_names(options.kind)
     pose = pose_network(config)
 
-    def data_sets() -> tuple[PreparedViews, Prepared | view_batches.Unmeasured]:
+    def data_sets() -> tuple[PreparedViews, Any]:
         measured = view_batches.measured(config)
         return view_batches.load(config), measured
 
