@@ -142,7 +142,7 @@ def spoil(folder, fault: str) -> None:
         ("", {"eval.test_mode": "flp"}, "did you mean flip?"),
         ("", {"eval.crop": "nyu"}, "eval.crop of .* defined for"),
         ("", {"eval.protocol": "kitti_eigen_bts", "data.kb_crop": True}, "at least"),
-        ("", {"data.split": "eigen"}, "data.split=eigen lists"),
+        ("", {"data.split": "eigen"}, "frames of data.split=eigen"),
     ],
 )
 def test_mistakes(run, fault, keys, message):
