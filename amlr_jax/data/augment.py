@@ -2,14 +2,14 @@
 
 The order is that of MIM-Depth and GLPDepth: KB crop, CutDepth, flip, random crop,
 brightness and contrast, gamma, hue and saturation. Images stay uint8, depth is in
-metres, and the intrinsics follow the pixels. Formulas and limits of the colour changes
-are those of albumentations 1.1.0, with which both reference systems train; it truncates
-where others round.
+metres, and the intrinsics are updated. Formulas and limits of the colour changes are
+those of albumentations 1.1.0, with which both reference systems train; it truncates
+values instead of rounding them.
 
 CutDepth pastes a vertical strip of the ground truth over the image: Kim et al. 2022
 (GLPDepth, Sec. 3.4), after Ishii and Yamashita 2021. The code of GLPDepth and MIM-Depth
-assigns the stored code to a uint8 image, which keeps the low byte alone (on KITTI depth
-modulo 1 m), and does so in every fourth sample. Here `max_depth` scales the strip, and
+assigns the stored code to a uint8 image, which keeps only the low byte (on KITTI depth
+modulo 1 m), in every fourth sample. Here the strip is scaled by `max_depth`, and
 samples are chosen at random.
 """
 
@@ -51,7 +51,7 @@ def check_probabilities(values: Mapping[str, float]) -> None:
 
 
 def metric_example(example: dict, *, depth_scale: float, kb_crop: bool) -> dict:
-    """A test frame as it is evaluated.
+    """A test frame for evaluation.
 
     `image` uint8 [H, W, 3], `depth` float32 [H, W] in metres, 0 where there is none,
     `intrinsics` float32 [4] (fx, fy, cx, cy in pixels of this image), `index`, `key`.

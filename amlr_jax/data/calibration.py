@@ -13,7 +13,7 @@ VELO_TO_CAM = "calib_velo_to_cam.txt"
 
 
 def read_rows(path: Path, names: dict[str, int]) -> dict[str, np.ndarray]:
-    """The rows "name: numbers" that `names` asks for, with so many numbers each."""
+    """The rows "name: numbers" of a file; `names` gives the count of numbers."""
     text = images.read(path, what="KITTI calibration").decode("ascii", "replace")
     rows = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     found = {}

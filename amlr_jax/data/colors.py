@@ -43,7 +43,7 @@ def colorize(depth: np.ndarray, near: float, far: float) -> np.ndarray:
 
 
 def sparse(depth: np.ndarray, near: float, far: float) -> np.ndarray:
-    """`colorize` of lidar depth, each measured pixel 5 wide so that it can be seen."""
+    """`colorize` of lidar depth, each measured pixel drawn 5 pixels wide."""
     inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-9), 0).astype(np.float32)
     wide = cv2.dilate(inverse, np.ones((5, 5), np.uint8))
     depth = np.where(wide > 0, 1 / np.maximum(wide, 1e-9), 0)

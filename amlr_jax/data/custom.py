@@ -1,4 +1,4 @@
-"""Your own images and depth, in two folders with the same names.
+"""Custom images and depth, in two folders with the same names.
 
     ROOT/rgb/<any folders>/<name>.{png,jpg,jpeg}
     ROOT/depth/<the same folders>/<name>.{png,npy,npz,exr}    one of these everywhere
@@ -49,8 +49,8 @@ def read_layout(
 
     `depth_scale` is the stored value of a metre; 0: 1000 in PNGs, 1 elsewhere. Depth
     beyond `depth_cap` metres is no measurement; 0: no cap. `depth_key` names the array
-    or channel of files with several. Lists stand for ROOT/train.txt and ROOT/test.txt.
-    Files that are missing, doubled or mixed go to `report`; InputError for a folder
+    or channel of files with several. Lists replace ROOT/train.txt and ROOT/test.txt.
+    Missing, duplicate or mixed files are passed to `report`; InputError for a folder
     without files.
     """
     for name, value in (("depth_scale", depth_scale), ("depth_cap", depth_cap)):
@@ -87,7 +87,7 @@ def read_layout(
 
 
 def _frames(root: Path, report: Report) -> dict[str, Frame]:
-    """Name -> frame, for each name of which there is an image or depth."""
+    """Name -> frame, for each name with an image or depth."""
     colour = _files(root, "rgb", IMAGES, report)
     depth = _files(root, "depth", DEPTHS, report)
     ending = min(path.suffix for path in depth.values())
@@ -145,7 +145,7 @@ def _listed(
 
 
 def _bare_name(text: str) -> str:
-    """A name as the frames have it: without a leading rgb/ and an ending."""
+    """The name of a frame: without a leading rgb/ and without an ending."""
     name = text.strip("/").replace("\\", "/").removeprefix("rgb/")
     ending = next((e for e in IMAGES if name.lower().endswith(e)), "")
     return name[: len(name) - len(ending)]
@@ -182,7 +182,7 @@ def _cameras(path: Path, names: Sequence[str], report: Report) -> dict[str, Came
 
 
 def _camera(given: Any) -> Camera | None:
-    """The camera that a part of the JSON gives, None if it gives none."""
+    """The camera in a part of the JSON; None if there is none."""
     try:
         fx, fy, cx, cy = (float(given[key]) for key in ("fx", "fy", "cx", "cy"))
     except (KeyError, TypeError, ValueError):

@@ -5,15 +5,15 @@
     .exr   the channel `depth_key`, or the only one, or Z (`exr`)
     .bin   a lidar scan, with `Frame.projection` (`lidar_depth`)
 
-Metres are stored value / `depth_scale`. What is 0, negative, NaN, infinite or beyond
+Metres are stored value / `depth_scale`. A value of 0, negative, NaN, infinite or beyond
 `depth_cap` is no measurement. A layout of PNGs keeps its 16-bit codes; any other is
-kept as float32 metres, so that nothing is rounded.
+stored as float32 metres, without rounding.
 
 A lidar scan becomes depth by monodepth2's rule, the ground truth of KITTI's Eigen
-split. All published values of "KITTI Eigen, raw" are against this depth, so its known
-faults are kept: a pixel is one to the left and above of its place (MATLAB's count from
-1), and the depth is the scanner's forward axis and not the camera's (monodepth2,
-kitti_utils and export_gt_depth; issue 274).
+split. All published values of "KITTI Eigen, raw" use this depth, so its known faults
+are kept: pixels are shifted by one to the left and up (MATLAB counts from 1), and the
+depth is along the scanner's forward axis and not the camera's (monodepth2, kitti_utils
+and export_gt_depth; issue 274).
 """
 
 import io
@@ -43,8 +43,8 @@ class SizeMismatch(InputError):
 class Depth(NamedTuple):
     """The ground truth of one frame.
 
-    `stored` goes into the prepared set: the bytes of a PNG, or float32 metres
-    [H, W, 1]. `codes` uint16 [H, W] are for counting, `count_scale` of them a metre.
+    `stored` is written to the prepared set: the bytes of a PNG, or float32 metres
+    [H, W, 1]. `codes` uint16 [H, W] are for counting, `count_scale` per metre.
     """
 
     stored: bytes | np.ndarray
@@ -66,7 +66,7 @@ def read(frame: Frame, layout: Layout, size: tuple[int, int]) -> Depth:
             f"'{frame.depth}' is {size_name(values.shape)}"
         )
     if layout.in_metres:
-        # A scan is in metres whatever the unit of the layout's PNGs.
+        # A scan is in metres for every unit of the layout's PNGs.
         scale = 1.0 if frame.projection else layout.depth_scale
         metres = _metres(values, scale=scale, cap=layout.depth_cap)
         codes = np.rint(metres.astype(np.float64) * count_scale(layout))
@@ -80,14 +80,14 @@ def read(frame: Frame, layout: Layout, size: tuple[int, int]) -> Depth:
 
 
 def count_scale(layout: Layout) -> float:
-    """Codes for counting in a metre."""
+    """Codes for counting, per metre."""
     if not layout.in_metres:
         return layout.depth_scale
     return 65535 / layout.depth_cap if layout.depth_cap else CODES_A_METRE
 
 
 def stored_scale(layout: Layout) -> float:
-    """What the prepared depth is to be divided by to give metres."""
+    """The stored value of a metre in the prepared depth."""
     return 1.0 if layout.in_metres else layout.depth_scale
 
 
@@ -152,7 +152,7 @@ def _metres(values: np.ndarray, *, scale: float, cap: float) -> np.ndarray:
 
 
 def _decoded(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    """The values of the file [H, W], in its own unit."""
+    """The values of the file [H, W], in the unit of the file."""
     ending = frame.depth.suffix.lower()
     if ending not in FORMATS:
         raise InputError(
@@ -194,7 +194,7 @@ def _npy(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
 
 def _npz(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
     del size
-    # np.load takes bytes of an .npy or of a pickle as well.
+    # np.load also accepts the bytes of an .npy or of a pickle.
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise ValueError("not an npz")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:

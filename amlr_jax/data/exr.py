@@ -1,8 +1,8 @@
 """One channel of an OpenEXR file, read with NumPy and zlib.
 
-Current wheels of OpenCV come without OpenEXR. What renderers write for depth is read:
-one part, scan lines, no compression or RLE, ZIPS, ZIP, 16- or 32-bit floats. Anything
-else (tiles, PIZ, DWA ...) is refused by name. Format: "OpenEXR File Layout",
+Current wheels of OpenCV do not include OpenEXR. Supported is the usual depth output of
+renderers: one part, scan lines, no compression or RLE, ZIPS, ZIP, 16- or 32-bit floats.
+Other files (tiles, PIZ, DWA ...) are refused by name. Format: "OpenEXR File Layout",
 openexr.com.
 """
 
@@ -34,7 +34,7 @@ def read_channel(data: bytes, *, name: str = "") -> np.ndarray:
     """The channel `name` [H, W] as float32.
 
     Without a name: the only channel, or Z (also of a layer, "depth.Z"), or R, G, B
-    where the three are equal. ValueError says what cannot be read.
+    where the three are equal. ValueError if the file cannot be read.
     """
     try:
         header = _header(data)
@@ -133,7 +133,7 @@ def _planes(data: bytes, header: _Header) -> dict[str, np.ndarray]:
 
 
 def _place(raw: bytes, planes: dict[str, np.ndarray], rows: slice) -> None:
-    """Each line holds the whole line of one channel after the other."""
+    """Fills `rows` of the planes; a scan line stores one channel after the other."""
     at = 0
     for row in range(rows.start, rows.stop):
         for plane in planes.values():
@@ -143,7 +143,7 @@ def _place(raw: bytes, planes: dict[str, np.ndarray], rows: slice) -> None:
 
 
 def _unpacked(packed: bytes, compression: str, *, length: int) -> bytes:
-    """The bytes of a chunk; one that would have grown is stored as it is."""
+    """The bytes of a chunk; one that would have grown is stored uncompressed."""
     if len(packed) < length and compression != "NONE":
         unpack = _run_lengths if compression == "RLE" else zlib.decompress
         packed = _interleaved(unpack(packed))
@@ -166,7 +166,7 @@ def _run_lengths(packed: bytes) -> bytes:
 
 
 def _interleaved(coded: bytes) -> bytes:
-    """Undoes the differences of neighbours, and the split in even and odd bytes."""
+    """Inverts the byte differences and the split into even and odd bytes."""
     steps = np.frombuffer(coded, np.uint8).astype(np.int64)
     steps[1:] -= 128
     flat = np.cumsum(steps).astype(np.uint8)  # modulo 256

@@ -1,9 +1,9 @@
-"""What the reader of a layout returns: frames by split, and problems of their files.
+"""The result of a layout's reader: frames by split, and problems of their files.
 
 A reader names the frames that a split should have and passes each problem of their
-files to `report`. With `refuse`, the default, the first problem ends the reading with
-an InputError. With the `append` of a list the reading goes on, and frames whose files
-are missing stay in the layout.
+files to `report`. With `refuse`, the default, the first problem raises an InputError.
+With the `append` of a list reading continues, and frames whose files are missing stay
+in the layout.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ class Frame(NamedTuple):
     """One image with its ground truth.
 
     `intrinsics` is fx, fy, cx, cy in pixels of the stored image, NaN where not known.
-    `projection` is for depth that is a lidar scan: the row-major 3x4 matrix that takes
+    `projection` is for depth that is a lidar scan: the row-major 3x4 matrix that maps
     the scan's points to the image (`depth_files.lidar_depth`).
     """
 
@@ -35,8 +35,8 @@ class Frame(NamedTuple):
 class Layout(NamedTuple):
     """The frames that a split of a data set consists of.
 
-    Where every ground truth is a 16-bit PNG the prepared set keeps its codes; else, and
-    then `in_metres` is True, it keeps float32 metres, losslessly compressed.
+    If every ground truth is a 16-bit PNG, the prepared set keeps its codes; otherwise
+    `in_metres` is True, and it stores float32 metres, losslessly compressed.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Layout(NamedTuple):
     train: tuple[Frame, ...]
     test: tuple[Frame, ...]
     in_metres: bool = False
-    depth_cap: float = 0.0  # metres; what is beyond is no measurement; 0: no cap
+    depth_cap: float = 0.0  # metres; greater depth is no measurement; 0: no cap
     depth_key: str = ""  # the array of an npz, the channel of an EXR; "": the only one
-    notes: tuple[str, ...] = ()  # what was left out or decided, for the user to read
-    test_only: bool = False  # training frames were not asked for
+    notes: tuple[str, ...] = ()  # messages for the user: omissions and decisions
+    test_only: bool = False  # training frames were not requested
 
 
 class View(NamedTuple):
-    """One image with the images that self-supervision reconstructs it from.
+    """One image with the source images from which it is reconstructed.
 
     `partner` is the other camera's image of the same moment, None without stereo; a
     point X of this camera is X + `partner_from_target` (metres) in the partner's. The
@@ -82,7 +82,7 @@ class Problem(NamedTuple):
     """Something wrong with the files of a data set, which stops training."""
 
     text: str
-    names: tuple[str, ...] = ()  # of all files or frames concerned
+    names: tuple[str, ...] = ()  # of all affected files or frames
     advice: str = ""
     missing: bool = False  # files of frames are missing, nothing else
 
@@ -102,7 +102,7 @@ def refuse(problem: Problem) -> None:
 def report_missing(
     frames: Sequence[Frame], report: Report, *, of: str = "frames", advice: str
 ) -> None:
-    """Reports the ground truth and the images of `frames` that are not there."""
+    """Reports missing ground truth and missing images of `frames`."""
     scans = any(frame.depth.suffix == ".bin" for frame in frames)
     for what in ("lidar scans" if scans else "ground truth", "image"):
         paths = (f.image if what == "image" else f.depth for f in frames)
@@ -113,7 +113,7 @@ def report_missing(
 
 
 def fingerprint(layout: Layout) -> str:
-    """Twelve hexadecimal digits that change whenever a frame's file or camera does."""
+    """A hash of the files and cameras of the frames, twelve hexadecimal digits."""
     rule = (*layout[:3], layout.in_metres, layout.depth_cap, layout.depth_key)
     digest = hashlib.sha256(repr(rule).encode())
     for part in (layout.train, layout.test):
@@ -126,7 +126,7 @@ def fingerprint(layout: Layout) -> str:
     return digest.hexdigest()[:12]
 
 
-Named = TypeVar("Named", bound=Any)  # what has a `key`, as a Frame does
+Named = TypeVar("Named", bound=Any)  # has a `key`, as a Frame does
 
 
 def hold_out_last_fifth(
@@ -134,8 +134,8 @@ def hold_out_last_fifth(
 ) -> tuple[tuple[Named, ...], tuple[Named, ...]]:
     """Train and test frames: the last fifth of each drive or scene is test.
 
-    The last frames and not random ones, since neighbours look alike. Of two to four
-    frames the last one is held out, a single frame is for training.
+    Random frames would have similar neighbours in training. Of two to four frames the
+    last one is held out, a single frame is for training.
     """
     train: list[Named] = []
     test: list[Named] = []

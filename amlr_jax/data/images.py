@@ -1,4 +1,4 @@
-"""Image files, read whole and checked before anything is built on them."""
+"""Image files: reading, checking and decoding."""
 
 import io
 from pathlib import Path
@@ -8,15 +8,15 @@ from PIL import Image
 
 from amlr_jax.runtime.errors import InputError
 
-_ORIENTATION = 0x0112  # the EXIF tag of cameras that are held on their side
+_ORIENTATION = 0x0112  # the EXIF tag of the camera's orientation
 
 
 class DamagedFile(InputError):
-    """A file is there and cannot be decoded."""
+    """A file exists but cannot be decoded."""
 
 
 def read(path: Path, *, what: str) -> bytes:
-    """The bytes of a file; InputError with its role and name if it is not there."""
+    """The bytes of a file; InputError with its role and name if it is missing."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -27,7 +27,7 @@ def check_image(path: Path, data: bytes) -> tuple[int, int]:
     """Height and width of an intact 8-bit RGB image (PNG or JPEG)."""
     with _opened(path, data, what="image") as image:
         _require(image.mode == "RGB", path, f"an 8-bit RGB image, got {image.mode}")
-        # Pillow gives the pixels as stored, OpenCV turns them: the depth fits one.
+        # Pillow returns the pixels as stored, OpenCV rotates them: depth fits only one.
         if image.format == "JPEG":
             turned = _guarded(path, "image", image.getexif).get(_ORIENTATION, 1)
             wanted = f"upright as stored, got EXIF orientation {turned}; turn it"

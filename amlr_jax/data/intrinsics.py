@@ -21,8 +21,8 @@ def resize_intrinsics(
 
         f' = s f,   c' = s (c + 0.5) - 0.5,   s = after / before
 
-    The half pixel is there because OpenCV and Pillow map the image's outer edges onto
-    each other, not its first and last centres.
+    The half pixel is needed because OpenCV and Pillow align the image's outer edges,
+    not the centres of its first and last pixels.
     """
     if min(*before, *after) <= 0:
         raise ValueError(f"Sizes must be positive, got {before} and {after}.")

@@ -5,8 +5,8 @@
     folder frame side     monodepth2; side l or r
     sequence frame side   monodepth2, KITTI odometry
 
-Line ends of Windows, leading slashes and empty lines are tolerated; a line of another
-format than the first is not. What a path means is for the layout's reader to say.
+Windows line ends, leading slashes and empty lines are accepted; all lines must have the
+format of the first. The layout's reader resolves the paths.
 """
 
 import re
@@ -20,7 +20,7 @@ from amlr_jax.runtime.errors import InputError, preview
 
 
 class Pair(NamedTuple):
-    """A line that names an image and its depth; `depth` is None where it says so."""
+    """A line that names an image and its depth; `depth` is None for "None"."""
 
     line: int
     image: str
@@ -48,7 +48,7 @@ ADVICE = "complete data.root, or take these lines out of the list"
 
 
 class Chosen(NamedTuple):
-    """Training and test frames, the name of the choice, and what there is to say."""
+    """Training and test frames, the name of the choice, and notes for the user."""
 
     train: tuple[Frame, ...]
     test: tuple[Frame, ...]
@@ -119,7 +119,7 @@ def _row(number: int, text: str) -> tuple[str, Pair | Numbered] | None:
 def report_lost(
     path: str | Path, lost: Sequence[str], *, total: int, report: Report = refuse
 ) -> None:
-    """Reports those of the `total` frames of a list of which files are missing."""
+    """Reports the frames of a list with missing files, of `total`."""
     if lost:
         text = f"{len(lost)} of {total} frames that list '{path}' names are missing"
         report(Problem(text, tuple(lost), ADVICE))

@@ -1,12 +1,11 @@
-"""Batches of a data set: shuffled, split over processes, resumable exactly.
+"""Batches of a data set: shuffled, sharded over processes, exactly resumable.
 
-The content of a batch depends on (seed, position) alone, and the random change of an
-example on (seed, epoch, example): not on the number of threads, workers or processes,
-nor on where a run was interrupted. The state of the iterator is one number, the batches
-consumed, which the checkpoint holds.
+The content of a batch depends only on (seed, position), and the augmentation of an
+example only on (seed, epoch, example): not on the number of threads, workers or
+processes, nor on interruptions of the run. The state of the iterator is one number, the
+batches consumed, which is in the checkpoint.
 
-Batches are made ahead of the training step: two by the reading threads, or one by each
-worker process.
+Batches are prefetched: two by the reading threads, or one by each worker process.
 """
 
 import os
@@ -33,9 +32,9 @@ from amlr_jax.data.augment import (
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.runtime.errors import InputError
 
-# More than any run needs; the length of grain's own endless repeat overflows.
+# More than any run needs; the length of grain's endless repeat overflows.
 EPOCHS = 10**6
-# Signals of a terminal or of SLURM go to every process of a run. The main process
+# A terminal or SLURM sends signals to every process of a run. Only the main process
 # handles them: it saves, for which it may need more batches, and ends its workers.
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 PARENT_CHECK_SECONDS = 1.0
@@ -82,14 +81,14 @@ def endless(
     workers: int = 0,
     threads: int = 2,
 ) -> Iterator[Batch]:
-    """Endless batches of changed examples; each epoch has its own order.
+    """Endless batches of augmented examples; each epoch has a different order.
 
     Args:
-      source: a sequence of examples with their place in `source` as `index`.
-      change: of an example, with the generator of its (seed, epoch, index). It must be
+      source: a sequence of examples with their position as `index`.
+      change: augments an example with the generator of (seed, epoch, index). It must be
         picklable if there are workers.
       batch_size: of this process.
-      seed: of the order and of the changes.
+      seed: of the order and of the augmentation.
       start: number of the first batch.
       process: rank and world size. The batches of all ranks, concatenated, are the
         batch of a single process.
@@ -124,13 +123,13 @@ def _read_options(threads: int) -> grain.ReadOptions:
 def changed(
     position: int, example: dict, *, change: Change, seed: int, count: int
 ) -> dict:
-    """The changed example at `position` of all epochs of `count` examples."""
+    """The augmented example at `position` in all epochs of `count` examples."""
     epoch = position // count
     return change(example, np.random.default_rng([seed, epoch, int(example["index"])]))
 
 
 def _with_worker_errors(batches: grain.DatasetIterator) -> Iterator[Batch]:
-    """The batches; the end of a worker process is an InputError of one line."""
+    """The batches; a terminated worker process raises an InputError."""
     with closing(batches):
         try:
             yield from batches
@@ -148,8 +147,8 @@ def _with_worker_errors(batches: grain.DatasetIterator) -> Iterator[Batch]:
 def start_worker(index: int = 0, count: int = 1) -> None:
     """Prepares a worker process; grain calls it there (`worker_init_fn`).
 
-    The worker ignores the signals of the run, and ends with its parent: otherwise a run
-    that is killed would leave its workers behind.
+    The worker ignores the signals of the run and exits when its parent exits, so that
+    a killed run leaves no workers.
     """
     del index, count
     for ignored in IGNORED_SIGNALS:
@@ -180,6 +179,6 @@ def evaluation_batches(
 
 
 def test_frame(data: Prepared, index: int, *, kb_crop: bool) -> dict:
-    """One test frame as it is evaluated: `augment.metric_example`."""
+    """One test frame for evaluation: `augment.metric_example`."""
     example = data.test[index]
     return metric_example(example, depth_scale=data.depth_scale, kb_crop=kb_crop)

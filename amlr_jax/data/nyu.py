@@ -3,7 +3,7 @@
     ROOT/<scene>/rgb_NNNNN.{jpg,png}  ROOT/<scene>/sync_depth_NNNNN.png     (training)
     ROOT/official_splits/test/<scene type>/rgb_NNNNN.{jpg,png} + sync_depth_NNNNN.png
 
-Depth is uint16 millimetres and keeps its holes.
+Depth is uint16 millimetres with holes.
 """
 
 from functools import partial
@@ -45,10 +45,10 @@ def read_layout(
 ) -> Layout:
     """The frames of `split` under `root`, or those of one or two lists.
 
-    `official` trains on every scene and tests on official_splits/test, and wants the
+    `official` trains on every scene and tests on official_splits/test, and requires the
     published 24,231 and 654 frames; `folder` is any partial copy, the last fifth of
-    each scene held out. Lists: `lists.choose`; their paths are looked for under `root`
-    and under official_splits/test. Files that are missing go to `report`; InputError
+    each scene held out. Lists: `lists.choose`; their paths are searched under `root`
+    and under official_splits/test. Missing files are passed to `report`; InputError
     for a list that cannot be read, and a root without frames.
     """
     if split not in SPLITS:
@@ -86,7 +86,7 @@ def _usual(root: Path, split: str, report: Report) -> lists.Parts:
 
 
 def _frames(root: Path) -> list[Frame]:
-    """A frame for each number of a scene of which there is an image or depth."""
+    """A frame for each number of a scene with an image or depth."""
     places: dict[tuple[Path, str], dict[str, Path]] = {}
     for start in (_DEPTH, _IMAGE):
         for path in sorted(root.glob(f"**/{start}*")):
@@ -112,7 +112,7 @@ def _frame(root: Path, image: Path, depth: Path) -> Frame:
 def _listed(
     root: Path, path: str, notes: list[str], report: Report
 ) -> tuple[Frame, ...] | None:
-    """The frames of a list that have depth; says in `notes` what was left out."""
+    """The frames of a list that have depth; `notes` names the others."""
     if not path:
         return None
     listing = lists.read_list(path)
@@ -133,7 +133,7 @@ def _listed(
 
 
 def _of_files(root: Path, image: str, depth: str) -> Frame:
-    """The frame of a line, under the root or the official test, where its files are."""
+    """The frame of a line, under the root or official_splits/test."""
 
     frames = (
         _frame(root, _image(place / image), place / depth)
@@ -143,6 +143,6 @@ def _of_files(root: Path, image: str, depth: str) -> Frame:
 
 
 def _image(path: Path) -> Path:
-    """The image of that name or, if it has the other ending, as JPEG or PNG."""
+    """The image of that name, or the same name with the other ending, JPEG or PNG."""
     there = (path.with_suffix(ending) for ending in (path.suffix, ".jpg", ".png"))
     return next((path for path in there if path.is_file()), path)

@@ -1,4 +1,4 @@
-"""`nyu_depth_v2` as tensorflow-datasets prepares it, read without TensorFlow.
+"""`nyu_depth_v2` as prepared by tensorflow-datasets, read without TensorFlow.
 
     ROOT/nyu_depth_v2/<version>/     ROOT is the data_dir of tensorflow-datasets
 
@@ -78,7 +78,7 @@ def _builder(root: Path) -> tfds.core.DatasetBuilder:
     folder = versions[-1].parent
     try:
         builder = tfds.builder_from_directory(folder)
-    # tfds has no exception of its own for metadata that it cannot read.
+    # tfds has no specific exception for unreadable metadata.
     except Exception as error:
         text = " ".join(str(error).split())
         raise InputError(f"'{folder}' cannot be read: {text}") from error

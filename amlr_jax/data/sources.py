@@ -18,7 +18,7 @@ LAYOUTS = ("kitti", "nyu", "custom", "street")  # image files and depth files
 NYU_TFDS = "nyu_tfds"
 DRIVES = ("kitti", "street")  # data sets with frames in the order of time
 NO_TEST = "none"  # data.split of video of which nothing is measured
-# Keys that only some data sets have a use for.
+# Keys that only some data sets use.
 _USES = {
     "list": ("kitti", "nyu", "custom"),
     "test_list": ("kitti", "nyu", "custom"),
@@ -38,11 +38,11 @@ def read_layout(
     test_only: bool = False,
     report: Report = refuse,
 ) -> Layout:
-    """The frames that `config.data` names, of one of `LAYOUTS`.
+    """The frames of `config.data`, for one of `LAYOUTS`.
 
-    With `test_only`, for one of `DRIVES`, those of the test alone; nothing else need
-    have depth. Problems of the files go to `report`; InputError for what is wrong with
-    the config, and where no frame can be named.
+    With `test_only`, for one of `DRIVES`, only the test frames; other frames need no
+    depth. Problems of the files are passed to `report`; InputError for an invalid
+    config, and where no frame can be named.
     """
     check_keys(config)
     root = Path(config.root)
@@ -64,7 +64,7 @@ def read_layout(
 
 
 def _render_street(config: ConfigDict, bar: Callable) -> None:
-    """Renders the embedded street, in KITTI's layout, unless it is there."""
+    """Renders the embedded street in KITTI's layout if it does not exist."""
     total, seen = config.street.drives * config.street.frames, 0
     with bar("Rendering the street", total) as shown:
 
@@ -78,20 +78,20 @@ def _render_street(config: ConfigDict, bar: Callable) -> None:
             street.generate(Path(config.root), progress=progress, **config.street)
         except (OSError, ValueError) as error:
             raise InputError(f"data.root for the street: {error}") from error
-        progress(total, total)  # all at once if it was there
+        progress(total, total)  # all at once if it existed
 
 
 def tested(config: ConfigDict, *, bar: Callable) -> Layout:
-    """The test frames of one of `DRIVES`; nothing else need have depth."""
+    """The test frames of one of `DRIVES`; other frames need no depth."""
     return read_layout(config, bar=bar, test_only=True)
 
 
 def load(
     config: ConfigDict, *, bar: Callable, test_only: bool = False
 ) -> Prepared | TfdsPrepared:
-    """The prepared data that `config.data` names; InputError for what is wrong.
+    """The prepared data of `config.data`; InputError for invalid input.
 
-    With `test_only` the test frames alone, as `read_layout`.
+    With `test_only` only the test frames, as `read_layout`.
     """
     check_keys(config)
     if config.name == NYU_TFDS:

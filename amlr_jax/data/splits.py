@@ -1,4 +1,4 @@
-"""The KITTI splits of the literature, as facts: which frames, not copies of lists.
+"""The KITTI splits of the literature, as frame numbers, not copies of lists.
 
 Train and test of Eigen et al. (NIPS 2014) as used by BTS, GLPDepth, MIM-Depth and
 AMLR: 23,158 training frames (all frames 5 .. N-6 of 33 drives of N frames: KITTI's

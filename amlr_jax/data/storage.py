@@ -1,10 +1,10 @@
-"""How a prepared set stores its pixels: as the files, decoded, or resized.
+"""Pixel storage of a prepared set: as the files, decoded, or resized.
 
-Most of the loading time goes into decompressing PNGs: 8 ms for the image of a KITTI
-frame and 3 ms for its depth, of 12 ms in all. Depth is always stored decoded: the zstd
-compression of array_record takes no more space than PNG and 0.5 ms. Images are decoded
-on request, at 1.3 MB a frame instead of 1.1 MB; image and depth are then read in
-1.7 ms. Uncompressed records take 0.5 ms and rows of a memory map 0.1 ms, but 2.3 MB a
+Most of the loading time is PNG decompression: 8 ms for the image of a KITTI frame and
+3 ms for its depth, of 12 ms in total. Depth is always stored decoded: the zstd
+compression of array_record needs no more space than PNG and 0.5 ms. Images are decoded
+on request, at 1.3 MB per frame instead of 1.1 MB; image and depth are then read in
+1.7 ms. Uncompressed records take 0.5 ms and rows of a memory map 0.1 ms, but 2.3 MB per
 frame: KITTI's 55 GB fit in the memory of fewer machines than 31 GB.
 """
 
@@ -35,7 +35,7 @@ class Storage(NamedTuple):
 
     @property
     def tag(self) -> str:
-        """Suffix of the folder's name: empty, or what differs from the files."""
+        """Suffix of the folder's name: empty, or the differences from the files."""
         parts = [size_name(self.resize)] if self.resize else []
         parts += ["decoded"] if self.decoded else []
         parts += ["skipped"] if self.skip_bad else []
@@ -80,7 +80,7 @@ def array(channels: int, dtype: type) -> tfds.features.FeatureConnector:
 
 
 def stored(example: dict, how: Storage) -> dict:
-    """An example as it is stored; `image` and `depth` come as files or arrays."""
+    """An example in its stored form; `image` and `depth` are files or arrays."""
     depth = _decoded(example["depth"])
     kept = {"image": example["image"], "depth": depth}
     if how.decoded or how.resize:

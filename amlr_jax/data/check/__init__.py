@@ -1,7 +1,7 @@
-"""Checks a data set before training: every fault in one run, none stops it.
+"""Checks a data set before training and reports all faults in one run.
 
     python -m amlr_jax.data.check --config=FILE[:variant] [--output=DIR]
 
-`check_data` lists the frames with the readers that training uses and reads each of them
-(`facts`); `rules` and `depth` judge what was read, `findings` and `picture` show it.
+`check_data` lists the frames with the readers of training and reads each of them
+(`facts`); `rules` and `depth` judge these facts, `findings` and `picture` report them.
 """

@@ -1,4 +1,4 @@
-"""The check as a whole: list, read, judge, show."""
+"""The whole check: list, read, judge, report."""
 
 import os
 from collections import Counter
@@ -51,7 +51,7 @@ REPORT, PICTURE = "check.json", "check.png"
 
 
 class Listed(NamedTuple):
-    """The frames to read, each with its part, and what was found by listing them."""
+    """The frames to read, each with its part, and the findings of the listing."""
 
     layout: Layout
     frames: list[tuple[str, Frame | Example]]
@@ -66,7 +66,7 @@ def check(
     output: Path | None = None,
     progress: Callable = bar,
 ) -> list[Finding]:
-    """Checks what `config.data` names and shows it; the findings, faults first.
+    """Checks the data of `config.data` and prints the findings; returns them.
 
     With `video` the training frames are views, without depth (self-supervision).
 
@@ -132,7 +132,7 @@ def _list(data: ConfigDict, progress: Callable, *, video: bool) -> Listed:
     layout = sources.read_layout(
         asked, bar=progress, test_only=video, report=problems.append
     )
-    # Of missing files the first problem is enough: a rule names them all.
+    # The first problem of missing files is enough: a rule names them all.
     kept = problems[:1] + [problem for problem in problems[1:] if not problem.missing]
     findings = [_of_problem(problem) for problem in kept]
     findings += [Finding("layout", NOTE, note) for note in layout.notes]
@@ -162,7 +162,7 @@ def _tfds(data: ConfigDict) -> Listed:
 
 
 def _read(listed: Listed, advance: Callable) -> tuple[Facts, ...]:
-    """The facts in order, by a thread a core; decoding runs without Python's lock."""
+    """The facts in order, with a thread per core; decoding releases the GIL."""
     parts, frames = zip(*listed.frames, strict=True) if listed.frames else ((), ())
     found = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -193,9 +193,9 @@ def _draw(path: Path, listed: Listed, examined: Examined) -> None:
 
 
 def _views(data: ConfigDict, tested: Sequence[Frame]) -> list[Finding]:
-    """The views that `config.data` names: how many, of which drives, what is left out.
+    """The views of `config.data`: their number, drives, and which are left out.
 
-    Cameras, and with data.stereo the partners, are checked as training does.
+    Cameras, and with data.stereo the partners, are checked as in training.
     """
     try:
         found = read_views(data, tuple(tested))

@@ -1,4 +1,4 @@
-"""Rules on depth: how much is measured, how far it reaches, and its unit."""
+"""Rules on depth: valid share, range and unit."""
 
 import math
 import statistics
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from amlr_jax.data.check.facts import Examined, quantile
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
 
-_BEYOND = 0.05  # share of measurements that a limit may take away without a warning
+_BEYOND = 0.05  # share of measurements that a limit may remove without a warning
 # Stored value of a metre in common data sets.
 SCALES = {
     1.0: "whole metres",
@@ -20,7 +20,7 @@ SCALES = {
 
 
 def depth_range(examined: Examined) -> list[Finding]:
-    """Range and valid share, frames without any, and what limits take away."""
+    """Range and valid share, frames without depth, and depth removed by limits."""
     every = [fact.depth for fact in examined.facts if fact.depth]
     if not every:
         return [Finding("depth", FAULT, "no ground truth could be read")]
@@ -51,7 +51,7 @@ def depth_range(examined: Examined) -> list[Finding]:
 
 
 class Band(NamedTuple):
-    """Where the median and the 99 % quantile of a whole set are expected, metres."""
+    """The expected ranges of the median and the 99 % quantile of a set, metres."""
 
     median: tuple[float, float]
     far: tuple[float, float]
@@ -68,11 +68,11 @@ _BANDS = {"kitti": _DRIVES, "street": _DRIVES, "nyu": _ROOMS, "nyu_tfds": _ROOMS
 
 
 def unit(examined: Examined) -> list[Finding]:
-    """A warning where depth is not where it is expected, with units that would fit."""
+    """A warning where depth is outside the expected band, with units that would fit."""
     name, limit = examined.layout.name, examined.max_depth
     every = [fact.depth for fact in examined.facts if fact.depth]
     median, far = quantile(every, 0.5), quantile(every, 0.99)
-    # Of scenes for which someone chose this largest depth.
+    # Of scenes with this largest depth.
     usual = Band((0.01 * limit, limit), (0.08 * limit, 1.5 * limit))
     band = _BANDS.get(name, usual)
     if math.isnan(median) or band.holds(median, far):

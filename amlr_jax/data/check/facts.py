@@ -1,4 +1,4 @@
-"""Reads both files of a frame and keeps what the rules need to know of them."""
+"""Reads both files of a frame and keeps the facts that the rules need."""
 
 import hashlib
 import math
@@ -14,18 +14,18 @@ from amlr_jax.data.frames import UNKNOWN_CAMERA, Camera, Frame, Layout, by_group
 from amlr_jax.data.sources import NO_TEST
 from amlr_jax.runtime.errors import InputError
 
-# Kinds of a fault, as they are reported.
+# Kinds of a fault, as reported.
 MISSING, DAMAGED, SIZE = "missing", "damaged", "of another size"
 KIND = "of the wrong kind"
 
-# Metres between the bars of the histogram; the last bar has no end.
+# Metres between the bars of the histogram; the last bar is open.
 EDGES = (0, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40, 60, 80, 120, 1000)
-# Borders of the counts, so fine that quantiles of many frames can be had from them.
+# Bin edges of the counts, fine enough for quantiles of many frames.
 _BORDERS = np.union1d(np.geomspace(1e-3, 3e4, 512), EDGES[1:])
 
 
 class FileFault(NamedTuple):
-    """What is wrong with a file: its kind, its role and the reader's message."""
+    """A fault of a file: its kind, the role of the file and the reader's message."""
 
     kind: str
     role: str  # "image" or "ground truth"
@@ -37,12 +37,12 @@ class DepthSummary(NamedTuple):
     """The depth of one frame, in metres, before a cap is applied."""
 
     share: float  # of all pixels that have depth, up to the cap
-    beyond: float  # share of the measured pixels that the cap takes away
-    counts: np.ndarray  # uint32: pixels between the borders
+    beyond: float  # share of the measured pixels that the cap removes
+    counts: np.ndarray  # uint32: pixels per bin
 
 
 class Example(NamedTuple):
-    """A frame of a prepared data set, which comes as arrays."""
+    """A frame of a prepared data set, as arrays."""
 
     key: str
     examples: Any  # dicts by number
@@ -50,7 +50,7 @@ class Example(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What is known of one frame."""
+    """The facts of one frame."""
 
     key: str
     part: str  # "train" or "test"
@@ -66,7 +66,7 @@ class Facts(NamedTuple):
         return self.key.rpartition("/")[0]
 
     def lacks(self, role: str) -> bool:
-        """Whether the file of a role is not there."""
+        """Whether the file of a role is missing."""
         return any(f.kind == MISSING and f.role == role for f in self.faults)
 
 
@@ -80,7 +80,7 @@ class Examined(NamedTuple):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts that there should be: video to train on needs no depth."""
+        """The required parts: training views of video need no depth."""
         if self.layout.test_only:
             return () if self.layout.split == NO_TEST else ("test",)
         return "train", "test"
@@ -99,7 +99,7 @@ class Examined(NamedTuple):
 
 
 def examine(frame: Frame | Example, part: str, layout: Layout) -> Facts:
-    """Reads and decodes a frame. One that is faulty in one file is read in the other.
+    """Reads and decodes a frame; a fault in one file does not stop the other.
 
     Never raises: any exception of a decoder is a fault of the frame.
     """
@@ -174,7 +174,7 @@ def _depth(
     if not path.is_file():
         faults.append(FileFault(MISSING, "ground truth", str(path), ""))
         return None
-    # A scan needs a camera, and all but a PNG an image: faults found elsewhere.
+    # A scan needs a camera, and all but a PNG an image; other rules report these.
     if size is None and ending != ".png" or ending == ".bin" and not frame.projection:
         return None
     try:

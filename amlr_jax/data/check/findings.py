@@ -17,7 +17,7 @@ COLORS = {FAULT: "red", WARNING: "yellow", NOTE: "green"}  # from the worst leve
 _NAME = 300  # characters of a name on the screen
 _BAR = 40  # characters of the longest bar
 
-# In the order of the summary; each with what it covers.
+# In the order of the summary; each with its subject.
 CHECKS = {
     "layout": "the reader that training uses",
     "counts": "frames against the published numbers",
@@ -35,7 +35,7 @@ class Finding(NamedTuple):
     """One line of a report.
 
     A fault stops training or makes its results useless, a warning is a guess with its
-    reason, a note is for the reader to know.
+    reason, a note is information.
     """
 
     check: str  # a key of CHECKS
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
 
 
 def print_report(findings: Sequence[Finding], histogram: Histogram) -> None:
-    """The histogram of depth, what was found, the worst last, and the summary."""
+    """Prints the histogram of depth, the findings, worst last, and the summary."""
     if any(count for _, count in histogram):
         show(_histogram_table(histogram))
     for finding in findings[::-1]:
@@ -70,7 +70,7 @@ def _count(findings: Sequence[Finding], level: str, *, check: str = "") -> int:
 
 
 def _result(findings: Sequence[Finding], check: str) -> str:
-    """The worst level of a check; "ok" where it has notes at most."""
+    """The worst level of a check; "ok" if it has only notes."""
     bad = (k for k in (FAULT, WARNING) if _count(findings, k, check=check))
     return next(bad, "ok")
 
@@ -94,7 +94,7 @@ def totals(findings: Sequence[Finding]) -> str:
 def write_report(
     path: Path, findings: Sequence[Finding], histogram: Histogram, *, data: ConfigDict
 ) -> None:
-    """Writes everything with the full lists of names."""
+    """Writes all findings with the full lists of names."""
     content = {
         "data": data.to_dict(),
         "faults": _count(findings, FAULT),

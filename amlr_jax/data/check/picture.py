@@ -28,7 +28,7 @@ def write(path: Path, tiles: Sequence[np.ndarray], *, near: float, far: float) -
     page = page.reshape(-1, _COLUMNS * WIDTH, 3)
     page = colors.with_scale(page, near=near, far=far)
     with replacing(path) as temporary:
-        # imencode and not imwrite: OpenCV says nothing when it cannot write.
+        # imencode, because imwrite does not report a failed write.
         temporary.write_bytes(cv2.imencode(".png", page[..., ::-1])[1].tobytes())
 
 
@@ -49,7 +49,7 @@ def draw_tile(
     if image is not None:
         height = max(round(image.shape[0] * WIDTH / image.shape[1]), 1)
         shown = cv2.resize(image, (WIDTH, height), interpolation=cv2.INTER_AREA)
-        # Grey between the darkest and the brightest point, so that all can be seen.
+        # Grey between the darkest and the brightest point, for contrast with all.
         grey = 80 + cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY) // 2
         shown = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
     if metres is not None:
@@ -70,7 +70,7 @@ def draw_tile(
 def _draw_points(
     shown: np.ndarray, metres: np.ndarray, near: float, far: float
 ) -> None:
-    """One point of depth in each cell of the tile, 2x2 pixels of it."""
+    """Draws one point of depth, 2x2 pixels, in each cell of the tile."""
     rows, columns = np.nonzero(metres)
     scale = np.divide(shown.shape[:2], metres.shape)
     y, x = ((p * s).astype(int) for p, s in zip((rows, columns), scale, strict=True))

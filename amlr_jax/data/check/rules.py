@@ -1,4 +1,4 @@
-"""Rules on what was read: counts, files, sizes, cameras, and leaks of the test."""
+"""Rules on the facts: counts, files, sizes, cameras, and leaks of test data."""
 
 import math
 from collections import Counter
@@ -24,9 +24,9 @@ from amlr_jax.runtime.errors import InputError
 
 # KITTI's depth devkit has 85,898 and 6,852 frames of two cameras.
 BENCHMARK = {"train": 42949, "test": 3426}
-# Degrees across the image; KITTI has 81, NYUv2 63, a telephoto lens 20.
+# Field of view in degrees; KITTI has 81, NYUv2 63, a telephoto lens 20.
 FIELD_OF_VIEW = (20, 150)
-_NYU_SIZE = (480, 640)  # for which the camera of the labelled set's toolbox holds
+_NYU_SIZE = (480, 640)  # image size of the camera of the labelled set's toolbox
 
 
 def _finding(check: str, level: str, text: str, names: Sequence[str]) -> list[Finding]:
@@ -39,7 +39,7 @@ def _finding(check: str, level: str, text: str, names: Sequence[str]) -> list[Fi
 
 
 def counts(examined: Examined) -> list[Finding]:
-    """Frames with both files, against the published numbers where there are any."""
+    """Frames with both files, compared with published numbers where known."""
     found = {part: _whole(examined.part(part)) for part in examined.parts}
     names = {"train": "training"}
     text = " and ".join(f"{n} {names.get(part, part)}" for part, n in found.items())
@@ -76,7 +76,7 @@ def _whole(facts: list[Facts]) -> int:
 
 
 def _published(layout: Layout) -> tuple[dict[str, int], str]:
-    """The numbers of a split by name, and how bad another number is."""
+    """The numbers of a split by name, and the level of a deviation."""
     if layout.name == "kitti" and layout.split in ("eigen", "eigen_697"):
         parts = zip(("train", "test"), splits.kitti_split(layout.split), strict=True)
         return {name: sum(map(len, part.values())) for name, part in parts}, FAULT
@@ -88,7 +88,7 @@ def _published(layout: Layout) -> tuple[dict[str, int], str]:
 
 
 def files(examined: Examined) -> list[Finding]:
-    """Files that are missing, damaged or something else than they should be."""
+    """Files that are missing, damaged or of the wrong kind."""
     findings = []
     for role in ("image", "ground truth"):
         found: dict[tuple[str, str], list[FileFault]] = {}
@@ -98,7 +98,7 @@ def files(examined: Examined) -> list[Finding]:
                 if fault.role == role and fault.kind not in (MISSING, SIZE):
                     found.setdefault((fault.kind, level), []).append(fault)
         for (kind, level), faults in found.items():
-            told = kind in (DAMAGED, KIND)  # the reader's words add to the name
+            told = kind in (DAMAGED, KIND)  # the reader's message adds to the name
             names = [fault.text if told else fault.file for fault in faults]
             findings += _finding("files", level, f"{{n}} {role} files: {kind}", names)
         lost = sum(fact.lacks(role) for fact in examined.facts)
@@ -122,7 +122,7 @@ def _missing(examined: Examined, role: str) -> Iterator[str]:
 
 
 def sizes(examined: Examined) -> list[Finding]:
-    """Image against depth, against its drive, and against the crops."""
+    """Size of image against depth, against its drive, and against the crops."""
     findings = []
     for left_out, level in ((False, FAULT), (True, WARNING)):
         differ = [
@@ -173,7 +173,7 @@ def _fits(crop: tuple[int, ...], size: tuple[int, ...]) -> bool:
 
 
 def cameras(examined: Examined) -> list[Finding]:
-    """Cameras that cannot be, or that are unlikely for the images' size."""
+    """Cameras that are impossible, or unlikely for the images' size."""
     found: dict[tuple, list[Facts]] = {}
     for fact in examined.facts:
         if fact.size:
@@ -214,7 +214,7 @@ def _doubts(
 
 
 def _camera_size(examined: Examined, group: str) -> tuple[int, int] | None:
-    """Height and width of the images that the camera is for, where that is known."""
+    """Height and width of the camera's images, where known."""
     if examined.layout.name.startswith("nyu"):
         return _NYU_SIZE
     if examined.layout.name != "kitti":
@@ -270,7 +270,7 @@ def _shared_drives(
             "other frames: no result to publish"
         )
         return [Finding("leak", NOTE, text)]
-    # Folders of one's own need not be scenes, but neighbours look alike.
+    # Custom folders need not be scenes, but neighbours look alike.
     level = WARNING if examined.layout.name == "custom" else FAULT
     text = "{n} drives or scenes are in training and test"
     return _finding("leak", level, text, [group or "rgb/" for group in shared])

@@ -1,11 +1,11 @@
-"""Where KITTI keeps its files, which of them are there, and which a list names.
+"""Paths of KITTI's files, which of them exist, and which a list names.
 
     ROOT/raw_data/<date>/calib_cam_to_cam.txt, calib_velo_to_cam.txt
     ROOT/raw_data/<date>/<drive>/image_0{2,3}/data/<frame>.{png,jpg}
     ROOT/raw_data/<date>/<drive>/velodyne_points/data/<frame>.bin
     ROOT/data_depth_annotated/{train,val}/<drive>/proj_depth/groundtruth/image_0{2,3}/<frame>.png
 
-`data_depth_annotated/<drive>/...`, train and val merged, is read as well (BTS's way).
+`data_depth_annotated/<drive>/...`, train and val merged, is supported too, as in BTS.
 """
 
 import re
@@ -23,8 +23,8 @@ PARTS = ("train", "val", "")  # of DEPTH_FOLDER; "": merged
 UNANNOTATED_ENDS = 5
 
 _DRIVE = r"(\d{4}_\d\d_\d\d_drive_\d{4}_sync)"
-# Folders before the drive differ between lists and are not asked for: train and val
-# may be merged, raw_data left out.
+# Folders before the drive differ between lists and are ignored: train and val may be
+# merged, raw_data left out.
 _LISTED_DRIVE = re.compile(rf"(?:.*/)?{_DRIVE}")
 _LISTED_IMAGE = re.compile(
     rf"(?:.*/)?{_DRIVE}/(image_0[23])/data/(\d{{10}})\.(?:png|jpg)"
@@ -35,12 +35,12 @@ _LISTED_DEPTH = re.compile(
 
 
 class DriveFrame(NamedTuple):
-    """A frame of a drive, before its files are looked for."""
+    """A frame of a drive, before its files are searched."""
 
     drive: str
     number: int
     camera: str = LEFT
-    depth: bool | None = None  # what a list says; None: nothing
+    depth: bool | None = None  # by the list; None: not given
 
     @property
     def key(self) -> str:
@@ -82,7 +82,7 @@ def drive_folder(root: Path, drive: str) -> Path:
 
 
 def image_path(root: Path, drive: str, camera: str, frame: int) -> Path:
-    """The image, PNG or JPEG; the name of the PNG if neither is there."""
+    """The image, PNG or JPEG; the name of the PNG if neither exists."""
     png = drive_folder(root, drive) / camera / "data" / f"{frame:010d}.png"
     jpg = png.with_suffix(".jpg")
     return jpg if not png.is_file() and jpg.is_file() else png

@@ -1,7 +1,7 @@
 """KITTI with its annotated depth or its lidar scans: frames by split or by list.
 
-`kitti.files` knows where the files are. Splits are of the left colour camera, as in
-the papers; lists may name the right one too.
+`kitti.files` has the paths. Splits are of the left colour camera, as in the papers;
+lists may name the right one too.
 """
 
 from collections.abc import Iterable
@@ -42,13 +42,13 @@ def read_layout(
     """The frames of `split` under `root`, or those of one or two lists.
 
     `eigen` is the published split, 23,158 and 652 frames with annotated depth, and
-    wants every one of them; `eigen_697` has its training frames and all 697 test
+    requires all of them; `eigen_697` has its training frames and all 697 test
     frames, with depth from their lidar scans (`depth_files.lidar_depth`); `benchmark`
     is data_depth_annotated/train and val; `folder` is any partial copy: every frame
     that has depth, the last fifth of each drive held out. Lists: `lists.choose`.
-    With `test_only` no training frame is read, nor need its depth be there; then
-    `eigen_697` needs no annotated depth. Files that are missing and calibrations that
-    cannot be read go to `report`; InputError where no frame can be named.
+    With `test_only` no training frame is read, and training depth may be missing; then
+    `eigen_697` needs no annotated depth. Missing files and unreadable calibrations are
+    passed to `report`; InputError where no frame can be named.
     """
     if split not in SPLITS:
         raise InputError(
@@ -79,7 +79,7 @@ def read_layout(
 
 
 def _usual(root: Path, split: str, test_only: bool, report: Report) -> lists.Parts:
-    """Training and test frames of a split by name, of `test_only` the latter alone."""
+    """Training and test frames of a split by name; with `test_only` only the latter."""
     reader = _Reader(root, report)
     train: Iterable[DriveFrame]
     test: Iterable[DriveFrame]
@@ -115,7 +115,7 @@ def _with_depth(
 ) -> tuple[DriveFrame, ...]:
     """The frames with annotated depth; with `gaps` also those that should have it.
 
-    An image in mid-drive without depth is a lost file, not KITTI's habit.
+    KITTI has depth for all images in mid-drive: one without it lacks a file.
     """
     found = []
     for drive, depth in sorted(files.depth_files(root, parts=parts).items()):
@@ -138,7 +138,7 @@ def _of_part(root: Path, part: str, report: Report) -> tuple[DriveFrame, ...]:
 
 
 class _Reader:
-    """Makes frames; lists folders of depth once and reads each calibration once."""
+    """Makes frames; caches the listing of depth folders and the calibrations."""
 
     def __init__(self, root: Path, report: Report) -> None:
         self._root, self._report = root, report
@@ -148,7 +148,7 @@ class _Reader:
     def frames(
         self, wanted: Iterable[DriveFrame], *, of: str, advice: str, scans: bool = False
     ) -> tuple[Frame, ...]:
-        """The frames in the order of `wanted`; with `scans` their depth is lidar's."""
+        """The frames in the order of `wanted`; with `scans`, depth of lidar scans."""
         bare = [self._bare(frame, scans=scans) for frame in wanted]
         report_missing(bare, self._report, of=of, advice=advice)
         return tuple(self._with_camera(frame) for frame in bare)
@@ -158,8 +158,8 @@ class _Reader:
     ) -> tuple[Frame, ...] | None:
         """The frames of the list `path` that have depth, None without a list.
 
-        With `scans` the depth is that of the lidar scans, whatever the list says of
-        it. What has no depth is left out and counted in `notes`.
+        With `scans` the depth is that of the lidar scans, and depth in the list is
+        ignored. Frames without depth are left out and counted in `notes`.
         """
         if not path:
             return None
@@ -174,13 +174,13 @@ class _Reader:
         )
 
     def _has_depth(self, row: DriveFrame) -> bool:
-        """By the list, or where that says nothing, by the files."""
+        """By the list, or if it does not give depth, by the files."""
         if row.depth is not None:
             return row.depth
         return row.number in self._depth(camera=row.camera).get(row.drive, ())
 
     def _bare(self, frame: DriveFrame, *, scans: bool) -> Frame:
-        """A frame whose camera is not known yet."""
+        """A frame without its camera."""
         drive, number, camera, _ = frame
         image = files.image_path(self._root, drive, camera, number)
         depth = self._depth_path(drive, number, camera)
@@ -192,7 +192,7 @@ class _Reader:
         known = self._depth(camera=camera).get(drive, {})
         if number in known:
             return known[number]
-        # Where its neighbours are; in train if there is nothing of the drive.
+        # In the folder of its neighbours; in train if the drive has none.
         folder = self._root / files.DEPTH_FOLDER / "train" / drive / "proj_depth"
         place = folder / "groundtruth" / camera
         if known:

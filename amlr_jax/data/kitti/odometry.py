@@ -32,9 +32,9 @@ def read_sequences(
 ) -> Sequences:
     """Training views with a neighbour at each of `offsets`; test views for poses.
 
-    A test view is a left image whose one source is the next one: N - 1 of a sequence
-    of N, of which `poses/NN.txt` must hold the poses. Raises InputError naming what
-    is missing.
+    A test view is a left image with the next one as its only source: N - 1 in a
+    sequence of N; `poses/NN.txt` must hold N poses. Raises InputError naming missing
+    files.
     """
     if train_list:
         training = _listed(root, train_list, offsets)
@@ -80,7 +80,7 @@ def _views(root: Path, number: int, offsets, sides: str) -> list[View]:
 
 
 def _listed(root: Path, path: str, offsets) -> tuple[View, ...]:
-    """The views of a list `sequence frame l|r`; all of their files must be there."""
+    """The views of a list `sequence frame l|r`; all of their files must exist."""
     listing = lists.read_list(path)
     if listing.kind != "odometry":
         raise InputError(

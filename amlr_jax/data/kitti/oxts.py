@@ -6,7 +6,7 @@
 
 Angles in radians, r = 6378137 m: the Mercator projection of KITTI's development kit
 (Geiger et al., "Vision meets Robotics", IJRR 2013). All in float64: the northing is
-six million metres, and a step of the car one.
+six million metres, the motion between frames about one metre.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Neighbouring and stereo images of KITTI for self-supervised training.
 
 Views of raw drives: by list (monodepth2's format), or every frame of the drives that
-hold no Eigen test frame. Both colour cameras are used; of a left view the partner is
-the right image of the same moment, and the other way round.
+hold no Eigen test frame. Both colour cameras are used; the partner of a left view is
+the right image of the same time, and vice versa.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ Images = dict[int, Path]  # of one camera, by number
 
 
 class StereoCamera(NamedTuple):
-    """A camera, and where a point of its frame is in its partner's."""
+    """A camera, and the offset to its partner's frame."""
 
     intrinsics: Camera
     partner_from_target: tuple[float, float, float]
@@ -45,8 +45,8 @@ def read_sequences(
 
     `eigen_zhou_like` is every frame of every drive without an Eigen test frame, as
     Zhou et al. (CVPR 2017) choose drives. `min_speed` in m/s leaves out frames in
-    which the car stands, by the drive's oxts; `train_list` names the frames instead
-    and wants every one of their files. The test is on depth: `kitti.read_layout`.
+    which the car is slower, by the drive's oxts; `train_list` names the frames instead
+    and requires all of their files. Test frames come from `kitti.read_layout`.
     """
     files.check_root(root, depth=False)
     _check_choice(split, offsets, sides)

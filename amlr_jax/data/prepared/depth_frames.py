@@ -61,11 +61,11 @@ class Prepared:
 def prepare(
     layout: Layout, *, cache: Path, bar: Callable, storage: Storage = AS_THE_FILES
 ) -> Prepared:
-    """Prepares `layout` under `cache`, or reuses what is there.
+    """Prepares `layout` under `cache`, or reuses an existing set.
 
     `bar(title, total)` is a context manager that yields an object with `advance()`.
-    Of several processes one prepares and the others wait. Raises InputError for a
-    damaged file, a full disk, and a prepared set that has been damaged since.
+    With several processes one prepares and the others wait. Raises InputError for a
+    damaged file, a full disk, and a damaged prepared set.
     """
     for name, frames in (("training", layout.train), ("test", layout.test)):
         asked = name == "test" or not layout.test_only
@@ -130,7 +130,7 @@ class DepthFrames(SetBuilder):
     ) -> Iterator[bytes | None]:
         """The frames as records; adds their depth codes to `counts`.
 
-        A damaged frame is an error, or, with `skipped`, is named there and gives None.
+        A damaged frame is an error; with `skipped` it is named there and gives None.
         """
         config = self.builder_config
         for index, frame in enumerate(frames):

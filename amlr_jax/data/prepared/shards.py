@@ -1,8 +1,8 @@
-"""What all prepared sets share: builder, lock, and array_record shards.
+"""The common parts of prepared sets: builder, lock, and array_record shards.
 
 The writer of tensorflow-datasets keeps a split of more than 1 GB in a temporary file
-that only TensorFlow can open, and sorts all of it in memory. Examples come in order
-here, so each goes straight to its shard, and memory holds one of them.
+that only TensorFlow can open, and sorts it in memory. Here examples are in order, so
+each is written directly to its shard, with one example in memory.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class SetConfig(tfds.core.BuilderConfig):
     """Name, storage and source (a layout, or paths of images) of a prepared set."""
 
     storage: Storage = AS_THE_FILES
-    # Without repr, since tfds logs the whole configuration.
+    # No repr, because tfds logs the whole configuration.
     source: Any = dataclasses.field(default=None, repr=False)
     advance: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
 
@@ -52,7 +52,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
     """
 
     def set_info(self, features: dict) -> tfds.core.DatasetInfo:
-        """The description of examples that stay in the order of writing."""
+        """The description of a set whose examples keep the order of writing."""
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict(features),
@@ -68,9 +68,9 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
     def write_split(
         self, name: str, records: Iterable[bytes | None], *, count: int, size: int
     ) -> tfds.core.SplitInfo:
-        """Writes `count` records of about `size` bytes in all; None is left out.
+        """Writes `count` records of about `size` bytes in total; None is left out.
 
-        Raises RuntimeError if a file cannot be written, a full disk included.
+        Raises RuntimeError if a file cannot be written, for example on a full disk.
         """
         template = self._get_filename_template(name)
         number = max(1, min(-(-size // SHARD_BYTES), count))
@@ -115,12 +115,12 @@ def prepared_builder(
     title: str,
     total: int,
 ) -> Builder:
-    """The builder of a set under `cache`, which is prepared now unless it is there.
+    """The builder of a set under `cache`, which is prepared if it does not exist.
 
     `bar(title, total)` is a context manager that yields an object with `advance()`,
-    which the builder calls for each file. Of several processes one prepares and the
-    others wait. Raises InputError as `kind` does, and for a full disk and a set that
-    has been damaged since.
+    which the builder calls for each file. With several processes one prepares and the
+    others wait. Raises InputError as `kind` does, and for a full disk and a damaged
+    prepared set.
     """
     builder = _opened(kind, config, cache)
     if not builder.is_prepared():
@@ -137,13 +137,13 @@ def _opened(kind: type[Builder], config: SetConfig, cache: Path) -> Builder:
     logging.set_verbosity(logging.ERROR)
     try:
         return kind(data_dir=cache, config=config, file_format="array_record")
-    # tfds has no exception of its own for a damaged JSON of an earlier preparation.
+    # tfds has no specific exception for a damaged JSON of an earlier preparation.
     except Exception as error:
         raise damaged(cache / kind.name / config.name, str(error)) from error
 
 
 def _fill(builder: SetBuilder, cache: Path, bar: contextlib.AbstractContextManager):
-    # This process holds the lock, so an unfinished folder is of a killed process.
+    # This process holds the lock, so an unfinished folder is from a killed process.
     for folder in Path(builder.data_dir).parent.glob("incomplete.*"):
         shutil.rmtree(folder, ignore_errors=True)
     # `bar` replaces the bars of tfds and its messages on stdout.
@@ -165,8 +165,8 @@ def _fill(builder: SetBuilder, cache: Path, bar: contextlib.AbstractContextManag
 class Records:
     """A split as a sequence of decoded examples; a damaged record is an InputError.
 
-    Holds the files and the features but not the builder, so that it can be sent to a
-    worker process.
+    Holds the files and the features but not the builder, so that it is picklable for
+    worker processes.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -195,7 +195,7 @@ class Records:
             raise IndexError(index)  # ends a `for` over the sequence
         try:
             return self._features.deserialize_example_np(self._source[index])
-        # The readers below have no exception of their own: a truncated shard gives
+        # The readers have no specific exception: a truncated shard gives
         # RuntimeError or a record of None, a flipped bit RuntimeError or cv2.error.
         except Exception as error:
             shard = self._paths[bisect_right(self._ends, index)]
@@ -204,7 +204,7 @@ class Records:
 
 
 def damaged(folder: str | Path, text: str) -> InputError:
-    """The error for a prepared set that is no longer as it was written."""
+    """The error for a damaged prepared set."""
     return InputError(
         f"prepared data in '{folder}' is damaged ({' '.join(text.split())}); delete "
         "that folder and run the same command again: it prepares the data anew"

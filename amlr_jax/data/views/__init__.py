@@ -1,6 +1,6 @@
 """Views for self-supervised training: an image with its neighbours.
 
-`index` chooses the views, `prepare` stores their images, `augment` changes a view, and
+`index` selects the views, `prepare` stores their images, `augment` augments a view, and
 `batches` makes the batches of a config.
 """
 

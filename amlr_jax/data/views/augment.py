@@ -1,10 +1,10 @@
 """Flip and colour jitter of a view, as in monodepth2.
 
 A flip mirrors all images of the view, its camera and the position of its stereo
-partner. One draw of the jitter changes all images of a view; the networks see them
-jittered, the loss sees them clean. monodepth2 flips the image of the file and then
-resizes it; here the resized image is flipped: the filter is symmetric, so the results
-differ by rounding of one level only.
+partner. One draw of the jitter changes all images of a view; the networks get the
+jittered images, the loss the unchanged ones. monodepth2 flips the image of the file and
+then resizes it; here the resized image is flipped: the filter is symmetric, so the
+results differ by rounding of one level only.
 """
 
 from typing import NamedTuple
@@ -28,9 +28,9 @@ def augment_view(
 ) -> dict:
     """A random change of a view (`index.Views`).
 
-    `image`, `sources` and `partner` stay clean, for the loss. `network_image` and
-    `network_sources`, of the same shapes, are for the networks; the partner is seen
-    by the loss alone.
+    `image`, `sources` and `partner` are unchanged, for the loss. `network_image` and
+    `network_sources`, of the same shapes, are for the networks; only the loss uses the
+    partner.
     """
     if rng.random() < setting.flip:
         view = flip_view(view)

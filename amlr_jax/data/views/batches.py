@@ -1,4 +1,4 @@
-"""Training views of a self-supervised config, and the frames that test it."""
+"""Training views of a self-supervised config, and its test frames."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -22,7 +22,7 @@ from amlr_jax.runtime.errors import InputError
 
 
 class Unmeasured(NamedTuple):
-    """Takes the place of a `Prepared` set where there is no depth: no frame at all."""
+    """Replaces a `Prepared` set where there is no depth: it has no frames."""
 
     name: str
     split: str = sources.NO_TEST
@@ -43,9 +43,9 @@ def with_depth(config: ConfigDict) -> ConfigDict:
 
 
 def measured(config: ConfigDict) -> Prepared | TfdsPrepared | Unmeasured:
-    """The frames with depth that test the network; training needs no depth.
+    """The test frames, with depth; training needs no depth.
 
-    With data.split=none nothing is measured. InputError for bad input.
+    With data.split=none there are none. InputError for invalid input.
     """
     _check_name(config.data)
     if config.data.split == sources.NO_TEST:
@@ -60,10 +60,10 @@ def measured(config: ConfigDict) -> Prepared | TfdsPrepared | Unmeasured:
 
 
 def load(config: ConfigDict) -> PreparedViews:
-    """The views to train on, without the frames of the test.
+    """The training views, without test frames.
 
     Where data.split=folder tests on the last frames of each drive, no view has one of
-    them as its target or a source. InputError for bad input.
+    them as its target or a source. InputError for invalid input.
     """
     data = config.data
     _check_name(data)

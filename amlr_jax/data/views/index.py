@@ -1,4 +1,4 @@
-"""Which views to train on, their images among the stored ones, and their cameras."""
+"""The training views, the indices of their stored images, and their cameras."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ _MONODEPTH2 = np.array([0.58, 1.92, 0.5, 0.5])
 
 
 def read_views(config: ConfigDict, tested: Sequence[Frame]) -> Sequences:
-    """The views that `config.data` names, without those that show a frame of `tested`.
+    """The views of `config.data`, without those that show a frame of `tested`.
 
-    `read_sequences` leaves out KITTI's drives of the Eigen test in any case. Both
-    cameras' images of a test frame's moment are left out. InputError for bad input.
+    `read_sequences` always leaves out KITTI's drives of the Eigen test. The images of
+    both cameras at the time of a test frame are left out. InputError for invalid input.
     """
     views = read_sequences(
         Path(config.root),
@@ -102,7 +102,7 @@ def _require_one_size(views: Sequence[View], sizes: np.ndarray) -> None:
 
 
 class Views:
-    """A sequence of views, held as arrays that are small enough for worker processes.
+    """A sequence of views, as arrays small enough to send to worker processes.
 
     A view is a dict: `image` uint8 [H, W, 3], `sources` uint8 [S, H, W, 3],
     `intrinsics` float32 [4] (fx, fy, cx, cy in pixels of `image`), `key`, `index`; with

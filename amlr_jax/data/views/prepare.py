@@ -1,9 +1,9 @@
-"""Views prepared for random access: each image stored once, a view a row of numbers.
+"""Views prepared for random access: each image is stored once, views are indices.
 
 A frame is the target of one view and a source of two others, so each image is stored
 once. The set of images is named by the fingerprint of its files, as in `prepared`:
-other cameras or sources of the same files reuse it. Images are stored resized and
-decoded, because loading limits the speed of training.
+views of the same files with other cameras or sources reuse it. Images are stored
+resized and decoded, because loading limits the speed of training.
 """
 
 import hashlib
@@ -57,13 +57,12 @@ def prepare_views(
 ) -> PreparedViews:
     """Prepares the training images of `sequences` under `cache`, or reuses them.
 
-    They are stored at `size` (height, width; None or (): as they are). With `stereo` a
+    They are stored at `size` (height, width; None or (): not resized). With `stereo` a
     view has its partner. `camera` is `file` for the calibration's, or `monodepth2`
     (`index.camera_of`). `bar` is that of `prepared.prepare`.
 
-    Raises InputError for a damaged file, a full disk, a prepared set that has been
-    damaged since, and a view whose images differ in size or that lacks its camera or
-    partner.
+    Raises InputError for a damaged file, a full disk, a damaged prepared set, and a
+    view whose images differ in size or that lacks its camera or partner.
     """
     views = sequences.train
     if not views:
@@ -99,7 +98,7 @@ def prepare_views(
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:
-    """Twelve hex digits that change whenever one of the files does."""
+    """A hash of the files, twelve hexadecimal digits."""
     common = Path(os.path.commonpath([path.parent for path in paths]))
     digest = hashlib.sha256()
     for path in paths:
@@ -155,9 +154,8 @@ class ViewImages(SetBuilder):
 def read_pixels(path: Path, size: Size | None) -> tuple[Size, np.ndarray]:
     """Height and width of an image file, and its pixels uint8 [h, w, 3] at `size`.
 
-    Resized with Pillow's LANCZOS as in monodepth2: the filter's support grows as the
-    image shrinks, so that every pixel of the file counts. InputError for a file that is
-    no intact RGB image.
+    Resized with Pillow's LANCZOS as in monodepth2, which is antialiased. InputError for
+    a file that is not an intact RGB image.
     """
     data = images.read(path, what="image")
     before = images.check_image(path, data)
