@@ -160,7 +160,7 @@ def _decoded(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
         )
     try:
         values = FORMATS[ending](frame, layout, data, size)
-    # What np.load, zlib and our readers raise on damaged or unfit files.
+    # Raised by np.load, zlib and `exr` on damaged or unfit files.
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
