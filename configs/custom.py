@@ -1,4 +1,4 @@
-"""Your own images and depth: from two folders to a trained network.
+"""Custom images and depth: from two folders to a trained network.
 
     my_data/rgb/<any folders>/<name>.png      8-bit RGB, PNG or JPEG
     my_data/depth/<same folders>/<name>.png   16-bit, 1000 a metre; or .npy, .npz, .exr
@@ -16,9 +16,9 @@ test frames and the camera: see amlr_jax/data/custom.py.
 Variants:
   large  AMLR's network and losses (default); give --config.steps, 20 epochs or more,
          and SimMIM weights by --config.init_from
-  tiny   a small network that sees a quarter of the resolution, from scratch: 300 steps
-         take minutes on two CPU cores. A handful of photographs is too few to beat a
-         constant depth (evaluation.json has both); more of one place may do
+  tiny   a small network at a quarter of the resolution, from scratch: 300 steps take
+         minutes on two CPU cores. A few photographs are too few to beat a constant
+         depth (evaluation.json has both); more of one place may be enough
 """
 
 from amlr_jax.config import base
@@ -52,7 +52,7 @@ def _large(config) -> None:
 
 def _tiny(config) -> None:
     for_two_cores(config, input_scale=0.25)
-    config.data.crop = (448, 576)  # most of a 480x640 image: a small one shows no room
+    config.data.crop = (448, 576)  # most of a 480x640 image, to keep the whole scene
     config.optimizer.peak = 1e-3
 
 

@@ -5,7 +5,7 @@
 Renders six drives of twenty frames in KITTI's layout under runs/street, trains on the
 first sixteen frames of each and tests on the last four. Expect minutes, and an error
 of at most half of that of a constant depth. The results show that training works; they
-tell nothing about real streets. Variant silog: without the gradient loss.
+do not apply to real streets. Variant silog: without the gradient loss.
 """
 
 from amlr_jax.config import base
@@ -25,7 +25,7 @@ def get_config(variant: str = "log_amlr"):
     config.data.crop = (352, 704)
     config.model.max_depth = 80.0
     config.optimizer.peak = 1e-3
-    # 96 frames and few steps: colours need not vary more than the street's do.
+    # 96 frames and few steps need no colour augmentation.
     config.data.brightness_contrast = config.data.gamma = 0.0
     config.data.hue_saturation = config.data.cut_depth = 0.0
     adapt(config)

@@ -5,9 +5,9 @@
 Renders KITTI-like drives, a metre between frames, and learns to reconstruct each frame
 from its neighbours, with the error of configs/kitti_selfsup.py. It tests on the last
 fifth of each drive, scaled by the median of each image. Expect ten minutes, and half
-the error of a constant depth. The results show that training works; they tell
-nothing about real streets. Variants as in configs/kitti_selfsup.py: ssim_a (default),
-ssc, ssim_m, baseline, monodepth2 (its loss; the network is monodepth2's anyway), amlr.
+the error of a constant depth. The results show that training works; they do not apply
+to real streets. Variants as in configs/kitti_selfsup.py: ssim_a (default), ssc, ssim_m,
+baseline, monodepth2 (only its loss; all variants have its network), amlr.
 """
 
 from amlr_jax import recipes
@@ -24,7 +24,7 @@ def get_config(variant: str = "ssim_a"):
     config.data.split = "folder"
     recipes.better_ssim(config, views=168)
     recipes.video_for_two_cores(config)
-    config.data.jitter = 0.0  # few steps: colours need not vary more than the street's
+    config.data.jitter = 0.0  # few steps need no colour augmentation
     adapt(config)
     return config
 

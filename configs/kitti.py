@@ -6,17 +6,17 @@
 The paper trains on one A100 for 30 epochs of 23,158 frames in batches of 6, from SimMIM
 weights (`python -m amlr_jax.convert --source=simmim`); from scratch expect worse.
 
-Variants, the row that each aims at, its published Abs Rel and RMSE:
+Variants, the target row of each, its published Abs Rel and RMSE:
   large     the paper's network (default): Table 2 "Ours", Table 4 "Ours": 0.049, 1.971
             with flip and shifted windows; Table 1 "None": 0.053, 2.065 without
   silog     the same with the scale-invariant loss alone: Table 4 "Only L_Si": 0.050,
             1.981
   lee_kim   the same, rebalanced by Lee & Kim's rule: Table 4 "Lee et al.": 0.049, 2.000
-  mim_depth what AMLR started from, in its own recipe: Swin-v2 large of MIM-Depth:
+  mim_depth AMLR's baseline with its original recipe: Swin-v2 large of MIM-Depth:
             0.050, 1.966
   base      Swin-v2 base with AMLR; no row of the paper. MIM-Depth's base: 0.052, 2.050
   glpdepth  GLPDepth with AMLR: Table 2 "GLPDepth + AMLR": 0.054, 2.069
-  tiny      a small network that sees half the resolution, for two CPU cores:
+  tiny      a small network at half the resolution, for two CPU cores:
             --config=configs/kitti.py:tiny --config.data.split=folder --config.steps=300
 """
 
@@ -35,7 +35,7 @@ def get_config(variant: str = "large"):
     config.data.crop = (352, 352)
     config.model.max_depth = 80.0
     # Shares .99 and .01: sec. IV-A. The paper gives neither lambda nor timestep.
-    # docs/amlr_stability.md: the rule as printed (amlr) drifts by orders of magnitude
+    # docs/amlr_stability.md: the published rule (amlr) drifts by orders of magnitude
     # or turns negative; its form in log space (log_amlr) at 1e-2 stays within 2 % and
     # follows a trend when updated with the means of quarter epochs.
     config.rebalance.rule = "log_amlr"

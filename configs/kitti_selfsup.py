@@ -10,16 +10,16 @@ frames of Zhou et al. (we assume), from ImageNet's ResNet-18 for both encoders (
 views are every frame of every drive without an Eigen test frame. Depth has no scale:
 each test image is scaled by its median.
 
-Variants, the row that each aims at, its published Abs Rel, Sq Rel and RMSE:
+Variants, the target row of each, its published Abs Rel, Sq Rel and RMSE:
   ssim_a     SSIM_a and MAE (default): Table 2 (.4, .5, .5, .7), Table 4 "1/2" with
              bilinear: 0.115, 0.823, 4.828
   ssc        the same with sub-pixel convolution: Table 5 "Monodepth2 + SSC", Table 4
              "1/2": 0.115, 0.770, 4.813
   ssim_m     SSIM_m, structure squared: Table 1 (1, 1, 2): 0.114, 0.836, 4.862
   baseline   SSIM_m with exponents of 1: Table 1 "Baseline": 0.118, 0.868, 4.856
-  monodepth2 monodepth2 in its own recipe: Tables 1 and 5 "Monodepth2": 0.115, 0.903,
+  monodepth2 monodepth2's original recipe: Tables 1 and 5 "Monodepth2": 0.115, 0.903,
              4.863
-  amlr       ssim_a, its four weights by AMLR's rule and not by a search; no row of it
+  amlr       ssim_a with its four weights set by AMLR's rule; no row of the paper
   tiny       a small image for two CPU cores, on any part of KITTI with depth:
              --config=configs/kitti_selfsup.py:tiny --config.data.split=folder
 """

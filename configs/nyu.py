@@ -7,14 +7,14 @@
 The paper trains for 20 epochs of 24,231 frames in batches of 6 from SimMIM weights with
 crops of 448x576; from scratch expect worse. All test with flip and shifted windows.
 
-Variants, the row that each aims at, its published Abs Rel and RMSE:
+Variants, the target row of each, its published Abs Rel and RMSE:
   large     the paper's network (default): Table 3 "Ours": 0.087, 0.300
   silog     the same with the scale-invariant loss alone; no row of the paper
   lee_kim   the same, rebalanced by Lee & Kim's rule; no row of the paper
-  mim_depth what AMLR started from, in its own recipe, crops of 480x480: 0.083, 0.287
+  mim_depth AMLR's baseline with its original recipe, crops of 480x480: 0.083, 0.287
   base      Swin-v2 base with AMLR; no row of the paper. MIM-Depth's base: RMSE 0.304
   glpdepth  GLPDepth with AMLR; no row of the paper. Table 3 "GLPDepth": 0.098, 0.344
-  tiny      a small network that sees a quarter of the resolution, for two CPU cores:
+  tiny      a small network at a quarter of the resolution, for two CPU cores:
             --config=configs/nyu.py:tiny --config.data.split=folder
 """
 
@@ -41,7 +41,7 @@ def get_config(variant: str = "large"):
 
 def _tiny(config) -> None:
     for_two_cores(config, input_scale=0.25)
-    config.model.window_size = None  # the small network's own
+    config.model.window_size = None  # the preset's windows
     config.optimizer.peak = 1e-3
 
 

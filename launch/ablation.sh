@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains the runs of a study with each seed and writes its table; skips finished runs.
 #   ./launch/ablation.sh --study=configs/ablations/amlr.py:street --output=runs/ablation
-# --gpus=0,1 trains one run on each at a time. Uses the Python that has amlr_jax, and
-# makes .venv where none has.
+# --gpus=0,1 trains one run at a time on each GPU. Uses the Python that has amlr_jax, or
+# creates .venv if none has.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a trained network: environment, installation, and the main command on
-# the embedded street. Options are passed on, e.g. ./launch/demo.sh --config.steps=50
+# Creates the environment, installs, and runs the main command on the embedded street.
+# Options are passed on, e.g. ./launch/demo.sh --config.steps=50
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The documentation as a site on http://127.0.0.1:8000, built again when a page changes.
+# The documentation as a site on http://127.0.0.1:8000, rebuilt when a page changes.
 #
 #   launch/docs.sh          serves it until Ctrl-C; options are passed on to mkdocs
 #   launch/docs.sh --build  writes it to build/site; a broken link is an error

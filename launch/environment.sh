@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: makes .venv with an extra of this project in it.
+# Sourced by the other scripts: creates .venv with an extra of this project.
 # Uses $PYTHON, or the first Python of 3.11 or newer that it finds.
 
 find_python() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All GPUs of this machine in one process: the simplest way, and the one to start with.
+# Trains on all GPUs of this machine in one process: the simplest way.
 #
 #   launch/local.sh --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE]...
 #     --dry_run  prints the command and runs nothing
@@ -13,7 +13,7 @@ source launch/options.sh
 only_main_options "$@"
 python=$(python_here)
 
-# Variables of a surrounding allocation describe its processes; here there is one.
+# Unsets the variables of a surrounding SLURM allocation: this is a single process.
 command=(env -u JAX_COORDINATOR_ADDRESS -u JAX_NUM_PROCESSES -u JAX_PROCESS_ID -u SLURM_PROCID
   "$python" -m amlr_jax.main "${main_options[@]}")
 if [ -n "$dry_run" ]; then

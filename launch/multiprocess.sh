@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# This machine, one process a GPU: where one process cannot read images fast enough for
-# the GPUs, and to test a run of several machines on one.
+# Trains with one process per GPU on this machine: where one process cannot read images
+# fast enough for the GPUs, and to test a multi-machine run on one machine.
 #
 #   launch/multiprocess.sh --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE]...
 #     --processes=N  how many; otherwise the GPUs of CUDA_VISIBLE_DEVICES or nvidia-smi
@@ -9,9 +9,9 @@
 #     --grace=S      seconds until the others are killed when one has failed: 20
 #     --dry_run      prints the commands and runs nothing
 #
-# Prints the output of process 0; each writes DIR/logs/process_K.log. If one fails, its
-# status is that of this script. SIGTERM and SIGINT are passed on: the run saves and ends,
-# after SIGTERM with status 75, which asks for another start.
+# Prints the output of process 0; each writes DIR/logs/process_K.log. If one fails, the
+# script exits with its status. SIGTERM and SIGINT are passed on: the run saves and exits,
+# after SIGTERM with status 75, which requests a restart.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/options.sh
@@ -81,7 +81,7 @@ trap 'signal_all TERM' TERM
 trap 'signal_all INT' INT
 trap 'signal_all KILL' EXIT
 
-set -m # each process in a group of its own: Ctrl-C reaches it once, through the trap
+set -m # each process in a separate group: it gets Ctrl-C once, through the trap
 for ((k = 0; k < processes; k++)); do
   command_of "$k"
   log=$logs/process_$k.log
@@ -95,7 +95,7 @@ for ((k = 0; k < processes; k++)); do
   pids+=($!)
 done
 
-# Polls, because `wait -n` cannot say before bash 5.1 which process it was.
+# Polls, because `wait -n` does not name the process before bash 5.1.
 status=0 running=("${!pids[@]}") deadline=
 while [ ${#running[@]} -gt 0 ]; do
   sleep 0.2 || true
@@ -108,7 +108,7 @@ while [ ${#running[@]} -gt 0 ]; do
     fi
     one=0
     wait "${pids[k]}" 2>/dev/null || one=$?
-    # Of those that ended together the highest: killed, rather than left by the killed.
+    # The highest status: that of a killed process, not of those that lost their peer.
     if [ "$one" -gt "$worst" ]; then worst=$one failed=$k; fi
   done
   running=("${still[@]+"${still[@]}"}")

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: the options that they share, and the command.
+# Sourced by the other scripts: shared options, and the command.
 
 main_options=() workdir=
 
@@ -8,7 +8,7 @@ bad_option() {
   exit 2
 }
 
-# main_option OPTION: keeps an option of amlr_jax.main; no other is known here.
+# main_option OPTION: stores an option of amlr_jax.main; others are an error.
 main_option() {
   case $1 in
     --workdir=?*) workdir=${1#--workdir=} ;;
@@ -30,7 +30,7 @@ check_main_options() {
   [ -n "$workdir" ] || bad_option "--workdir=DIR is needed"
 }
 
-# only_main_options OPTION...: for a script with --dry_run as its one option.
+# only_main_options OPTION...: for a script whose only other option is --dry_run.
 only_main_options() {
   local option
   # shellcheck disable=SC2034 # the script reads it
@@ -56,7 +56,7 @@ python_here() {
   bad_option "no Python found; set PYTHON=/path/to/python"
 }
 
-# print_command WORD...: on one line, as it could be typed.
+# print_command WORD...: on one line, quoted for the shell.
 print_command() {
   printf '%q ' "$@" | sed 's/ $//'
   echo

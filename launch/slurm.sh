@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Several machines under SLURM: one process a GPU, and again when the time is over.
+# Trains on several machines under SLURM, one process per GPU; requeues at the time limit.
 #
 #   sbatch [--nodes=N ...] launch/slurm.sh --config=FILE[:variant] --workdir=DIR
 #     [--config.KEY=VALUE]...
 #     --dry_run  without sbatch: prints what the job would run
 #
-# From the repository; options of sbatch before the script go before those below. One
-# process a machine: --ntasks-per-node=1 with more --cpus-per-task. Ask for GPUs by node
-# and not by task. DIR must be on a file system that all machines share; each process
-# has its DIR/logs/process_K.log.
+# Call it from the repository; sbatch options before the script override those here. One
+# process per machine: --ntasks-per-node=1 with more --cpus-per-task. Request GPUs per
+# node, not per task. DIR must be on a shared file system; each process writes
+# DIR/logs/process_K.log.
 #
-# Two minutes before the time is over the processes get SIGTERM, save and end with
-# status 75; the job then queues itself again and goes on. scancel ends it for good.
+# Two minutes before the time limit the processes get SIGTERM, save and end with status
+# 75; the job is then requeued and resumes. scancel ends it.
 #SBATCH --job-name=amlr_jax
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -34,7 +34,7 @@ source launch/options.sh
 only_main_options "$@"
 python=$(python_here)
 
-# jax.distributed reads SLURM_*. --kill-on-bad-exit: no process outlives another.
+# jax.distributed reads SLURM_*. --kill-on-bad-exit ends all processes if one fails.
 command=(srun --kill-on-bad-exit=1 --mpi=none --open-mode=append
   "--output=$workdir/logs/process_%t.log" "$python" -m amlr_jax.main "${main_options[@]}")
 if [ -n "$dry_run" ]; then
@@ -46,8 +46,8 @@ fi
 [ -n "${SLURM_JOB_ID:-}" ] || bad_option "start it with sbatch, or see what it would run with --dry_run"
 mkdir -p "$workdir/logs"
 
-# This shell gets SIGTERM from scancel and from a pre-emption, after which SLURM itself
-# queues the job again; when the time is over the processes get it alone.
+# This shell gets SIGTERM from scancel and from a pre-emption, after which SLURM requeues
+# the job; at the time limit only the processes get it.
 cancelled=
 trap 'cancelled=1' TERM
 status=0
@@ -56,7 +56,7 @@ srun_process=$!
 while :; do
   status=0
   wait "$srun_process" || status=$?
-  kill -0 "$srun_process" 2>/dev/null || break # a trap ends `wait`, and not srun
+  kill -0 "$srun_process" 2>/dev/null || break # a trap ends `wait`, not srun
 done
 if [ "$status" -eq 75 ] && [ -z "$cancelled" ]; then
   echo "saved; queueing job $SLURM_JOB_ID again"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests, in an environment of their own making: ./launch/test.sh [--all] [pytest options]
+# Creates .venv and runs the tests: ./launch/test.sh [--all] [pytest options]
 # Without --all it leaves out those marked slow: kills, long trainings, many processes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

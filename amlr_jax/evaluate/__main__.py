@@ -1,4 +1,4 @@
-"""Measures a depth network on the test frames of a config.
+"""Evaluates a depth network on the test frames of a config.
 
     python -m amlr_jax.evaluate --config=FILE[:variant] --workdir=DIR \
         [--protocol=NAME] [--test_mode=MODE] [--checkpoint=DIR] [--resolutions] \
@@ -7,7 +7,7 @@
 Writes evaluation.json, per_image.csv and frames.png to --workdir, the workdir of a run;
 with --checkpoint, which is the workdir of a run or a folder of `amlr_jax.convert`, it
 may be any folder. --protocol and --test_mode set --config.eval.protocol and
---config.eval.test_mode. --resolutions also measures each side output of a
+--config.eval.test_mode. --resolutions also evaluates each side output of a
 self-supervised network, as Table 4 of "Better SSIM", and writes resolutions.json.
 """
 
@@ -31,7 +31,7 @@ _RESOLUTIONS = flags.DEFINE_bool(
 
 
 def main(argv: list[str]) -> None:
-    """Puts the flags into the config and evaluates."""
+    """Sets the config from the flags and evaluates."""
     del argv
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.evaluate import evaluator

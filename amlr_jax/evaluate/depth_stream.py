@@ -1,4 +1,4 @@
-"""What lets reading, computing and writing overlap, and depth of batches of images."""
+"""Helpers to overlap reading, computing and writing; depth of batches of images."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -63,7 +63,7 @@ def depths(
     """Depth [H, W] of each image uint8 [H, W, 3]; all of one size.
 
     The last image is repeated up to `batch` images, so that a shorter batch is not
-    compiled again. InputError if they do not fit into memory or a depth is not finite.
+    compiled again. InputError if they do not fit into memory or depth is not finite.
     """
     missing = max(batch - len(images), 0)
     filled = np.stack([*images, *[images[-1]] * missing])

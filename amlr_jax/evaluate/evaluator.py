@@ -1,4 +1,4 @@
-"""Evaluates a run while it trains and when it ends, or weights by themselves."""
+"""Evaluates a run during and after training, or a set of weights."""
 
 import csv
 import json
@@ -29,18 +29,18 @@ from amlr_jax.runtime.errors import InputError, preview
 
 
 class Evaluator:
-    """Measures a network on the test frames of a config, by the config's protocol.
+    """Evaluates a network on the test frames of a config, by the config's protocol.
 
     Args:
       config: of the run.
-      network: `models.depth_network.DepthNetwork`, or what is called as it is.
+      network: `models.depth_network.DepthNetwork`, or a module called like it.
       data: the prepared data set; its test part may be empty.
       mesh: the devices, of all processes.
       folder: workdir, for evaluation.json.
 
-    `variables` of the methods are {"params", "batch_stats"}, whole on every device. All
-    processes call the methods; the first one writes. Raises InputError for a protocol
-    that is mistaken or does not fit the first frame.
+    `variables` are {"params", "batch_stats"}, replicated on every device. All processes
+    call the methods; rank 0 writes. Raises InputError for a protocol that is invalid or
+    does not fit the first frame.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Evaluator:
         self._predict = frame_predictor(network, mesh, self.protocol, at_once=at_once)
 
     def __call__(self, variables: dict, step: int) -> Evaluation | None:
-        """Writes evaluation.json and shows the table; None without a test frame."""
+        """Writes evaluation.json and prints the table; None without a test frame."""
         if not len(self._data.test):
             return None
         found, facts = self.predict(variables), {"step": step}
@@ -64,7 +64,7 @@ class Evaluator:
         return partial(self._predict, variables)
 
     def measure(self, predict: Callable, facts: dict, *, title: str) -> Evaluation:
-        """`__call__` of a predictor; `facts` are written beside the metrics."""
+        """`__call__` for a predictor; `facts` are written with the metrics."""
         data, protocol = self._data, self.protocol
         result = evaluate_test_set(predict, data, protocol, config=self._config)
         if is_first():
@@ -74,12 +74,12 @@ class Evaluator:
         return result
 
     def facts(self) -> dict:
-        """The protocol and the published rows beside it, for `report.keep`."""
+        """The protocol and its published rows, for `report.keep`."""
         rows, _ = published.rows_beside(self.protocol)
         return {"protocol": self.protocol._asdict(), "published": rows}
 
     def held_out(self, variables: dict) -> list[dict]:
-        """`config.eval.pictures` test frames, evenly spread: see `with_predictions`."""
+        """`config.eval.pictures` evenly spaced test frames; see `with_predictions`."""
         frames = len(self._data.test)
         count = min(self._config.eval.pictures, frames)
         indices = np.linspace(0, frames - 1, count).round() if count else ()
@@ -103,7 +103,7 @@ def as_json(result: Evaluation, protocol: Protocol, **facts: Any) -> dict:
 
 
 def write_csv(result: Evaluation, path: Path) -> None:
-    """One line a frame: key, metrics, pixels that count and, if scaled, the ratio.
+    """One line per frame: key, metrics, evaluated pixels and, if scaled, the ratio.
 
     Metrics of a frame without such a pixel are empty.
     """
@@ -119,7 +119,7 @@ def write_csv(result: Evaluation, path: Path) -> None:
 def extremes(result: Evaluation, count: int) -> dict[str, list[dict]]:
     """The `count` worst and `count` best images by abs_rel, fewer if there are fewer.
 
-    No image is in both; an odd one out counts as worst.
+    No image is in both; of an odd number the middle one counts as worst.
     """
     measured = [row for row in result.images if row["pixels"]]
     ordered = sorted(measured, key=lambda row: -row["abs_rel"])
@@ -158,12 +158,12 @@ def evaluate_weights(
     *,
     resolutions: bool = False,
 ) -> Evaluation:
-    """Measures the weights in `checkpoint`, or the run in `folder`, on the test frames.
+    """Evaluates weights in `checkpoint`, or the run in `folder`, on the test frames.
 
     Writes evaluation.json, per_image.csv and frames.png to `folder`; with `resolutions`
     also resolutions.json, the metrics of each side output. The network is that of the
-    weights; of a run in `folder` it must be the config's. Raises InputError for a
-    user's mistake.
+    weights; for a run in `folder` it must be the config's. Raises InputError for
+    invalid input.
     """
     check(config)
     config = config.copy_and_resolve_references()
@@ -184,7 +184,7 @@ def evaluate_weights(
         raise InputError(f"data.split={data.split} has no test frame to measure")
     mesh = parallel.make_mesh()
     evaluator = Evaluator(config, network, data, mesh, folder)
-    # Once, and not with every frame.
+    # Transferred once, not for every frame.
     variables = jax.device_put(variables, parallel.replicated(mesh))
     predict, protocol = evaluator.predict(variables), evaluator.protocol
     facts, title = {"weights": str(source), **_step(source)}, f"Weights of {source}"

@@ -1,8 +1,8 @@
 """Metrics of a network by a protocol.
 
-Each image is measured by itself and the images are averaged, as in the published code.
-Beside the network stands a constant predictor, the median depth of the training set: a
-network that does not beat it has learnt nothing.
+Metrics are computed per image and averaged over the images, as in the published code.
+The baseline is a constant predictor, the median depth of the training set: a network
+that is not better has learnt nothing.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,10 +22,10 @@ from amlr_jax.runtime.errors import InputError
 
 @partial(jax.jit, static_argnames="protocol")
 def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> dict:
-    """Metrics [B] of each image, `pixels` [B] that count and the median `ratio` [B].
+    """Metrics [B] of each image, evaluated `pixels` [B] and the median `ratio` [B].
 
-    Metrics of an image without a pixel that counts are NaN; so is the ratio where
-    nothing is scaled.
+    Metrics of an image without an evaluated pixel are NaN; so is the ratio without
+    median scaling.
     """
     limits = protocol.limits
     where = metrics.valid_mask(target, **limits) if protocol.cap_target else target > 0
@@ -44,11 +44,11 @@ def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> 
 def as_measured(
     prediction: np.ndarray, target: np.ndarray, *, protocol: Protocol
 ) -> tuple[np.ndarray, float]:
-    """The depth [H, W] in metres that the metrics compare, and the scale put on it.
+    """The depth [H, W] in metres used by the metrics, and the scale applied to it.
 
     Every picture of a prediction shows this depth. The scale is `measure`'s ratio, 1
-    where the protocol does not scale or no pixel of `target` counts. Where nothing is
-    predicted (0 or NaN), as around a crop that was pasted back, the depth is 0.
+    if the protocol does not scale or no pixel of `target` is evaluated. Pixels without
+    a prediction (0 or NaN), as around a crop that was pasted back, have depth 0.
     """
     scale, limits = 1.0, protocol.limits
     if protocol.median_scaling:
@@ -61,11 +61,11 @@ def as_measured(
 
 
 class Evaluation(NamedTuple):
-    """Mean metrics of the network and of the constant predictor, and each image's."""
+    """Mean metrics of the network and the constant predictor, and per image."""
 
     metrics: dict[str, float]
     constant: dict[str, float]
-    frames: int  # with at least one pixel that counts
+    frames: int  # with at least one evaluated pixel
     skipped: int  # without
     images: tuple[dict, ...] = ()  # metrics, pixels, ratio, index and key of each
     ratio: dict[str, float] | None = None  # median and spread of the median ratios
@@ -79,10 +79,10 @@ def evaluate(
     protocol: Protocol,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Evaluation:
-    """Measures `predict`, which maps uint8 [B, H, W, 3] to depth [B, H, W] in metres.
+    """Evaluates `predict`, which maps uint8 [B, H, W, 3] to depth [B, H, W] in metres.
 
     A batch holds `image`, `depth` in metres, 0 = not measured, and `key` [B]; `advance`
-    is called with the number of images. Raises InputError if no pixel counts.
+    is called with the number of images. Raises InputError if no pixel is evaluated.
     """
     images, constants, narrow = [], [], 0
     for batch in batches:
@@ -130,9 +130,9 @@ def evaluate_test_set(
 def with_predictions(
     indices: Iterable[int], predict: Callable, data: Any, protocol: Protocol
 ) -> list[dict]:
-    """Test frames as `loader.test_frame` gives them, with what was predicted.
+    """Test frames from `loader.test_frame`, with their predictions.
 
-    Each has also `prediction`, float32 [H, W] in metres as measured, and `scale`, the
+    Each also has `prediction`, float32 [H, W] in metres as evaluated, and `scale`, the
     factor that it contains (see `as_measured`).
     """
     frames = []

@@ -1,4 +1,4 @@
-"""The pictures of a run: its curves, and held-out frames beside what was predicted."""
+"""The pictures of a run: training curves, and test frames with predictions."""
 
 import json
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def panel(frames: Sequence[dict], output: Path, *, max_depth: float) -> None:
     """Image, ground truth, prediction and relative error of each frame, in rows.
 
     A frame holds `image` uint8 [H, W, 3], `depth` and `prediction` in metres [H, W]
-    (0 = none) and `key`. All rows have the same colours of depth, up to `max_depth`.
+    (0 = none) and `key`. All rows have the same depth colours, up to `max_depth`.
     """
     known = np.concatenate([frame["depth"].ravel() for frame in frames])
     if not known.any():

@@ -25,7 +25,7 @@ def predictor(
 
     Image and depth are on the host. All windows and mirror images of `mode` are one
     batch, padded to a multiple of the devices and sharded over them. A device computes
-    `at_once` of them together, 0: all, and four on a CPU, where more is slower.
+    `at_once` of them together; 0: all, but four on a CPU, where more is slower.
     """
     whole, split = parallel.replicated(mesh), parallel.over_batch(mesh)
     if mesh.devices.flat[0].platform == "cpu":
@@ -79,9 +79,9 @@ def _filled(views: jax.Array, missing: int) -> jax.Array:
 
 
 def pasted(predict: Callable) -> Callable:
-    """`predict` of the KITTI benchmark's crop, pasted back into the frame with zeros.
+    """`predict` on the KITTI benchmark's crop, pasted back into the frame with zeros.
 
-    Maps images [B, H, W, 3] to depth [B, H, W], as the offline evaluation of BTS.
+    Maps images [B, H, W, 3] to depth [B, H, W], as in the offline evaluation of BTS.
     Raises ValueError for a frame smaller than the crop.
     """
 

@@ -1,7 +1,7 @@
 """Evaluation protocols: the published ones by name, and that of a config.
 
-A protocol fixes which frames, pixels and depths count and whether the prediction is
-scaled. Values of two protocols cannot be compared.
+A protocol defines which frames, pixels and depths are evaluated and whether the
+prediction is scaled. Metrics of different protocols cannot be compared.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ _KITTI = ("kitti", "street")
 PRESETS = {
     # MIM-Depth, GLPDepth, AMLR: 652 frames, annotated depth, all cut to 352x1216.
     "kitti_eigen": Preset(_KITTI, "eigen", "garg", kb_crop=True),
-    # BTS from PNGs: the network sees the 352x1216 crop; its depth is pasted back into
+    # BTS from PNGs: the network gets the 352x1216 crop; its depth is pasted back into
     # the original frame, clamped, and cropped there. Garg's crop is then rows 153:371
     # and columns 44:1197 of 375x1242, and that of kitti_eigen rows 166:372 and columns
     # 56:1185 of the same frame: other pixels.
@@ -58,21 +58,21 @@ _NO_SPLITS = ("street", "nyu_tfds", "custom")
 
 
 class Protocol(NamedTuple):
-    """All that decides the metrics, apart from the network."""
+    """All settings that determine the metrics, apart from the network."""
 
     dataset: str
     split: str
-    crop: str  # garg, eigen, nyu or none: which pixels count
+    crop: str  # garg, eigen, nyu or none: the evaluated pixels
     min_depth: float  # metres: cap of the ground truth, both exclusive
     max_depth: float
-    kb_crop: bool  # the network sees the 352x1216 crop
+    kb_crop: bool  # the network gets the 352x1216 crop
     median_depth: float  # metres: the constant predictor
     median_scaling: bool = False  # of each image, on the pixels that count
     test_mode: str = "none"  # see `tiling.Mode`
     windows: int = 16
     name: str = "custom"  # of `PRESETS`
-    paste_back: bool = False  # the crop's depth is measured in the original frame
-    cap_target: bool = True  # False: every measured pixel counts, whatever its depth
+    paste_back: bool = False  # the crop's depth is evaluated in the original frame
+    cap_target: bool = True  # False: every measured pixel, at any depth
     clamp: bool = False  # prediction clamped to min_depth..max_depth
 
     @property
@@ -107,7 +107,7 @@ class Protocol(NamedTuple):
 
 
 def choose(config: ConfigDict) -> str:
-    """The name of the protocol that a config asks for, or the default of its data."""
+    """The name of the protocol of a config, or the default of its data."""
     data = config.data.name
     name = config.eval.protocol
     if not name:
@@ -123,7 +123,7 @@ def choose(config: ConfigDict) -> str:
 
 
 def split_of(config: ConfigDict) -> str:
-    """The split of the protocol that a config asks for, else the config's own.
+    """The split of the protocol of a config, else the split of the config.
 
     A partial copy of a data set (data.split=folder) keeps its split.
     """
@@ -134,7 +134,7 @@ def split_of(config: ConfigDict) -> str:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError for a mistaken `config.eval`; needs no network and no data."""
+    """Raises InputError for an invalid `config.eval`; needs no network and no data."""
     options, preset = config.eval, PRESETS[choose(config)]
     require("eval.test_mode", options.test_mode, tiling.MODES)
     require("eval.crop", options.crop or "none", (*metrics.CROPS, "none"))
@@ -179,7 +179,7 @@ def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:
         windows=options.windows or preset.windows,
         name=name,
         paste_back=preset.paste_back and config.data.kb_crop,
-        # A cap that is asked for is meant for both.
+        # An explicit cap applies to both.
         cap_target=preset.cap_target or bool(options.min_depth or options.max_depth),
         clamp=preset.clamp,
     )

@@ -1,7 +1,7 @@
-"""Published values, and which of them may stand beside values of ours.
+"""Published values, and which of them are comparable with a protocol.
 
-Facts copied from the papers' tables by hand. `test` is the test mode that made the
-row, "?" where its source does not say.
+Facts copied from the papers' tables by hand. `test` is the test mode of the row, "?"
+where its source does not give it.
 """
 
 from typing import NamedTuple
@@ -88,7 +88,7 @@ ROWS = {
         _row("GVO + SSIM_a, sub-pixel", f"{_SSIM} 5", "none", _SEVEN,
              0.115, 0.747, 4.416, 0.181, 0.868, 0.964, 0.985),
     ),
-    # MIM-Depth's README prints log10 as abs_rel here (its issue 8).
+    # MIM-Depth's README gives log10 as abs_rel here (its issue 8).
     "nyu": (
         _row("AMLR", f"{_AMLR} 3", BOTH, _NYU,
              0.087, 0.300, 0.037, 0.935, 0.991, 0.998),
@@ -103,7 +103,7 @@ ROWS = {
 
 
 def values_of(protocol: str, method: str, *, test: str | None = None) -> dict:
-    """The metrics of the one row of `ROWS` with this method, and test mode if given."""
+    """The metrics of the row of `ROWS` with this method, and test mode if given."""
     (found,) = (
         row.metrics
         for row in ROWS[protocol]
@@ -113,16 +113,16 @@ def values_of(protocol: str, method: str, *, test: str | None = None) -> dict:
 
 
 def rows_beside(protocol: Protocol) -> tuple[tuple[Row, ...], str]:
-    """The published rows of the same frames and protocol, and a line if there is none.
+    """The published rows of the same frames and protocol; the reason if there is none.
 
-    The test mode may differ; each row names its own.
+    The test mode may differ; each row names the one it used.
     """
     rows = ROWS.get(protocol.name, ())
     return _beside(rows, protocol, _differences(protocol), what="row")
 
 
 def resolutions_beside(protocol: Protocol) -> tuple[tuple[SideRow, ...], str]:
-    """As `rows_beside`, the rows of Table 4; the test mode must be theirs, too."""
+    """As `rows_beside`, for the rows of Table 4; the test mode must be equal, too."""
     rows = RESOLUTIONS if protocol.name == "kitti_eigen_697" else ()
     differs = _differences(protocol)
     if protocol.test_mode != "none":
@@ -153,7 +153,7 @@ def _differences(protocol: Protocol) -> list[str]:
     if preset.median_scaling is not None:
         published["median_scaling"] = preset.median_scaling
     found = {name: getattr(protocol, name) for name in published}
-    found["split"] = found["split"].removeprefix("list-")  # a list to train on alone
+    found["split"] = found["split"].removeprefix("list-")  # only a training list
     differing = [f"{k} {v}" for k, v in found.items() if v != published[k]]
     if protocol.split == "folder" and preset.split == "eigen_697":
         differing.append("annotated depth in place of lidar scans")

@@ -1,9 +1,9 @@
-"""Every side output of a self-supervised network, measured: "Better SSIM", Table 4.
+"""Evaluation of the side outputs of a self-supervised network ("Better SSIM", Table 4).
 
 A head at 1 / 2^i of the image is resized to the frame bilinearly, as disparity. One
-with sub-pixel convolution has the network's full size by itself. Whether the paper
-passes through the network's size on the way to the frame's is not said; here it is one
-step, so that the finest head has the metrics of the ordinary evaluation.
+with sub-pixel convolution has the network's full size. The paper does not specify
+whether a map is first resized to the network's size; here it is resized to the frame in
+one step, so that the finest head has the metrics of the ordinary evaluation.
 """
 
 from functools import partial
@@ -36,12 +36,12 @@ class Head(NamedTuple):
 
     @property
     def resolution(self) -> str:
-        """As the paper writes it: 1/2, 1/4, ..."""
+        """In the paper's notation: 1/2, 1/4, ..."""
         return f"1/{2**self.level}" if self.level else "1"
 
 
 class _OneHead(NamedTuple):
-    """A depth network of one of its heads; what is only finer is not computed."""
+    """A depth network with one of its heads; finer levels are not computed."""
 
     network: depth.DepthNetwork
     number: int
@@ -79,7 +79,7 @@ def measure(
     config: ConfigDict,
     mesh: Mesh,
 ) -> dict[Head, Evaluation]:
-    """Measures each head on all test frames; `finest` is the result of the first."""
+    """Evaluates each head on all test frames; `finest` is the result of the first."""
     first, *others = heads(network)
     found = {first: finest}
     for number, head in enumerate(others, start=1):
@@ -91,7 +91,7 @@ def measure(
 
 
 def as_json(rows: dict[Head, Evaluation], evaluation: dict) -> dict:
-    """The content of resolutions.json: as evaluation.json, with metrics by head."""
+    """The content of resolutions.json: evaluation.json with metrics by head."""
     made = {k: v for k, v in evaluation.items() if k not in ("metrics", "median_ratio")}
     made["resolutions"] = []
     for head, result in rows.items():
@@ -102,7 +102,7 @@ def as_json(rows: dict[Head, Evaluation], evaluation: dict) -> dict:
 
 
 def table(rows: dict[Head, Evaluation], *, protocol: Protocol, title: str) -> Table:
-    """The paper's Table 4 of this network, with the paper's rows where they fit."""
+    """Table 4 for this network, with the paper's rows where comparable."""
     made = Table("", "Resolution", "Bilinear", title=title, caption_justify="left")
     for heading in COLUMNS.values():
         made.add_column(heading, justify="right", no_wrap=True)

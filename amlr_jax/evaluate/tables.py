@@ -1,4 +1,4 @@
-"""Metrics as a table in the paper's order, with the published rows beside them."""
+"""Metrics as a table in the paper's order, with published rows."""
 
 from rich.table import Table
 
@@ -6,7 +6,7 @@ from amlr_jax.evaluate import published
 from amlr_jax.evaluate.measure import Evaluation
 from amlr_jax.evaluate.protocols import Protocol
 
-# Key and heading, in the order of the paper's Table 1; an arrow says which way is good.
+# Key and heading, in the order of the paper's Table 1; arrows point to better values.
 COLUMNS = (
     ("abs_rel", "Abs Rel ↓"),
     ("sq_rel", "Sq Rel ↓"),
@@ -21,9 +21,9 @@ COLUMNS = (
 
 
 def metric_table(result: Evaluation, *, protocol: Protocol, title: str) -> Table:
-    """The network above, the constant predictor and published rows below.
+    """The network first, then the constant predictor and published rows.
 
-    Under the table the protocol; what a source does not print is "-".
+    The caption is the protocol; a value that a source does not give is "-".
     """
     table = Table(title=title, caption_justify="left")
     table.add_column("", overflow="fold")

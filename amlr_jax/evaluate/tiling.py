@@ -1,7 +1,7 @@
 """Test-time augmentation: mirror images and sliding square windows.
 
-MIM-Depth's test, by which AMLR's results were measured: h x h windows of an h x w
-image, each also mirrored, averaged linearly where they overlap.
+MIM-Depth's test mode, also used for AMLR's results: h x h windows of an h x w image,
+each also mirrored, averaged linearly where they overlap.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Mode(NamedTuple):
     """A test-time augmentation.
 
     none: the image alone. flip: the mean with the depth of the mirror image.
-    flip_ramps: the post-process of monodepth2, see `merge_ramps`. shifted: the mean of
+    flip_ramps: monodepth2's post-processing, see `merge_ramps`. shifted: the mean of
     square windows, see `window_starts`. shifted_flip: the mean of windows and the
     mirror image of each.
     """
@@ -43,7 +43,7 @@ class Mode(NamedTuple):
 
 
 def window_starts(height: int, width: int, *, count: int) -> tuple[int, ...]:
-    """First columns of `count` windows of side `height`, as MIM-Depth:
+    """First columns of `count` windows of side `height`, as in MIM-Depth:
 
         i * ((width - height) // (count - 1)),   i = 0 ... count - 1
 
@@ -68,8 +68,8 @@ def spare_starts(
 ) -> tuple[tuple[int, int, int], ...]:
     """More windows for the columns that no window covers: (start, first, end column).
 
-    On KITTI the reference's windows end at 1207 of 1216, and its depth beyond is 0 / 0.
-    A spare window gives the depth of these columns alone; the others keep their mean.
+    On KITTI the reference's windows end at 1207 of 1216, and its depth after it is
+    0 / 0. A spare window gives the depth of only these columns.
 
     >>> spare_starts(window_starts(352, 1216, count=16), 352, 1216)
     ((864, 1207, 1216),)
@@ -123,13 +123,13 @@ def _mirrored(forward: Callable, image_BHWC: jax.Array, mode: Mode) -> jax.Array
 
 
 def merge_ramps(depth_BHW: jax.Array, mirrored_BHW: jax.Array) -> jax.Array:
-    """monodepth2's post-process of two depths of one image, in inverse depth.
+    """monodepth2's post-processing of two depths of one image, in inverse depth.
 
         1 / (r d + l d' + (1 - l - r)(d + d') / 2),   l = 1 - clip(20 (x - 0.05), 0, 1)
 
     x from 0 to 1 over the columns, r is l mirrored, d and d' inverse depths, d' of the
-    mirrored image and mirrored back: so d' alone in the left 5 %, d alone in the right.
-    Godard et al., CVPR 2017; there at the network's size, here at the image's.
+    mirrored image and mirrored back: the left 5 % use only d', the right 5 % only d.
+    Godard et al., CVPR 2017, at the network's size; here at the image's.
     """
     d, other = (1 / jnp.maximum(x, 1e-6) for x in (depth_BHW, mirrored_BHW))
     x = np.linspace(0.0, 1.0, d.shape[-1])
@@ -147,7 +147,7 @@ def join(
     *,
     width: int,
 ) -> jax.Array:
-    """The mean of the windows at each column, [B, h, width]; spares where none is."""
+    """The mean of the windows at each column, [B, h, width]; spares elsewhere."""
     _, batch, height, _ = depth_NBhh.shape
     total = jnp.zeros((batch, height, width), depth_NBhh.dtype)
     for depth, start in zip(depth_NBhh, starts, strict=False):

@@ -1,4 +1,4 @@
-"""Table 4 of Yu & Heo (AMLR) with a fixed sum and both forms of the rule.
+"""Table 4 of Yu & Heo (AMLR), with fixed weights and both forms of the rule.
 
     ./launch/ablation.sh --study=configs/ablations/amlr.py:table4 --output=runs/table4 \
         --config.data.root=/data/kitti --config.init_from=converted/simmim_large \
@@ -7,7 +7,7 @@
 Variants:
   table4  KITTI, Swin-v2 large; the paper prints three of these rows
   street  the same on the embedded street, for two CPU cores in about half an hour. Its
-          values compare the rules at that size and say nothing about real streets.
+          values compare the rules at that size only, not on real streets.
 """
 
 from amlr_jax import recipes
@@ -38,7 +38,7 @@ def get_study(variant: str = "table4") -> Study:
 
 
 def _rows(file: str, *, default: str, printed: dict, lee_kim: dict) -> list[StudyRow]:
-    """`lee_kim` are overrides of that rule alone."""
+    """`lee_kim` are overrides for that rule only."""
     rows = []
     for name, label in LABELS.items():
         variant = "silog" if name == "silog" else default
@@ -56,8 +56,8 @@ def _table4() -> Study:
 
 
 def _street() -> Study:
-    # Lee & Kim's rule moves four times an epoch, here of 96 frames in batches of 4; the
-    # demo's moves at each step.
+    # Lee & Kim's rule updates 4 times an epoch, here of 96 frames in batches of 4;
+    # the demo's rule updates at each step.
     own = {"rebalance.every_k_steps": 6}
     rows = _rows("configs/demo.py", default="log_amlr", printed={}, lee_kim=own)
     return Study("Loss rebalancing on the street", ("losses",), rows, METRICS)

@@ -10,7 +10,7 @@ Variants:
   table3  nearest upsampling and sub-pixel convolution, for three sets of weights
   table4  the side outputs of both upsamplings
   street  five losses on the embedded street, for two CPU cores in about an hour. Its
-          values compare the losses at that size and say nothing about real streets.
+          values compare the losses at that size only, not on real streets.
 The paper trained each row once, with seed 1234: give --seeds=1234 for its seed.
 """
 
@@ -22,7 +22,7 @@ CONFIG = "configs/kitti_selfsup.py"
 MONODEPTH2 = values_of("kitti_eigen_697", "Monodepth2, mono 640x192")
 BASELINE = values_of("kitti_eigen_697", "Better SSIM, baseline")
 
-# alpha, beta, gamma (luminance, contrast, structure) and the row that was printed.
+# alpha, beta, gamma (luminance, contrast, structure) and the published row.
 TABLE_1 = {
     (2, 1, 1): (0.115, 0.860, 4.895, 0.193, 0.871, 0.957, 0.981),
     (3, 1, 1): (0.116, 0.861, 4.880, 0.193, 0.872, 0.958, 0.981),
@@ -33,7 +33,7 @@ TABLE_1 = {
     (2, 2, 2): (0.115, 0.838, 4.834, 0.192, 0.874, 0.958, 0.981),
     (3, 3, 3): (0.115, 0.829, 4.826, 0.192, 0.871, 0.958, 0.981),
 }
-# w_1, w_l, w_c, w_s in tenths and the row that was printed.
+# w_1, w_l, w_c, w_s in tenths and the published row.
 TABLE_2 = {
     (3, 4, 4, 5): (0.116, 0.836, 4.856, 0.194, 0.871, 0.958, 0.981),
     (3, 4, 4, 6): (0.115, 0.842, 4.879, 0.193, 0.871, 0.958, 0.982),
@@ -72,7 +72,7 @@ def get_study(variant: str = "table1") -> Study:
 
 
 def _monodepth2(cells: int) -> list[StudyRow]:
-    """The two rows above Tables 1 and 2; differences are to the second, so it leads."""
+    """The top rows of Tables 1 and 2; the second is the baseline, so it is first."""
     reference = StudyRun("monodepth2", f"{CONFIG}:monodepth2")
     baseline = StudyRun("baseline", f"{CONFIG}:baseline")
     blank = [""] * (cells - 1)
