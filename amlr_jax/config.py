@@ -220,6 +220,11 @@ def _eval() -> ConfigDict:
     )
 
 
+def trains_on_video(config: ConfigDict) -> bool:
+    """Whether training needs neighbouring frames, and depth only for the test."""
+    return config.objective == "self_supervised"
+
+
 def positive(config, *names: str) -> None:
     """Raises InputError for the first of `names` that is below 1."""
     for name in names:

@@ -61,7 +61,7 @@ ROOMS = {
     "amlr_jax.street": Room({"runtime"}, {"numpy", "PIL", "cv2"}),
     "amlr_jax.data": Room({"metrics", "runtime", "street"}, DATA | {"ml_collections"}),
     "amlr_jax.data.check": Room(
-        {"metrics", "runtime", "street"}, DATA | FLAGS | {"rich"}
+        {"config", "metrics", "runtime", "street"}, DATA | FLAGS | {"rich"}
     ),
     "amlr_jax.train": Room(
         MIDDLE,

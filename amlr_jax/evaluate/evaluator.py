@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from amlr_jax.config import check
+from amlr_jax.config import check, trains_on_video
 from amlr_jax.data import sources
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import pictures, protocols, published, side_outputs, tables
@@ -176,7 +176,7 @@ def evaluate_weights(
     if resolutions:
         side_outputs.heads(network)
     files.make_writable(folder)
-    if config.objective == "self_supervised":
+    if trains_on_video(config):
         data = view_batches.measured(config)
     else:
         data = sources.load(config.data, bar=bar)

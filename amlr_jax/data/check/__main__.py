@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
     """Checks the data of the config; exit status 1 if a fault was found."""
     del argv
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax.config import trains_on_video
     from amlr_jax.data.check.check_data import check
     from amlr_jax.data.check.findings import FAULT
 
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> None:
     found = check(
         config.data,
         max_depth=config.model.max_depth,
-        video=config.objective == "self_supervised",
+        video=trains_on_video(config),
         output=Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None,
     )
     if any(finding.level == FAULT for finding in found):
