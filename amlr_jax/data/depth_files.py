@@ -164,7 +164,7 @@ def _decoded(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        text = f"ground truth '{frame.depth}' is damaged or not as it must be: {error}"
+        text = f"ground truth '{frame.depth}' is damaged or invalid: {error}"
         raise images.DamagedFile(" ".join(text.split())) from error
     return _plane(frame, values)
 
@@ -224,8 +224,8 @@ def _bin(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
 def _unit_known(frame: Frame, layout: Layout, values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "ui" and layout.depth_scale == 1:
         raise InputError(
-            f"'{frame.depth}' holds whole numbers ({values.dtype}); say how many are a "
-            "metre with --config.data.depth_scale=N, 1000 for millimetres"
+            f"'{frame.depth}' holds whole numbers ({values.dtype}); set the number "
+            "per metre with --config.data.depth_scale=N, 1000 for millimetres"
         )
     return values
 

@@ -64,7 +64,7 @@ def _guarded(path: Path, what: str, action):
     try:
         return action()
     except (OSError, SyntaxError, ValueError) as error:
-        text = f"{what} '{path}' is damaged or not an image ({error}); copy it anew"
+        text = f"{what} '{path}' is damaged or not an image ({error}); copy it again"
         raise DamagedFile(" ".join(text.split())) from error
 
 

@@ -118,5 +118,5 @@ def check_keys(config: ConfigDict) -> None:
         if config[key] and config.name not in names:
             raise InputError(
                 f"data.{key}={config[key]} is for data.name {', '.join(names)}; "
-                f"'{config.name}' has no use for it"
+                f"'{config.name}' does not use it"
             )

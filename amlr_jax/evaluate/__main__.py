@@ -23,10 +23,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run and of the re
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Other weights: a run's workdir, or a converted checkpoint."
 )
-_PROTOCOL = flags.DEFINE_string("protocol", None, "Which frames, pixels and depths.")
+_PROTOCOL = flags.DEFINE_string("protocol", None, "Name of the evaluation protocol.")
 _TEST_MODE = flags.DEFINE_string("test_mode", None, "Test-time augmentation.")
 _RESOLUTIONS = flags.DEFINE_bool(
-    "resolutions", False, "Also each side output of a self-supervised network."
+    "resolutions", False, "Also evaluate each side output of a self-supervised network."
 )
 
 

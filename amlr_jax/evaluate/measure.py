@@ -99,7 +99,7 @@ def evaluate(
     counted = [row for row in images if row["pixels"]]
     if not counted:
         raise InputError(
-            f"no pixel of the {len(images)} test frames counts ({protocol.line()}); "
+            f"no pixel to evaluate in {len(images)} test frames ({protocol.line()}); "
             "check eval.crop, eval.max_depth and the unit of the ground truth"
         )
     return Evaluation(

@@ -134,9 +134,9 @@ def _beside(
     rows: tuple, protocol: Protocol, differs: list[str], *, what: str
 ) -> tuple[tuple, str]:
     if not rows:
-        return (), f"no published {what} of {protocol.name} is known here"
+        return (), f"no published {what} of {protocol.name} is known"
     if differs:
-        return (), f"no published row beside it; differs in {', '.join(differs)}"
+        return (), f"no comparable published row; differs in {', '.join(differs)}"
     return rows, ""
 
 

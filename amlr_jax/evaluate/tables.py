@@ -54,7 +54,7 @@ def _cells(values: dict[str, float]) -> list[str]:
 def _counts(result: Evaluation) -> str:
     text = f"{result.frames} frames"
     if result.skipped:
-        text += f", {result.skipped} without a pixel that counts"
+        text += f", {result.skipped} without an evaluated pixel"
     if result.narrow:
         text += f", {result.narrow} not wider than high and so without windows"
     if result.ratio:

@@ -101,8 +101,7 @@ def _check_cudnn(q: jax.Array) -> None:
         )
     if jax.default_backend() != "gpu":
         raise ValueError(
-            f"{where} needs an NVIDIA GPU, and this is {jax.default_backend()!r}; use "
-            '"xla".'
+            f'{where} needs an NVIDIA GPU, got {jax.default_backend()!r}; use "xla".'
         )
 
 

@@ -106,7 +106,7 @@ def _check_module(ours: Any, theirs: Any, pretrained: Pretrained) -> None:
     model, folder = pretrained.model, pretrained.folder
     if type(ours) is not type(theirs):
         raise InputError(
-            f"init_from '{folder}' is of {model['name']}, another network; set "
+            f"init_from '{folder}' is for {model['name']}, another network; set "
             f"--config.model.name={model['name']}"
         )
     for field in dataclasses.fields(ours):

@@ -135,7 +135,7 @@ def _json(path: Path, *keys: str) -> dict:
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"'{path}' cannot be read: {error}") from error
     if missing:
-        raise InputError(f"'{path}' has no {', '.join(missing)}; make it anew")
+        raise InputError(f"'{path}' has no {', '.join(missing)}; create it again")
     return found
 
 
@@ -230,5 +230,5 @@ def summary(pretrained: Pretrained, merged: Merged) -> str:
         some = [f"{name} ({count})" for name, count in merged.initial.items()]
         text += f"; initial: {', '.join(some)}"
     if merged.left:
-        text += f"; without a place here: {preview(merged.left)}"
+        text += f"; not used: {preview(merged.left)}"
     return text

@@ -192,7 +192,7 @@ def test_views_are_listed_and_training_frames_need_no_depth(root):
 
 def test_views_without_a_test_or_that_cannot_be(root):
     found = views_of(root, split="none", camera="monodepth2")
-    assert matching(found, "counts", "no test frame, nothing to measure")
+    assert matching(found, "counts", "no test frame, nothing to evaluate")
     assert matching(found, "counts", "12 views")
     assert matching(found, "intrinsics", "monodepth2's (data.camera)")
     assert not bad(found)

@@ -117,7 +117,7 @@ def test_a_wrong_depth_scale(own, depth_scale, unit):
     (one,) = matching(found, "scale", text)
     assert one.level == WARNING
     if depth_scale < 1000:
-        assert matching(found, "depth", "of what is measured is beyond data.depth_cap")
+        assert matching(found, "depth", "of the measured pixels are beyond")
 
 
 def test_all_depth_beyond_the_cap(own):

@@ -115,7 +115,7 @@ def test_arrays_of_an_npz(tmp_path):
         (np.ones((18, 3, 3)), r"must be an array \[H, W\] .* float64 \[18, 3, 3\]"),
         (np.ones(SIZE, bool), "of numbers, got bool"),
         (np.ones(SIZE, complex), "of numbers, got complex128"),
-        (np.full(SIZE, None), "damaged or not as it must be: .*allow_pickle"),
+        (np.full(SIZE, None), "damaged or invalid: .*allow_pickle"),
         (np.ones(SIZE, np.uint16), "whole numbers .*depth_scale=N"),
     ],
 )

@@ -55,7 +55,7 @@ def test_unknown_name(tmp_path):
 )
 def test_keys_that_the_data_has_no_use_for(tmp_path, key, value):
     data = config(tmp_path, **{key: value})
-    with pytest.raises(InputError, match=f"data.{key}={value} .*'street' has no use"):
+    with pytest.raises(InputError, match=f"data.{key}={value} .*'street' does not"):
         sources.load(data, bar=Bars())
 
 

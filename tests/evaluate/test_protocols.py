@@ -148,7 +148,7 @@ def test_table_is_in_the_papers_order():
     made = table(resolved(config())._replace(median_depth=9.0))
     headings = [column.header for column in made.columns]
     assert headings[1:6] == ["Abs Rel ↓", "Sq Rel ↓", "RMSE ↓", "RMSE log ↓", "log10 ↓"]
-    assert "7 frames, 1 without a pixel that counts" in made.caption
+    assert "7 frames, 1 without an evaluated pixel" in made.caption
     assert made.row_count == 2 + len(published.ROWS["kitti_eigen"])
     names = list(made.columns[0].cells)
     assert names[:3] == ["network", "constant 9.00 m", "AMLR \\[none]"]

@@ -99,7 +99,7 @@ def test_rounding_the_bias_costs_little():
     [
         (jnp.float32, 4, '"cudnn" needs bfloat16, got float32'),
         (jnp.bfloat16, 3, "even number of tokens, got 9"),
-        (jnp.bfloat16, 4, "needs an NVIDIA GPU, and this is 'cpu'"),
+        (jnp.bfloat16, 4, "needs an NVIDIA GPU, got 'cpu'"),
     ],
 )
 def test_cudnn_says_what_it_lacks(dtype, window, message):

@@ -180,7 +180,7 @@ def test_merging_takes_what_is_there(tmp_path):
     assert report.left == ("pose",)
     line = pretrained.summary(given, report)
     assert "encoder: 1 tensors" in line
-    assert "without a place here: pose" in line
+    assert "not used: pose" in line
 
 
 @pytest.mark.parametrize(

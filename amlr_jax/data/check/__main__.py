@@ -3,11 +3,11 @@
     python -m amlr_jax.data.check --config=FILE[:variant] [--config.data.KEY=VALUE] \
         [--output=DIR]
 
-Reads every frame that the config would train and test on, and continues after every
-fault. For self-supervision it lists the views and reads the test frames. The exit
-status is 1 if there is a fault; warnings are guesses and do not count. DIR gets
-check.json with every name and check.png with twelve frames and their depth; without it
-nothing is written. The data set is not changed.
+Reads every training and test frame of the config and continues after each fault. For
+self-supervision it lists the views and reads the test frames. The exit status is 1 if
+there is a fault; warnings do not change it. With --output it writes check.json with
+every name and check.png with twelve frames and their depth; without, it writes nothing.
+The data set is not changed.
 """
 
 import sys

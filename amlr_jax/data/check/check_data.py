@@ -88,9 +88,9 @@ def check(
     bars = histogram(fact.depth for fact in facts if fact.depth)
     print_report(findings, bars)
     if output is None:
-        hint = "--output=DIR writes every name and a page of pictures"
+        hint = "--output=DIR writes all names and pictures of frames"
     else:
-        hint = f"every name in {output / REPORT}, frames in {PICTURE}"
+        hint = f"all names in {output / REPORT}, frames in {PICTURE}"
         try:
             write_report(output / REPORT, findings, bars, data=data)
             if facts:

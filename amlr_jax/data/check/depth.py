@@ -34,17 +34,17 @@ def depth_range(examined: Examined) -> list[Finding]:
     findings = [Finding("depth", NOTE, text)]
     empty = tuple(f.key for f in examined.facts if f.depth and not f.depth.share)
     if empty:
-        text = f"{len(empty)} frames have no valid depth at all"
+        text = f"{len(empty)} frames have no valid depth"
         findings.append(Finding("depth", FAULT, text, empty))
     cap, limit = examined.layout.depth_cap, examined.max_depth
     lost = statistics.mean(summary.beyond for summary in every)
     if lost > _BEYOND:
-        text = f"{lost:.0%} of what is measured is beyond data.depth_cap={cap:g} m"
+        text = f"{lost:.0%} of the measured pixels are beyond data.depth_cap={cap:g} m"
         findings.append(Finding("depth", WARNING, text))
     if not cap and quantile(every, 1 - _BEYOND) > limit:
         text = (
-            f"more than {_BEYOND:.0%} of what is measured is beyond model.max_depth="
-            f"{limit:g} m, up to which the network predicts"
+            f"more than {_BEYOND:.0%} of measured pixels are beyond model.max_depth="
+            f"{limit:g} m, the largest depth of the network"
         )
         findings.append(Finding("depth", WARNING, text))
     return findings

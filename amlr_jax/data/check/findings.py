@@ -21,12 +21,12 @@ _BAR = 40  # characters of the longest bar
 CHECKS = {
     "layout": "the reader that training uses",
     "counts": "frames against the published numbers",
-    "files": "every file there and readable",
+    "files": "every file exists and is readable",
     "sizes": "image, depth and crop fit together",
-    "depth": "range and share of what is measured",
+    "depth": "range and valid share",
     "scale": "the unit of depth",
     "intrinsics": "the cameras",
-    "leak": "training and test are apart",
+    "leak": "training and test do not overlap",
 }
 Histogram = Sequence[tuple[str, int]]  # metres as text, pixels
 

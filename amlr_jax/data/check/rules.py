@@ -43,7 +43,7 @@ def counts(examined: Examined) -> list[Finding]:
     found = {part: _whole(examined.part(part)) for part in examined.parts}
     names = {"train": "training"}
     text = " and ".join(f"{n} {names.get(part, part)}" for part, n in found.items())
-    text = f"{text} frames" if text else "no test frame, nothing to measure"
+    text = f"{text} frames" if text else "no test frame, nothing to evaluate"
     groups = examined.groups()
     whole = sum(_whole(facts) > 0 for facts in groups.values())
     text += f" in {whole} drives or scenes" if whole > 1 else ""
@@ -60,7 +60,7 @@ def counts(examined: Examined) -> list[Finding]:
     if short:
         text = (
             f"not the published numbers of data.split={examined.layout.split} "
-            f"({'; '.join(short)}); a partial copy is --config.data.split=folder"
+            f"({'; '.join(short)}); for a partial copy use --config.data.split=folder"
         )
         drives = tuple(
             f"{group} has {_whole(facts)} of {len(facts)}"
@@ -182,7 +182,7 @@ def cameras(examined: Examined) -> list[Finding]:
     for (camera, size), facts in found.items():
         names = tuple(dict.fromkeys(fact.group or fact.key for fact in facts))
         if not all(map(math.isfinite, camera)):
-            text = "no camera is known; self-supervision would need it"
+            text = "no camera is known; self-supervision needs one"
             level = NOTE if examined.layout.name == "custom" else FAULT
             findings.append(Finding("intrinsics", level, text, names))
             continue
@@ -245,7 +245,7 @@ def leak(examined: Examined) -> list[Finding]:
         for key in names
         if digest in images and key not in images[digest]
     ]
-    text = "{n} test images are, byte for byte, training images"
+    text = "{n} test images are identical to training images"
     findings += _finding("leak", FAULT, text, same)
     for part, count, known in (
         ("training", keys, images),
@@ -267,7 +267,7 @@ def _shared_drives(
     if shared and examined.layout.split in ("folder", "list-folder"):
         text = (
             "the last fifth of each drive or scene is the test of training on its "
-            "other frames: no result to publish"
+            "other frames: results are not comparable"
         )
         return [Finding("leak", NOTE, text)]
     # Custom folders need not be scenes, but neighbours look alike.
@@ -292,8 +292,8 @@ def _eigen(examined: Examined, train: list[Facts]) -> list[Finding]:
         return []
     tested = splits.eigen_test(with_depth=False)
     drives = sorted({fact.group for fact in train} & set(tested))
-    text = "drives of the Eigen test are trained on, {n} in all"
+    text = "{n} drives of the Eigen test are in training"
     if examined.data.list:
         return _finding("leak", FAULT, f"{text}; take them out of data.list", drives)
-    text += ": this training can have no result on the Eigen split"
+    text += ": results on the Eigen split are not valid"
     return _finding("leak", NOTE, text, drives)

@@ -170,8 +170,8 @@ def depth_facts(counts: np.ndarray) -> tuple[int, float]:
     valid = np.cumsum(counts[1:])
     if not len(valid) or valid[-1] == 0:
         raise InputError(
-            "the training split holds no valid ground-truth pixel; for depth of your "
-            "own see data.depth_scale and data.depth_cap"
+            "the training split holds no valid ground-truth pixel; for custom "
+            "data set data.depth_scale and data.depth_cap"
         )
     median = 1 + int(np.searchsorted(valid, (valid[-1] + 1) // 2))
     return median, float(valid[-1] / counts.sum())
