@@ -152,7 +152,7 @@ def count_views(config: ConfigDict, views: int, epochs: int = 20) -> None:
 
 
 def photometric(config: ConfigDict, kind: str) -> None:
-    """Self-supervision by one photometric loss, beside the smoothness."""
+    """Self-supervision by one photometric loss and the smoothness."""
     config.selfsup.kind = kind
     config.rebalance.weights = ConfigDict({"photometric": 1.0, "smoothness": 1e-3})
     config.rebalance.shares = ConfigDict({"photometric": 1.0, "smoothness": 2e-4})
@@ -161,8 +161,8 @@ def photometric(config: ConfigDict, kind: str) -> None:
 def rebalanced(config: ConfigDict, *, every: int = 100) -> None:
     """AMLR's rule on the parts of SSIM_a, with a timestep of `every` steps.
 
-    The smoothness is held: it is 0 for a flat depth, and the rule, which aims at
-    shares, raises the weight of a loss that goes to 0.
+    The smoothness is held: it is 0 for a flat depth, and a rule with target shares
+    raises the weight of a loss that falls to 0.
     """
     config.rebalance.held = ConfigDict({"smoothness": 1e-3})
     config.rebalance.rule = "log_amlr"

@@ -110,7 +110,7 @@ _EIGEN_TEST_NO_DEPTH = {
 
 
 def eigen_train() -> dict[str, list[int]]:
-    """Drive name -> its training frames; 23,158 in all."""
+    """Drive name -> its training frames; 23,158 in total."""
     rows = _rows(_EIGEN_TRAIN).items()
     return {drive: list(range(5, int(count) - 5)) for drive, count in rows}
 

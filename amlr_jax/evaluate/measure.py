@@ -2,7 +2,7 @@
 
 Metrics are computed per image and averaged over the images, as in the published code.
 The baseline is a constant predictor, the median depth of the training set: a network
-that is not better has learnt nothing.
+that is not better has learned nothing.
 """
 
 from collections.abc import Callable, Iterable

@@ -99,7 +99,7 @@ def project(
     A point at, behind or too near the camera's plane, and one that is not finite, has
     no pixel: its coordinates are (NOWHERE, NOWHERE), outside every image, and its
     gradient is 0. (monodepth2 divides by z + 1e-7 and mirrors points from behind.)
-    `in_image` tells whether the pixel is inside the image.
+    `in_image` tests whether the pixel is inside the image.
 
     Args:
       points: [..., 3] metres in the camera frame.

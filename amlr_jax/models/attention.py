@@ -15,7 +15,7 @@ from einops import rearrange
 from amlr_jax.models.layers import check_one_of, linear_init
 
 MASKED_LOGIT = -100.0
-MAX_LOGIT_SCALE = float(np.log(100.0))  # logit scales are learnt as logarithms
+MAX_LOGIT_SCALE = float(np.log(100.0))  # logit scales are parametrised as logarithms
 INITIAL_LOGIT_SCALE = float(np.log(10.0))
 BIAS_RANGE = 16.0  # the position bias is 16 * sigmoid(mlp)
 BIAS_HIDDEN = 512

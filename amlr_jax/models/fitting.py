@@ -20,7 +20,7 @@ from amlr_jax.runtime.errors import InputError
 # options of the run, and sizes of windows and depth on which no parameter depends.
 FREE = {"window_size", "use_shift", "drop_path", "residual_init", "kernel_init"}
 FREE |= {"max_depth", "attention", "dtype", "remat", "parent", "name"}
-# Attributes with a separate key under `model`, beside the encoder's options.
+# Attributes with a separate key under `model`; the others are encoder options.
 KEYS = {"channels": "decoder_channels", "activation": "decoder_activation"}
 KEYS |= {"upsampling": "upsampling"}
 

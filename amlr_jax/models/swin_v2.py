@@ -7,7 +7,7 @@ The two networks have the same parameters and differ in the following.
                         "mim_depth"                   "official"
     LayerNorm eps       1e-6                          1e-5
     a map smaller than  is padded up to the window;   shrinks the window to its height
-    its window          shifts as the stage says      and is not shifted
+    its window          shifts as set for the stage   and is not shifted
     shifted stages      the first two in the presets  all
 
 A map that does not tile is padded with zeros on the right and at the bottom in both,

@@ -1,4 +1,4 @@
-"""Constant weights for some losses, beside a rule for the others."""
+"""Constant weights for some losses, and a rule for the others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ def hold_loss_weights(
 ) -> optax.GradientTransformationExtraArgs:
     """Applies `inner` to all losses but those in `weights`, whose weights are constant.
 
-    Use it for a regulariser beside the losses to balance. A rule that aims at shares
-    raises the weight of a loss that goes to 0. The smoothness of a flat depth map is 0,
-    so such a rule makes the depth collapse.
+    Use it for a regulariser in addition to balanced losses. A rule with target shares
+    raises the weight of a loss that falls to 0. The smoothness of a flat depth map is
+    0, so such a rule makes the depth collapse.
 
     `inner` does not get the held losses; a non-finite one does not skip its update.
 

@@ -51,7 +51,7 @@ def _rows(file: str, *, default: str, printed: dict, lee_kim: dict) -> list[Stud
 
 def _table4() -> Study:
     rows = _rows("configs/kitti.py", default="large", printed=PRINTED, lee_kim={})
-    note = "The paper's last row is set beside the log form, which its run may not be."
+    note = "The paper's last row is compared with the log form; its form is not known."
     return Study("Loss rebalancing, AMLR's Table 4", ("losses",), rows, METRICS, note)
 
 

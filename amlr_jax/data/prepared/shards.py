@@ -207,5 +207,5 @@ def damaged(folder: str | Path, text: str) -> InputError:
     """The error for a damaged prepared set."""
     return InputError(
         f"prepared data in '{folder}' is damaged ({' '.join(text.split())}); delete "
-        "that folder and run the same command again: it prepares the data anew"
+        "that folder and run the same command again to prepare the data"
     )
