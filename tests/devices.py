@@ -75,6 +75,8 @@ def free_port() -> int:
 def _environment(devices: int) -> dict[str, str]:
     return os.environ | {
         "JAX_PLATFORMS": "cpu",
+        # Collectives of CPU devices deadlock in executables that come from the cache.
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
         "PYTHONPATH": str(REPOSITORY),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }

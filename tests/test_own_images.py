@@ -4,6 +4,8 @@ import json
 import re
 import shlex
 
+import pytest
+
 from configs import custom
 from tests import tiny_kitti
 from tests.conftest import REPOSITORY
@@ -22,6 +24,7 @@ def readme_command() -> dict[str, str]:
     return dict(word.removeprefix("--").split("=", 1) for word in shlex.split(line))
 
 
+@pytest.mark.slow
 def test_the_readme_command_trains(tmp_path):
     from amlr_jax import pipeline
 

@@ -64,6 +64,14 @@ def record(path: Path) -> dict:
     return found
 
 
+def config_of(folder: Path) -> dict | None:
+    """The config of the newest checkpoint whose record is readable; None without."""
+    for path in reversed(all_of(folder)):
+        with contextlib.suppress(OSError, ValueError):
+            return record(path).get("config")
+    return None
+
+
 def write_checksums(path: Path) -> None:
     """Writes the manifest: {file: [bytes, CRC-32]} of arrays and record."""
     found = sorted(p for name in (STATE, DATA) for p in (path / name).rglob("*"))

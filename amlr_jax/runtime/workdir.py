@@ -48,18 +48,19 @@ SEEN = 90
 
 
 @contextmanager
-def claim(folder: Path, config: dict) -> Iterator[None]:
+def claim(folder: Path, config: dict, *, saved: dict | None = None) -> Iterator[None]:
     """Claims `folder` for a run of `config`; after an InputError inside, removes it.
 
     With several processes the block ends when it has ended in all. Raises InputError if
     the folder cannot be written or holds a run of another config, and if the processes
-    have different folders or configs.
+    have different folders or configs. `saved` is the config in the newest checkpoint,
+    which stands for a lost config.json.
     """
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
         if distributed.is_first():
             make_writable(folder)
-            check_same_run(folder, config)
+            check_same_run(folder, config, saved=saved)
         _agree(folder, config)
         yield
         # Preparing data takes hours, longer than collective operations wait.
@@ -124,10 +125,11 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def check_same_run(folder: Path, config: dict) -> None:
+def check_same_run(folder: Path, config: dict, *, saved: dict | None = None) -> None:
     """Raises InputError if `folder` holds a run of another config."""
     path = folder / CONFIG
-    if not path.is_file():
+    old = _load(path) if path.is_file() else saved
+    if old is None:
         if (folder / CHECKPOINTS).exists():
             raise InputError(
                 f"workdir '{folder}' holds checkpoints but no {CONFIG}, so they are "
@@ -136,7 +138,7 @@ def check_same_run(folder: Path, config: dict) -> None:
         return
     changes = [
         f"{name} was {old}, now {new}"
-        for name, (old, new) in differences(_load(path), config).items()
+        for name, (old, new) in differences(old, config).items()
         if not _is_free(name)
     ]
     if changes:

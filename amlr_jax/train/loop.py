@@ -11,6 +11,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.config import check
 from amlr_jax.models import fitting
@@ -101,7 +102,8 @@ def set_up(
     """Checks the config, builds all but the state, and writes config.json."""
     check(config)
     check_window(config.log.profile)
-    with workdir.claim(folder, config.to_dict()):
+    saved = disk.config_of(folder / workdir.CHECKPOINTS)
+    with workdir.claim(folder, config.to_dict(), saved=saved):
         made = build.components(config)
         pretrained = fitting.starting_weights(config.init_from, made.network, folder)
         mesh = meshes.make_mesh(fsdp=config.parallel.fsdp)

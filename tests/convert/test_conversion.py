@@ -226,6 +226,7 @@ def test_the_hash_and_the_version_are_kept(tmp_path):
     assert found.model["version"] == __version__
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_converted_encoder(tiny_config, tmp_path, capsys):
     """Its few small steps leave the encoder near the file's."""
     given = state_dicts.simmim(windows=(11, 11, 6, 6))

@@ -95,6 +95,7 @@ def test_a_workdir_that_cannot_be_written(program, tmp_path):
     assert "cannot be written" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_real_run_of_two_processes(kitti_root, tmp_path):
     flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")
     flags += ["--config.steps=2", "--config.eval.pictures=0"]
@@ -112,6 +113,7 @@ def test_a_real_run_of_two_processes(kitti_root, tmp_path):
     assert "Traceback" not in (folder / "logs" / "process_1.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_real_run_that_one_process_cannot_start(kitti_root, tmp_path):
     """All processes end, with the reason, when process 1 cannot start."""
     flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")

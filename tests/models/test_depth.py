@@ -79,6 +79,7 @@ def test_parameter_counts_of_the_reference(name, channels, count):
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", depth.NETWORKS)
 def test_every_preset_builds_in_bfloat16_with_float32_parameters(name):
     net = depth.network(name, max_depth=80.0, dtype="bfloat16", remat=True)

@@ -81,6 +81,7 @@ def test_each_norm_has_its_own_eps(encode):
         np.testing.assert_allclose(peer.to_torch(found), wanted, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_recomputed_gradients_are_those_of_torch(jit, reference, variables):
     image = _image(40, 56)
     reference.zero_grad()
@@ -177,6 +178,7 @@ def test_drop_path_rises_to_the_last_block(jit, variables):
         assert np.any(apply(changed, _image(32, 32))[-1] != before) == matters
 
 
+@pytest.mark.slow
 def test_images_of_one_value_are_finite_in_value_and_gradient(jit, variables):
     def total(variables, image):
         maps = _small().apply(variables, image, train=False)

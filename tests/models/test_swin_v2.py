@@ -298,6 +298,7 @@ def test_the_official_network_starts_as_the_identity():
     np.testing.assert_array_equal(first, embedded)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_within_one_percent_on_a_real_frame(
     real_data, jit, random_variables
 ):

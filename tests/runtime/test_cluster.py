@@ -82,7 +82,7 @@ def test_slurm_without_srun_is_one_process(place):
 
 
 def test_ours_go_before_slurm(place):
-    assert place(**SLURM, **OURS).address == "node1:1234"
+    assert place(**SLURM, **OURS).coordinator == "node1:1234"
 
 
 @pytest.mark.parametrize(

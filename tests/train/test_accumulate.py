@@ -133,6 +133,7 @@ print(json.dumps([max(differences), sharded.moved(made, four)]))
 """
 
 
+@pytest.mark.slow
 def test_four_devices_take_the_parts_of_one():
     """And no image moves between them: the ids of the samples are all that does."""
     difference, moved = json.loads(devices.run(DEVICES, devices=4))

@@ -56,6 +56,7 @@ def test_a_run_leaves_its_results(tiny_config, tmp_path):
     assert list((folder / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_learns_what_the_tiny_frames_show(tiny_config, tmp_path):
     """Brightness tells depth: a hundred steps halve the constant predictor's error."""
     tiny_config.steps = 100
@@ -66,6 +67,7 @@ def test_learns_what_the_tiny_frames_show(tiny_config, tmp_path):
     assert evaluation["metrics"]["abs_rel"] < 0.5 * evaluation["constant"]["abs_rel"]
 
 
+@pytest.mark.slow
 def test_resumed_in_the_process_equals_unbroken(tiny_config, tmp_path):
     """With windows of two, cut inside a window: at step 3 of 6."""
     tiny_config.rebalance.every_k_steps = 2
@@ -104,6 +106,7 @@ def killed_at(step: int, arguments, workdir) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_equals_unbroken(kitti_root, tmp_path):
     """Losses, weights and parameters bit for bit, after SIGKILL in mid-run."""
     cache = tmp_path / "cache"
@@ -129,6 +132,7 @@ def test_killed_and_started_again_equals_unbroken(kitti_root, tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_longer_than_before_goes_on(tiny_config, tmp_path):
     pipeline.train(tiny_config, tmp_path)
     tiny_config.steps = 8

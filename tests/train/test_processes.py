@@ -35,6 +35,7 @@ def alone():
     return parameters(1, on=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("on", "fsdp"), [(1, 1), (2, 4)])
 def test_two_processes_train_what_one_does(alone, on, fsdp):
     """Data parallel, and with parameters split over both."""

@@ -417,6 +417,7 @@ def initial(made: dict, kind: str) -> TrainState:
     )
 
 
+@pytest.mark.slow
 def test_jit_equals_no_jit():
     batch, start = jax.tree.map(jnp.asarray, made_batch()), variables()
     objective, key = objective_of("ssim_a", scales=1, automask=False), jax.random.key(0)
@@ -434,6 +435,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_rebalancers_weigh_the_parts_and_training_brings_them_down(rule):
     made = pieces("ssim_a", RULES[rule])

@@ -50,6 +50,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_gradients_equal_those_of_the_equations():
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IN_DOUBLE],

@@ -145,6 +145,7 @@ def test_bad_values_are_named(config, tmp_path, key, value, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_from_views_to_its_results(config, tmp_path):
     config.data.offsets = (1,)  # one pass of the pose network: half the compilation
     state = pipeline.train(config, tmp_path / "run")
@@ -158,6 +159,7 @@ def test_a_run_from_views_to_its_results(config, tmp_path):
     assert np.isfinite(evaluation["metrics"]["abs_rel"])
 
 
+@pytest.mark.slow
 def test_a_run_without_any_depth(config, kitti_root, tmp_path, capsys):
     """Nothing is measured, and everything else is there."""
     shutil.rmtree(kitti_root / "data_depth_annotated")
