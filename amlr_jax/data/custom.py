@@ -28,6 +28,7 @@ from amlr_jax.data.frames import (
     refuse,
     report_missing,
 )
+from amlr_jax.data.intrinsics import KEYS, camera_of
 from amlr_jax.runtime.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -183,9 +184,4 @@ def _cameras(path: Path, names: Sequence[str], report: Report) -> dict[str, Came
 
 def _camera(given: Any) -> Camera | None:
     """The camera in a part of the JSON; None if there is none."""
-    try:
-        fx, fy, cx, cy = (float(given[key]) for key in ("fx", "fy", "cx", "cy"))
-    except (KeyError, TypeError, ValueError):
-        return None
-    good = all(map(math.isfinite, (fx, fy, cx, cy))) and min(fx, fy) > 0
-    return (fx, fy, cx, cy) if good else None
+    return camera_of(map(given.get, KEYS)) if isinstance(given, dict) else None

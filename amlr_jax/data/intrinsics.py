@@ -5,8 +5,23 @@ numbers: (0, 0) is the centre of the first pixel, an image covers [-0.5, W - 0.5
 `amlr_jax.geometry`.
 """
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+KEYS = ("fx", "fy", "cx", "cy")  # in JSON files
+
+
+def camera_of(values: Iterable) -> tuple[float, float, float, float] | None:
+    """fx, fy, cx, cy of four numbers or texts; None unless finite and fx, fy > 0."""
+    try:
+        fx, fy, cx, cy = map(float, values)
+    except (TypeError, ValueError):
+        return None
+    good = all(map(math.isfinite, (fx, fy, cx, cy))) and min(fx, fy) > 0
+    return (fx, fy, cx, cy) if good else None
 
 
 def crop_intrinsics(intrinsics: ArrayLike, *, top: int, left: int) -> np.ndarray:

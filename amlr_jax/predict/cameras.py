@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from amlr_jax.data import calibration
+from amlr_jax.data.intrinsics import KEYS, camera_of
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime.errors import InputError
 
 Camera = tuple[float, float, float, float]  # fx, fy, cx, cy, pixels
 Reader = Callable[[InputFile, tuple[int, int]], Camera]
-_KEYS = ("fx", "fy", "cx", "cy")
 _FORM = '{"fx": .., "fy": .., "cx": .., "cy": ..} in pixels, the first two positive'
 
 
@@ -73,7 +73,7 @@ def _of_json(path: Path, text: str) -> Callable[[InputFile], Camera]:
 
     def entry(values: Any) -> Camera:
         rule = f"must hold {_FORM}; got {json.dumps(values)[:80]}"
-        numbers = map(values.get, _KEYS) if isinstance(values, dict) else ()
+        numbers = map(values.get, KEYS) if isinstance(values, dict) else ()
         return _camera(numbers, f"--intrinsics '{path}' {rule}")
 
     def camera(source: InputFile) -> Camera:
@@ -117,11 +117,8 @@ def _text(path: Path) -> str:
 
 def _camera(values: Iterable, complaint: str) -> Camera:
     """The four numbers; InputError with `complaint` if they are no camera."""
-    try:
-        camera = tuple(map(float, values))
-    except (TypeError, ValueError):
-        camera = ()
-    if len(camera) != 4 or not all(map(math.isfinite, camera)) or min(camera[:2]) <= 0:
+    camera = camera_of(values)
+    if camera is None:
         raise InputError(complaint)
     return camera
 
