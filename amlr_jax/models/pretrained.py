@@ -113,10 +113,17 @@ def load_network(folder: Path) -> tuple[depth.DepthNetwork, dict, float]:
             f"with --config.init_from={folder}"
         )
     network = network_of(found)
-    variables, report = merge(depth.variable_shapes(network), found)
-    if report.initial:
-        raise InputError(f"weights '{folder}' lack some of {', '.join(report.initial)}")
+    variables = complete(depth.variable_shapes(network), found)
     return network, variables, float(found.model["options"]["max_depth"])
+
+
+def complete(shapes: dict, pretrained: Pretrained) -> dict:
+    """The weights for all of `shapes`; InputError as `merge`, or if any is absent."""
+    variables, report = merge(shapes, pretrained)
+    if report.initial:
+        lacking = ", ".join(report.initial)
+        raise InputError(f"weights '{pretrained.folder}' lack some of {lacking}")
+    return variables
 
 
 def network_of(pretrained: Pretrained, **defaults: Any) -> depth.DepthNetwork:

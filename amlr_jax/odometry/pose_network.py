@@ -55,11 +55,9 @@ def load(folder: Path) -> PoseWeights:
     options = found.model["options"]
     network = PoseNetwork(dtype=depth.DTYPES[options.get("dtype", "float32")])
     shapes = {name: {"pose": part} for name, part in variable_shapes(network).items()}
-    merged, report = pretrained.merge(shapes, found)
-    if report.initial:
-        raise InputError(f"weights '{folder}' lack some of {', '.join(report.initial)}")
+    variables = pretrained.complete(shapes, found)
     step = found.model.get("step")
-    return PoseWeights(network, _pose_of(merged), _size(folder, options), step)
+    return PoseWeights(network, _pose_of(variables), _size(folder, options), step)
 
 
 def of_state(config: ConfigDict, variables: dict) -> PoseWeights | None:

@@ -84,8 +84,6 @@ def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
     The batch holds `image` uint8 [B, H, W, 3] and `depth` float32 [B, H, W] metres,
     where 0 means that the pixel was not measured.
     """
-    if not terms:
-        raise ValueError("losses must name at least one loss, got none")
     unknown = sorted(set(terms) - set(DEPTH_LOSSES))
     if unknown:
         known = ", ".join(DEPTH_LOSSES)
