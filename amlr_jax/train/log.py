@@ -36,8 +36,7 @@ class Record:
         path = folder / workdir.METRICS
         _keep_until(path, step=after)
         _drop_cut_line(folder / workdir.SPEED)
-        self._file = path.open("a")
-        self._speed = (folder / workdir.SPEED).open("a")
+        self._folder, self._file = folder, path.open("a")
         self._board = SummaryWriter(
             str(folder / workdir.TENSORBOARD), purge_step=after + 1, flush_secs=10
         )
@@ -49,11 +48,11 @@ class Record:
         _append(self._file, row)
         self.scalars(row["step"], {k: v for k, v in row.items() if k != "step"})
 
-    def speed(self, step: int, values: dict[str, float]) -> None:
-        """Appends `Meter.values` and the time, in seconds since 1970."""
+    def speed(self, step: int, values: dict) -> None:
+        """Writes `Meter.values` to speed.jsonl and TensorBoard."""
         if not self._writes:
             return
-        _append(self._speed, {"step": step, "time": time.time()} | values)
+        append_speed(self._folder, step, values)
         self.scalars(step, values, prefix="run/")
 
     def scalars(self, step: int, values: dict, *, prefix: str = "") -> None:
@@ -71,7 +70,6 @@ class Record:
         if not self._writes:
             return
         self._file.close()
-        self._speed.close()
         self._board.close()
 
 
@@ -126,6 +124,12 @@ class StepLog:
                 "optimizer.peak, set optimizer.clip_norm, or look at these samples"
             )
         show(f"Step {row['step']} skipped: {fault} ({row['skipped']} so far)")
+
+
+def append_speed(folder: Path, step: int, values: dict) -> None:
+    """A line of speed.jsonl: the step, the time in seconds since 1970, `values`."""
+    with (folder / workdir.SPEED).open("a") as file:
+        _append(file, {"step": step, "time": time.time()} | values)
 
 
 def _append(file: TextIO, row: dict) -> None:

@@ -23,8 +23,9 @@ from amlr_jax.runtime.distributed import is_first
 from amlr_jax.runtime.signals import Interrupt
 from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
 from amlr_jax.train import build
-from amlr_jax.train.log import Record, StepLog
-from amlr_jax.train.meter import Meter, Profile, check_window, step_flops
+from amlr_jax.train.flops import model_flops
+from amlr_jax.train.log import Record, StepLog, append_speed
+from amlr_jax.train.meter import Meter, Profile, check_window
 from amlr_jax.train.objectives.objective import Batch
 from amlr_jax.train.step import TrainState, compile_step
 
@@ -82,17 +83,27 @@ def train(
     """
     if not is_first():
         mute()
-    run, evaluator = set_up(config, folder, make_evaluator)
+    meter = Meter(batch_size=config.batch_size, dtype=config.model.dtype)
+    with meter.spending("starting"):
+        run, evaluator = set_up(config, folder, make_evaluator)
     with closing(_checkpoints(run)) as checkpoints, ending_in_time(active=_several()):
-        state, consumed = restore_or_initialize(run, checkpoints)
-        evaluator.start(introduce(run, state))
+        with meter.spending("starting"):
+            state, consumed = restore_or_initialize(run, checkpoints)
+            evaluator.start(introduce(run, state))
         if int(state.step) < config.steps:
-            state = _train_steps(run, state, consumed, checkpoints, evaluator)
-        checkpoints.wait()
-        variables = _variables(run, state)
-        metrics = evaluator.evaluate(variables, int(state.step))
-        _save_if_best(run, checkpoints, state, metrics)
-        evaluator.finish(variables, int(state.step))
+            state = _train_steps(run, state, consumed, checkpoints, evaluator, meter)
+        with meter.spending("saving"):
+            checkpoints.wait()
+        with meter.spending("evaluating"):
+            variables = _variables(run, state)
+            metrics = evaluator.evaluate(variables, int(state.step))
+        with meter.spending("saving"):
+            _save_if_best(run, checkpoints, state, metrics)
+        with meter.spending("evaluating"):
+            evaluator.finish(variables, int(state.step))
+    if is_first():
+        append_speed(folder, int(state.step), {"goodput": meter.goodput()})
+    show(meter.summary())
     return state
 
 
@@ -166,6 +177,7 @@ def _train_steps(
     consumed: int,
     checkpoints: Checkpoints,
     evaluator: RunEvaluator,
+    meter: Meter,
 ) -> TrainState:
     """Steps to `config.steps`, on the batches after the `consumed` ones."""
     config, start, writes = run.config, int(state.step), is_first()
@@ -180,9 +192,10 @@ def _train_steps(
         interrupt = enter(Interrupt())
         patience = config.parallel.patience
         watchdog = enter(Watchdog(patience=patience, active=_several()))
-        batch = meshes.put_local(next(batches), run.mesh)
-        with watchdog.paused():
-            step_function, meter = _compile(run, state, batch)
+        with meter.spending("waiting"):
+            batch = meshes.put_local(next(batches), run.mesh)
+        with meter.spending("compiling"), watchdog.paused():
+            step_function, meter.flops = _compile(run, state, batch)
         log = StepLog(config, run.train_set, record, meter, progress, watchdog)
         for step in range(start + 1, config.steps + 1):
             profile.before(step)
@@ -192,19 +205,19 @@ def _train_steps(
             stops, is_last = interrupt.requested(step), step == config.steps
             if stops or is_last or _due(step, config.checkpoint.every_steps):
                 log.flush()
-                with meter.paused(), watchdog.paused():
+                with meter.spending("saving"), watchdog.paused():
                     checkpoints.save(state, step=step)
                     if stops:
                         record.speed(step, meter.values())
                         checkpoints.wait()
                         interrupt.stop(step)
             if _due(step, config.eval.every_steps) and not is_last:
-                with meter.paused(), watchdog.paused():
+                with meter.spending("evaluating"), watchdog.paused():
                     metrics = evaluator.evaluate(_variables(run, state), step)
                     record.scalars(step, dict(metrics or {}), prefix="eval/")
                     _save_if_best(run, checkpoints, state, metrics)
             if not is_last:
-                with meter.waiting():
+                with meter.spending("waiting"):
                     batch = meshes.put_local(next(batches), run.mesh)
             meter.step()
         record.speed(config.steps, meter.values())
@@ -235,25 +248,20 @@ def _check_first_batch(run: Run) -> None:
         next(one)
 
 
-def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, Meter]:
-    """The step for these shapes, and the meter of its speed."""
-    parts, made = run.config.optimizer.accumulate, run.components
+def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, int]:
+    """The step for these shapes, and its model FLOPs."""
+    made = run.components
     step_function = compile_step(
         run.mesh,
         state_sharding=run.sharding,
-        accumulate=parts,
+        accumulate=run.config.optimizer.accumulate,
         objective=made.objective.losses,
         rebalancer=made.rebalancer,
         optimizer=made.optimizer,
         schedule=made.schedule,
     )
-    compiled = step_function.lower(state, batch).compile()
-    meter = Meter(
-        batch_size=run.config.batch_size,
-        flops=step_flops(compiled, repeats=parts),
-        dtype=run.config.model.dtype,
-    )
-    return compiled, meter
+    traced = step_function.trace(state, batch)
+    return traced.lower().compile(), model_flops(traced.jaxpr)
 
 
 def _due(step: int, every: int) -> bool:

@@ -1,7 +1,6 @@
-"""Speed of a run: steps, data wait, memory, MFU; and profiler traces."""
+"""Speed of a run: steps, data wait, memory, MFU, goodput; and profiler traces."""
 
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +13,17 @@ import jax
 from amlr_jax.runtime import workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError
+from amlr_jax.train.flops import peak_flops
 
 WINDOW = 50  # steps over which speeds are averaged
+# What a run spends time on besides its steps: set-up and initial state, compilation,
+# waiting for data, checkpoints, and evaluation with pictures and report.
+OTHER_WORK = ("starting", "compiling", "waiting", "saving", "evaluating")
 GIB = 2**30
 
 
 class Meter:
-    """Speeds over the last `window` steps, by the clock of this process.
+    """Speeds over the last `window` steps, and what the time of the run is spent on.
 
     The loop starts step k + 1 before it fetches the values of step k. Over a window the
     mean time of an iteration is still the device's time per step, because the loop is
@@ -31,48 +34,42 @@ class Meter:
         self,
         *,
         batch_size: int,
-        flops: float | None = None,
         dtype: str = "float32",
         devices: Sequence[Any] | None = None,
         window: int = WINDOW,
         every: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`batch_size` is the global one; `flops` those of a step (`step_flops`).
+        """Starts the clock of the run. `batch_size` is that of all processes.
 
-        `devices` are those of this process, by default all; `dtype` is that of the
-        network's activations; `due` is true once in `every` seconds.
+        `dtype` is that of the network's matrix products; `devices` are those of this
+        process, by default all; `due` is true once in `every` seconds.
         """
+        self.flops: int | None = None  # of a step on all devices: `flops.model_flops`
         self._devices = jax.local_devices() if devices is None else devices
-        self._batch_size, self._flops = batch_size, flops
-        self._peak = peak_flops(self._devices[0].device_kind, dtype)
+        self._batch_size = batch_size
+        peak = peak_flops(self._devices[0].device_kind, dtype)
+        self._peak = peak and peak * len(self._devices) * jax.process_count()
         self._clock, self._every = clock, every
-        self._waited = self._paused = 0.0  # seconds since the start
+        self._spent = dict.fromkeys(OTHER_WORK, 0.0)  # seconds
         self._marks: deque[tuple[float, float]] = deque(maxlen=window + 1)
-        self._noted = clock()
+        self._started = self._noted = clock()
         self._skipped = 0
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Context of the wait for the next batch."""
+    def spending(self, kind: str) -> Iterator[None]:
+        """Context of one kind of `OTHER_WORK`; all but "waiting" lowers no speed."""
         start = self._clock()
         try:
             yield
         finally:
-            self._waited += self._clock() - start
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Context of other work, such as an evaluation; excluded from the speeds."""
-        start = self._clock()
-        try:
-            yield
-        finally:
-            self._paused += self._clock() - start
+            self._spent[kind] += self._clock() - start
 
     def step(self) -> None:
         """Marks the end of an iteration of the loop."""
-        self._marks.append((self._clock() - self._paused, self._waited))
+        waited = self._spent["waiting"]
+        paused = sum(self._spent.values()) - waited
+        self._marks.append((self._clock() - paused, waited))
 
     def skip(self, count: int = 1) -> None:
         """Counts steps that were skipped."""
@@ -86,15 +83,29 @@ class Meter:
         self._noted = now
         return True
 
-    def values(self) -> dict[str, float]:
+    def values(self) -> dict[str, Any]:
         """The values known so far.
 
         steps_per_second; images_per_second of all processes; data_wait, the share of
-        time spent waiting for a batch, 0 to 1; mfu, `flops` times steps per second over
-        the peak of the device; memory_gib and memory_peak_gib, the largest of the
-        devices; host_memory_gib of this process; skipped_steps since its start.
+        time spent waiting for a batch, 0 to 1; tflops_per_second, the model FLOPs of
+        all devices in 1e12 a second; mfu, its share of their peak; memory_gib and
+        memory_peak_gib, the largest of the devices; host_memory_gib of this process;
+        skipped_steps since its start; goodput, see there.
         """
-        return {**self._speeds(), **self._memory(), "skipped_steps": self._skipped}
+        speeds = {**self._speeds(), **self._memory(), "skipped_steps": self._skipped}
+        return {**speeds, "goodput": self.goodput()}
+
+    def goodput(self) -> dict[str, float]:
+        """Shares of the time since the start: `steps`, and each of `OTHER_WORK`."""
+        seconds = max(self._clock() - self._started, 1e-9)
+        shares = {kind: spent / seconds for kind, spent in self._spent.items()}
+        return {"steps": 1.0 - sum(shares.values()), **shares}
+
+    def summary(self) -> str:
+        """One line on the time of the run."""
+        seconds = self._clock() - self._started
+        shares = [f"{kind} {share:.0%}" for kind, share in self.goodput().items()]
+        return f"Time of the run: {seconds:.0f} s, of them {', '.join(shares)}"
 
     def note(self) -> str:
         """Data wait and MFU for the progress bar; empty if not known."""
@@ -116,8 +127,10 @@ class Meter:
             "images_per_second": rate * self._batch_size,
             "data_wait": (waited - waited_before) / (end - start),
         }
-        if self._flops and self._peak:
-            values["mfu"] = self._flops * rate / self._peak
+        if self.flops:
+            values["tflops_per_second"] = self.flops * rate / 1e12
+            if self._peak:
+                values["mfu"] = self.flops * rate / self._peak
         return values
 
     def _memory(self) -> dict[str, float]:
@@ -141,59 +154,6 @@ def host_memory() -> int | None:
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return None
-
-
-def step_flops(compiled: Any, *, repeats: int = 1) -> float | None:
-    """Floating point operations of a compiled step on one device; None if unknown.
-
-    `compiled` is `jax.jit(f).lower(...).compile()`. XLA's count includes recomputation
-    (remat), leaves out kernels of other libraries, and counts the body of a loop once.
-    So a step that accumulates gradients over `repeats` parts passes that number.
-    """
-    try:
-        analysis = compiled.cost_analysis()
-    except jax.errors.JaxRuntimeError:
-        return None
-    flops = (analysis or {}).get("flops", 0.0)
-    return flops * repeats if flops > 0 else None
-
-
-# Peak of dense matrix products in 1e12 flop/s: (bfloat16, float32), without structured
-# sparsity. float32 is TF32 where the GPU has it, XLA's default there. Sources: NVIDIA's
-# data sheets; for RTX the white papers GA102 and Ada (Appendix A), with float32
-# accumulation. V100 and T4 have no bfloat16. Names are `jax.Device.device_kind`; the
-# instances of a divided GPU ("... MIG 1g.18gb") have no entry.
-_PEAKS = (
-    (r"A100[- ].*", 312.0, 156.0),
-    (r"H100 80GB HBM3", 989.4, 494.7),  # SXM
-    (r"H100 PCIe", 756.0, 378.0),
-    (r"H100 NVL", 835.5, 417.5),
-    (r"H200", 989.4, 494.7),
-    (r"H200 NVL", 835.5, 417.5),
-    (r"B200", 2250.0, 1125.0),
-    (r"L40S", 362.0, 183.0),
-    (r"L4", 121.0, 60.0),
-    (r"V100-SXM[23]-.*", None, 15.7),
-    (r"V100-PCIE-.*", None, 14.0),
-    (r"T4", None, 8.1),
-    (r"GeForce RTX 3090", 71.0, 35.6),
-    (r"GeForce RTX 4090", 165.2, 82.6),
-)
-
-
-def peak_flops(device_kind: str, dtype: str) -> float | None:
-    """Floating point operations per second of one device; None if unknown.
-
-    `dtype` is that of the matrix products, float32 or bfloat16.
-    """
-    name = re.sub(r"^(NVIDIA|Tesla) ", "", device_kind)
-    if "MIG" in name:
-        return None
-    for pattern, bfloat16, float32 in _PEAKS:
-        if re.fullmatch(pattern, name):
-            peak = bfloat16 if dtype == "bfloat16" else float32
-            return None if peak is None else 1e12 * peak
-    return None
 
 
 def check_window(steps: Sequence[int]) -> tuple[int, int] | None:

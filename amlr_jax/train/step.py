@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from amlr_jax import rebalance
 from amlr_jax.runtime import mesh as meshes
+from amlr_jax.train.flops import RECOMPUTED
 
 # (params, batch_stats, batch, key, loss_weights) -> (losses, batch_stats)
 LossFunction = Callable
@@ -165,7 +166,8 @@ def _measure_in_parts(
         return (batch_stats, jax.tree.map(jnp.add, summed, gradients)), None
 
     order = jnp.arange(parts)
-    _, each = jax.lax.scan(losses_of, state.batch_stats, order)
+    with jax.named_scope(RECOMPUTED):
+        _, each = jax.lax.scan(losses_of, state.batch_stats, order)
     losses = jax.tree.map(lambda loss: loss.mean(0), each)
     weights, rebalance_state = _rebalanced(rebalancer, state, losses)
     start = (state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from amlr_jax.runtime.command import load_config
 from amlr_jax.train import build
+from amlr_jax.train.flops import model_flops
 
 FLOAT32 = 4  # bytes of a parameter, a moment and a gradient
 # Assumed, not measured: share of the peak that a step reaches, and the peak.
@@ -48,8 +49,8 @@ def count(config) -> Counts:
         if math.prod(x.shape) >= smallest
         and any(size % GPUS_OF_A_MACHINE == 0 for size in x.shape)
     )
-    lowered = jax.jit(gradient(made)).lower(*arguments(config, state, 1))
-    return Counts(sum(sizes), split, lowered.cost_analysis()["flops"])
+    jaxpr = jax.make_jaxpr(gradient(made))(*arguments(config, state, 1))
+    return Counts(sum(sizes), split, model_flops(jaxpr))
 
 
 def gradient(made: build.Components):

@@ -54,6 +54,13 @@ def test_a_run_leaves_its_results(tiny_config, tmp_path):
         "00000002", "00000004", "00000006",
     ]  # fmt: skip
     assert list((folder / "tensorboard").iterdir())
+    *_, at_step_6, at_end = (json.loads(s) for s in (folder / "speed.jsonl").open())
+    assert at_step_6["tflops_per_second"] > 0
+    for shares in (at_step_6["goodput"], at_end["goodput"]):
+        assert sum(shares.values()) == pytest.approx(1.0)
+        assert min(shares.values()) >= 0.0
+        assert shares["compiling"] > 0 < shares["steps"]
+    assert at_end["goodput"]["evaluating"] > 0
 
 
 @pytest.mark.slow
