@@ -7,6 +7,8 @@ A "metric" with the name of another paper's is often not the same number, so eve
 formula is spelled out in `depth_metrics`.
 """
 
+from amlr_jax.metrics.alignment import ALIGNMENTS, Aligned, align
+from amlr_jax.metrics.boundary import boundary_f1
 from amlr_jax.metrics.crops import (
     CROPS,
     EIGEN_CROP,
@@ -38,6 +40,8 @@ from amlr_jax.metrics.scaling import (
 )
 
 __all__ = (
+    "ALIGNMENTS",
+    "Aligned",
     "CROPS",
     "Crop",
     "EIGEN_CROP",
@@ -50,6 +54,8 @@ __all__ = (
     "NYU_CROP",
     "NYU_MAX_DEPTH",
     "NYU_SHAPE",
+    "align",
+    "boundary_f1",
     "depth_metrics",
     "eigen_crop",
     "evaluation_mask",
