@@ -1,6 +1,7 @@
 """The ground truth of a frame, by the ending of its file.
 
     .png   16-bit grey, 0 = none          .npy   one array
+    .tif, .tiff   grey of 16 bits, int32 or float32
     .npz   the array `depth_key`, or the only one
     .exr   the channel `depth_key`, or the only one, or Z (`exr`)
     .bin   a lidar scan, with `Frame.projection` (`lidar_depth`)
@@ -18,11 +19,9 @@ and export_gt_depth; issue 274).
 
 import io
 import zipfile
-import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -43,11 +42,11 @@ class SizeMismatch(InputError):
 class Depth(NamedTuple):
     """The ground truth of one frame.
 
-    `stored` is written to the prepared set: the bytes of a PNG, or float32 metres
-    [H, W, 1]. `codes` uint16 [H, W] are for counting, `count_scale` per metre.
+    `stored` [H, W, 1] is written to the prepared set: the uint16 codes of a PNG, or
+    float32 metres. `codes` uint16 [H, W] are for counting, `count_scale` per metre.
     """
 
-    stored: bytes | np.ndarray
+    stored: np.ndarray
     codes: np.ndarray
 
 
@@ -63,7 +62,8 @@ def read(frame: Frame, layout: Layout, size: tuple[int, int]) -> Depth:
         raise SizeMismatch(
             "image and ground truth differ in size: "
             f"'{frame.image}' is {size_name(size)}, "
-            f"'{frame.depth}' is {size_name(values.shape)}"
+            f"'{frame.depth}' is {size_name(values.shape)}; resize one of them (depth "
+            "by nearest neighbour) if both show the same view"
         )
     if layout.in_metres:
         # A scan is in metres for every unit of the layout's PNGs.
@@ -75,8 +75,7 @@ def read(frame: Frame, layout: Layout, size: tuple[int, int]) -> Depth:
     limit = layout.depth_cap * layout.depth_scale
     if limit and (values > limit).any():
         values = np.where(values > limit, np.uint16(0), values)
-        data = cv2.imencode(".png", values)[1].tobytes()
-    return Depth(data, values)
+    return Depth(values[..., None], values)
 
 
 def count_scale(layout: Layout) -> float:
@@ -158,15 +157,8 @@ def _decoded(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
         raise InputError(
             f"ground truth '{frame.depth}' must end in one of {', '.join(FORMATS)}"
         )
-    try:
-        values = FORMATS[ending](frame, layout, data, size)
-    # Raised by np.load, zlib and `exr` on damaged or unfit files.
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
-        text = f"ground truth '{frame.depth}' is damaged or invalid: {error}"
-        raise images.DamagedFile(" ".join(text.split())) from error
-    return _plane(frame, values)
+    with images.decoding(frame.depth, what="ground truth"):
+        return _plane(frame, FORMATS[ending](frame, layout, data, size))
 
 
 def _plane(frame: Frame, values: np.ndarray) -> np.ndarray:
@@ -184,7 +176,12 @@ def _plane(frame: Frame, values: np.ndarray) -> np.ndarray:
 
 def _png(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
     del layout, size
-    return images.decode_depth(frame.depth, data)
+    return images.decode_grey(frame.depth, data)
+
+
+def _tiff(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
+    del size
+    return _unit_known(frame, layout, images.decode_grey(frame.depth, data))
 
 
 def _npy(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
@@ -232,6 +229,8 @@ def _unit_known(frame: Frame, layout: Layout, values: np.ndarray) -> np.ndarray:
 
 FORMATS: dict[str, Callable] = {
     ".png": _png,
+    ".tif": _tiff,
+    ".tiff": _tiff,
     ".npy": _npy,
     ".npz": _npz,
     ".exr": _exr,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from amlr_jax.data import images
 from amlr_jax.data.nyu import INTRINSICS
 from amlr_jax.data.prepared.depth_frames import CODES, depth_facts
 from amlr_jax.runtime.errors import InputError
@@ -35,14 +36,17 @@ class Examples:
     def __getitem__(self, index: int) -> dict:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        example = self._source[index]
-        depth = np.asarray(example["depth"], np.float32)
+        key = f"{self._name}/{index:05d}"
+        with images.decoding(Path(NAME, key), what="example"):
+            example = self._source[index]
+            image = images.judged_rgb(np.asarray(example["image"]), key)
+            depth = np.asarray(example["depth"], np.float32).reshape(image.shape[:2])
         good = np.isfinite(depth) & (depth > 0)
         return {
-            "image": np.asarray(example["image"]),
+            "image": image,
             "depth": np.where(good, depth, np.float32(0))[..., None],
             "intrinsics": np.asarray(INTRINSICS, np.float32),
-            "key": f"{self._name}/{index:05d}".encode(),
+            "key": key.encode(),
             "index": index,
         }
 

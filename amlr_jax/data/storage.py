@@ -8,12 +8,14 @@ on request, at 1.3 MB per frame instead of 1.1 MB; image and depth are then read
 frame: KITTI's 55 GB fit in the memory of fewer machines than 31 GB.
 """
 
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from amlr_jax.data import images
 from amlr_jax.data.intrinsics import resize_intrinsics
 from amlr_jax.runtime.errors import InputError
 
@@ -64,12 +66,20 @@ def check_size(key: str, size: tuple | None) -> None:
         )
 
 
+class ImageFile(tfds.features.Image):
+    """An image stored as its file, decoded as when the file was checked."""
+
+    def decode_example_np(self, example: bytes) -> np.ndarray:
+        """uint8 [H, W, 3]; InputError for a file that was damaged since."""
+        return images.decode_rgb(Path("image"), example)
+
+
 def image_feature(how: Storage) -> tfds.features.FeatureConnector:
-    """The feature of an image, stored as its pixels or as a PNG or JPEG file."""
+    """The feature of an image, stored as its pixels or as its file."""
     if how.decoded:
         return array(3, np.uint8)
     shape = (None, None, 3)
-    return tfds.features.Image(shape=shape, dtype=np.uint8, encoding_format="png")
+    return ImageFile(shape=shape, dtype=np.uint8, encoding_format="png")
 
 
 def array(channels: int, dtype: type) -> tfds.features.FeatureConnector:
@@ -79,40 +89,30 @@ def array(channels: int, dtype: type) -> tfds.features.FeatureConnector:
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=raw)
 
 
-def stored(example: dict, how: Storage) -> dict:
-    """An example in its stored form; `image` and `depth` are files or arrays."""
-    depth = _decoded(example["depth"])
-    kept = {"image": example["image"], "depth": depth}
-    if how.decoded or how.resize:
-        kept["image"] = _decoded(example["image"])
-    if how.resize:
-        kept = _resized(kept | {"intrinsics": example["intrinsics"]}, how.resize)
-    if how.resize and not how.decoded:
-        kept["image"] = _png(kept["image"])
-    kept["depth"] = kept["depth"].reshape(*kept["depth"].shape[:2], 1)
+def stored(example: dict, file: bytes, how: Storage) -> dict:
+    """An example of pixels `image` and `depth` in its stored form.
+
+    `file` is the file of the image.
+    """
+    kept = _resized(example, how.resize) if how.resize else {}
+    if not how.decoded:
+        kept["image"] = _png(kept["image"]) if how.resize else file
     return example | kept
 
 
 def _resized(example: dict, size: Size) -> dict:
-    image, depth = example["image"], example["depth"]
+    image, depth = example["image"], example["depth"][..., 0]
     before = image.shape[:2]
     shrinks = size[0] <= before[0] and size[1] <= before[1]
     # The mean over the area of a pixel; linear interpolation where the image grows.
     smooth = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     camera = resize_intrinsics(example["intrinsics"], before=before, after=size)
+    nearest = cv2.INTER_NEAREST_EXACT
     return {
         "image": cv2.resize(image, size[::-1], interpolation=smooth),
-        "depth": cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT),
+        "depth": cv2.resize(depth, size[::-1], interpolation=nearest)[..., None],
         "intrinsics": camera.astype(np.float32),
     }
-
-
-def _decoded(pixels: bytes | np.ndarray) -> np.ndarray:
-    """Pixels as tensorflow-datasets decodes them: stored values, colours as RGB."""
-    if isinstance(pixels, np.ndarray):
-        return pixels
-    array: Any = cv2.imdecode(np.frombuffer(pixels, np.uint8), cv2.IMREAD_UNCHANGED)
-    return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 else array
 
 
 def _png(image: np.ndarray) -> bytes:

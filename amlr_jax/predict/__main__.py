@@ -24,7 +24,6 @@ the others are predicted; then the exit status is 1.
 """
 
 import sys
-import warnings
 
 from absl import flags
 
@@ -69,7 +68,6 @@ def main(argv: list[str]) -> None:
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
     from amlr_jax.predict import images_to_depth
 
-    warnings.filterwarnings("ignore", module="PIL")  # would tear the progress bar
     checkpoint, source, target = map(command.path_of, (_CHECKPOINT, _INPUT, _OUTPUT))
     options = images_to_depth.Options(**{f.name: f.value for f in _OPTIONS})
     if images_to_depth.run(checkpoint, source, target, options):

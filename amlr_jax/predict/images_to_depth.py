@@ -11,6 +11,7 @@ import jax
 from flax import linen as nn
 from rich.markup import escape
 
+from amlr_jax.data import images
 from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.models import pretrained
@@ -135,7 +136,7 @@ def _facts(sources: list[InputFile]) -> tuple[dict, list[str]]:
     facts: dict[InputFile, tuple] = {}
     failed = []
     for source in sources:
-        read = video.facts if source.is_video else inputs.read_size
+        read = video.facts if source.is_video else images.read_size
         try:
             facts[source] = read(source.path)
         except InputError as error:

@@ -16,8 +16,9 @@ import numpy as np
 from rich.markup import escape
 
 from amlr_jax.data import colors
+from amlr_jax.data.images import read_as_rgb
 from amlr_jax.evaluate import depth_stream
-from amlr_jax.predict import inputs, outputs, record, video
+from amlr_jax.predict import outputs, record, video
 from amlr_jax.predict.cameras import Camera, Reader
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle, Result
@@ -91,7 +92,7 @@ def _predicted(
 
 def _read(job: Pipeline, source: InputFile) -> Loaded | InputError:
     try:
-        image = inputs.read_image(source.path)
+        image = read_as_rgb(source.path)
         return image, job.camera and job.camera(source, image.shape[:2])
     except InputError as error:
         return error

@@ -5,6 +5,7 @@ import difflib
 import re
 import runpy
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,9 @@ def report_input_errors(main: Callable) -> Callable:
     """`main` that prints an InputError as one line, without a traceback."""
 
     def guarded(argv: list[str]) -> int | None:
-        logging.set_verbosity(logging.ERROR)  # log lines of libraries break the bar
+        # Lines of libraries break the bar.
+        logging.set_verbosity(logging.ERROR)
+        warnings.filterwarnings("ignore", module="PIL")
         try:
             return main(argv[1:])
         except InputError as error:

@@ -361,14 +361,14 @@ def test_mistakes_in_the_config(clean, tmp_path, changes, words):
 
 
 def test_what_a_decoder_does_not_foresee_does_not_end_the_check(clean, monkeypatch):
-    real = images.check_image
+    real = images.decode_rgb
 
     def refuse(path, data):
         if path == image(clean):
             raise RuntimeError("a bomb")
         return real(path, data)
 
-    monkeypatch.setattr(images, "check_image", refuse)
+    monkeypatch.setattr(images, "decode_rgb", refuse)
     (one,) = bad(findings(clean))
     key = f"{tiny_kitti.drive('0001')}/{NAME}"
     assert (one.check, one.level) == ("files", FAULT)

@@ -117,7 +117,7 @@ def test_a_folder_goes_on_past_a_bad_file(checkpoint, tmp_path, capsys):
     assert not list(target.glob("page*")) and not list(target.glob("cut*"))
     shown = _shown(capsys)
     assert "3 of 5 images" in shown and "metres = code / 1000" in shown
-    assert "page[1].png' is no image" in shown
+    assert "page[1].png' is damaged or no image" in shown
     record = json.loads((target / "predictions.json").read_text())
     assert [row["file"] for row in record["images"]] == [
         "a.png",
@@ -386,7 +386,7 @@ def test_an_output_that_cannot_be(toy, tmp_path, target):
 
 def test_only_bad_files(toy, tmp_path):
     (tmp_path / "a.png").write_text("")
-    with pytest.raises(InputError, match="a.png' is no image"):
+    with pytest.raises(InputError, match="a.png' is damaged or no image"):
         images_to_depth.run(toy, tmp_path / "a.png", tmp_path / "out")
 
 

@@ -128,7 +128,7 @@ def pixels(
     image = metres = None
     if "image" not in bad:
         data = images.read(frame.image, what="image")
-        image = np.asarray(images.decode_image(frame.image, data))
+        image = images.decode_rgb(frame.image, data)
     if facts.depth and facts.size and not bad:
         metres = _metres(frame, layout, facts.size)
     return image, metres
@@ -152,15 +152,13 @@ def _image(path: Path, faults: list[FileFault]) -> tuple[tuple[int, int] | None,
     if not path.is_file():
         faults.append(FileFault(MISSING, "image", str(path), ""))
         return None, b""
-    size = None
     try:
         data = images.read(path, what="image")
-        size = images.check_image(path, data)
-        images.decode_image(path, data)  # check_image does not inflate a PNG
+        height, width, _ = images.decode_rgb(path, data).shape
     except InputError as error:
         faults.append(_fault(path, "image", error))
-        return size, b""
-    return size, hashlib.blake2b(data, digest_size=16).digest()
+        return None, b""
+    return (height, width), hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _depth(
@@ -180,7 +178,7 @@ def _depth(
     try:
         if size is None:
             data = images.read(path, what="ground truth")
-            size = images.decode_depth(path, data).shape
+            size = images.decode_grey(path, data).shape
         metres = _metres(frame, layout, size)
     except InputError as error:
         faults.append(_fault(path, "ground truth", error))

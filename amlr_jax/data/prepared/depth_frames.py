@@ -136,7 +136,7 @@ class DepthFrames(SetBuilder):
         for index, frame in enumerate(frames):
             config.advance()
             try:
-                example, codes = _checked_example(frame, index, config.source)
+                example, file, codes = _checked_example(frame, index, config.source)
             except InputError:
                 if skipped is None:
                     raise
@@ -145,16 +145,17 @@ class DepthFrames(SetBuilder):
                 continue
             if counts is not None:
                 counts += np.bincount(codes.ravel(), minlength=CODES)
-            kept = stored(example, config.storage)
+            kept = stored(example, file, config.storage)
             yield self.info.features.serialize_example(kept)
 
 
 def _checked_example(
     frame: Frame, index: int, layout: Layout
-) -> tuple[dict, np.ndarray]:
-    image = images.read(frame.image, what="image")
-    size = images.check_image(frame.image, image)
-    depth, codes = depth_files.read(frame, layout, size)
+) -> tuple[dict, bytes, np.ndarray]:
+    """The example with its pixels, the file of its image, the codes of its depth."""
+    file = images.read(frame.image, what="image")
+    image = images.decode_rgb(frame.image, file)
+    depth, codes = depth_files.read(frame, layout, image.shape[:2])
     example = {
         "image": image,
         "depth": depth,
@@ -162,7 +163,7 @@ def _checked_example(
         "key": frame.key,
         "index": index,
     }
-    return example, codes
+    return example, file, codes
 
 
 def depth_facts(counts: np.ndarray) -> tuple[int, float]:

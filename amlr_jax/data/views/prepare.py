@@ -157,12 +157,11 @@ def read_pixels(path: Path, size: Size | None) -> tuple[Size, np.ndarray]:
     Resized with Pillow's LANCZOS as in monodepth2, which is antialiased. InputError for
     a file that is not an intact RGB image.
     """
-    data = images.read(path, what="image")
-    before = images.check_image(path, data)
-    picture = images.decode_image(path, data)
-    if size:
-        picture = picture.resize(size[::-1], Image.Resampling.LANCZOS)
-    return before, np.array(picture)
+    pixels = images.decode_rgb(path, images.read(path, what="image"))
+    if not size:
+        return pixels.shape[:2], pixels
+    picture = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.LANCZOS)
+    return pixels.shape[:2], np.array(picture)
 
 
 def _bytes_of(paths: Sequence[Path], size: Size | None) -> int:
