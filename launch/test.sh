@@ -13,4 +13,5 @@ fi
 install dev
 # Half of the time is tracing and compiling, which uses one core per process.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec .venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile "${chosen[@]}" "$@"
+exec .venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile \
+  --no-loadscope-reorder "${chosen[@]}" "$@"

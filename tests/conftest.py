@@ -37,6 +37,12 @@ def kitti_root(tmp_path) -> Path:
     return tiny_kitti.write(tmp_path / "kitti")
 
 
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no process waits for one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_sessionfinish(session, exitstatus):
     """With AMLR_NO_SKIP=1 a skipped test fails the session."""
     del exitstatus

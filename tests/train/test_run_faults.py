@@ -1,25 +1,26 @@
 """What happens to runs of days: the real command, a fault, and the same command again.
 
 Lost may be what came after the last checkpoint, and nothing else: the run that goes on
-ends as the one that nothing happened to. SIGKILL is in `test_loop`, the files of a
-checkpoint in `test_checkpoint_faults`, a full disk there too.
+ends as the one that nothing happened to. The files of a checkpoint and a full disk are
+in `checkpoints/test_faults`.
 """
 
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 
-from amlr_jax import pipeline
-from amlr_jax.runtime.errors import REQUEUE, InputError
+from amlr_jax.runtime.errors import REQUEUE
 from tests import tiny_kitti
 from tests.conftest import REPOSITORY
 from tests.devices import free_port
-from tests.train.test_loop import assert_same_state, command, rows
+from tests.train.test_loop import assert_same_state, command, rows, saved_state
 
 pytestmark = pytest.mark.slow
 
@@ -84,13 +85,12 @@ def wait_for(folder, step: int, *processes: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
-def assert_ends_like(whole, folder, root, cache) -> None:
-    """Every line of the record and every bit of the state."""
+def assert_ends_like(whole, folder) -> None:
+    """Every line of the record, every bit of the state, and the metrics."""
     assert rows(folder) == rows(whole)
-    config = tiny_kitti.config(root, cache=cache)
-    config.batch_size, config.steps, config.checkpoint.every_steps = 4, STEPS, 5
-    config.eval.pictures = 0
-    assert_same_state(*(pipeline.train(config, one) for one in (folder, whole)))
+    assert_same_state(saved_state(folder), saved_state(whole))
+    one, other = ((f / "evaluation.json").read_text() for f in (folder, whole))
+    assert json.loads(one) == json.loads(other)
 
 
 def stopped(root, cache, folder, *more, after: int, devices: int = 1) -> str:
@@ -112,7 +112,18 @@ def test_asked_to_stop_at_any_step(root, cache, whole, tmp_path):
     assert f"SIGTERM: saved step {last}; the same command goes on" in said
     again = run(root, cache, folder)
     assert f"Resuming from step {last} of {STEPS}" in again.stdout
-    assert_ends_like(whole, folder, root, cache)
+    assert_ends_like(whole, folder)
+
+
+def test_killed_and_started_again(root, cache, whole, tmp_path):
+    folder = tmp_path / "run"
+    process = start(root, cache, folder)
+    wait_for(folder, 12, process)
+    process.kill()
+    process.communicate()
+    assert not (folder / "evaluation.json").exists()
+    assert "Resuming from step" in run(root, cache, folder).stdout
+    assert_ends_like(whole, folder)
 
 
 def test_newest_checkpoint_damaged(root, cache, whole, tmp_path):
@@ -125,18 +136,16 @@ def test_newest_checkpoint_damaged(root, cache, whole, tmp_path):
     again = run(root, cache, folder)
     assert again.returncode == 0, again.stderr
     assert f"quarantined as 'bad.{newest.name}', going on from step 10" in again.stdout
-    assert_ends_like(whole, folder, root, cache)
+    assert_ends_like(whole, folder)
 
 
-def test_config_file_lost_and_another_config(root, cache, tmp_path):
+def test_config_file_lost_and_another_config(root, cache, whole, tmp_path):
     """The checkpoints know the config that made them."""
-    config = tiny_kitti.config(root, cache=cache)
-    config.steps = 2
-    pipeline.train(config, tmp_path / "run")
-    (tmp_path / "run" / "config.json").unlink()
-    config.optimizer.peak = 0.5
-    with pytest.raises(InputError, match="another run .optimizer.peak was .*now 0.5"):
-        pipeline.train(config, tmp_path / "run")
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "config.json").unlink()
+    done = run(root, cache, folder, "--config.optimizer.peak=0.5")
+    assert done.returncode == 1
+    assert re.search("another run .optimizer.peak was .*now 0.5", done.stderr)
 
 
 def test_a_reading_process_killed(root, cache, whole, tmp_path):
@@ -150,7 +159,7 @@ def test_a_reading_process_killed(root, cache, whole, tmp_path):
         assert any(line.startswith("error: ") for line in err.splitlines())
         assert "Traceback" not in err
     assert run(root, cache, folder).returncode == 0
-    assert_ends_like(whole, folder, root, cache)
+    assert_ends_like(whole, folder)
 
 
 def reader_of(parent: int) -> int:
