@@ -36,11 +36,14 @@ def found():
     return json.loads(devices.run(PROGRAM, devices=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["1", "2", "4"])
 def test_fifty_steps_are_those_of_one_device(found, count):
     assert found[count]["difference"] < 1e-5
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["1", "2", "4"])
 def test_each_device_holds_its_share(found, count):
     """Of parameters and both moments, from the size on at which they are split."""

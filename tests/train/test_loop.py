@@ -106,6 +106,7 @@ def command(root, cache, workdir, *more) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_longer_than_before_goes_on(tiny_config, tmp_path):
     pipeline.train(tiny_config, tmp_path)
     tiny_config.steps = 8
@@ -130,6 +131,7 @@ def test_steps_that_are_not_finite_are_told_and_end_the_run(
     assert len(last["samples"]) == 2
 
 
+@pytest.mark.slow
 def test_too_many_parts_of_a_batch_are_refused(tiny_config, tmp_path):
     tiny_config.optimizer.accumulate = 4
     with pytest.raises(InputError, match="optimizer.accumulate = 4.*got 2"):

@@ -27,6 +27,7 @@ def run(count=6, **options):
     return state, rows, step
 
 
+@pytest.mark.slow
 def test_compiles_once():
     """Over many steps, through the rule's first calls and its windows."""
     rule = rebalance.every_k_steps(rebalance.amlr(1e-3), 2)
