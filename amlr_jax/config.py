@@ -1,223 +1,295 @@
-"""Every configuration key, with its default, unit and meaning.
+"""Every configuration key, with its default, its rule, unit and meaning.
 
 A file in `configs/` starts from `base()` and changes the keys of its experiment. Other
-keys cannot be set, so a mistyped override is an error.
+keys cannot be set, so a mistyped override is an error. `check` applies the rules before
+anything starts; values that depend on the data or the devices are checked there.
 """
+
+from collections.abc import Iterator
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, did_you_mean, require
+from amlr_jax.runtime.rules import (
+    FLAG,
+    NOT_EMPTY,
+    TEXT,
+    Rule,
+    apply,
+    each,
+    named,
+    number,
+    one_of,
+    optional,
+    whole,
+)
 
-OBJECTIVES = ("supervised", "self_supervised")
+VIDEO = ("kitti", "street")  # values of data.name with frames in the order of time
+
+COUNT = whole(1)
+NATURAL = whole(0)
+SHARE = number("[0, 1]")
+AT_LEAST_0 = number("[0, inf)")
+POSITIVE = number("(0, inf)")
+MOMENT = number("[0, 1)")  # decay of a moment of Adam
+SIZE = each(COUNT, 2, text="(height, width) in pixels")
+SIZE_OR_NONE = each(COUNT, 0, 2, text="(height, width) in pixels, or ()")
+WINDOWS = Rule(
+    "0, or a whole number of at least 2", lambda x: NATURAL.holds(x) and x != 1
+)
+OFFSETS = each(
+    Rule("", lambda x: whole(-1000, 1000).holds(x) and x != 0),
+    text="a tuple of whole numbers other than 0, as (-1, 1)",
+)
+# The supervised losses, and the rules of their options.
+_FOCUS = {"variance_focus": SHARE}
+LOSSES = {"silog": _FOCUS, "scale_invariant": _FOCUS}
+LOSSES |= {name: {} for name in ("gradient", "l1", "berhu", "log_l1")}
+
+# Names that other rooms define: tests/test_configs.py compares them.
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "d1", "d2", "d3")
+RULES: tuple[str, ...] = ("amlr", "log_amlr", "lee_kim", "fixed")
+RULES += ("dwa", "softadapt", "uncertainty", "famo")
+MODELS: tuple[str, ...] = tuple(
+    f"swin_v2_{s}" for s in ("nano", "tiny", "small", "base", "large", "huge")
+)
+MODELS += (*(f"glpdepth_b{k}" for k in range(6)), "monodepth2", "five_level")
+PROTOCOLS: tuple[str, ...] = ("kitti_eigen", "kitti_eigen_bts", "kitti_eigen_697")
+PROTOCOLS += ("kitti_eigen_benchmark", "nyu", "custom")
+TEST_MODES = ("none", "flip", "flip_ramps", "shifted", "shifted_flip")
+
+_CHECKPOINT = {
+    "every_steps": (500, COUNT),
+    "keep": (3, COUNT),  # number of newest checkpoints to keep
+    "best": (0, NATURAL),  # number of best ones to keep, saved at evaluations
+    # Metric that ranks them
+    "best_by": (
+        "abs_rel",
+        one_of(
+            *(
+                [
+                    "abs_rel",
+                    "sq_rel",
+                    "rmse",
+                    "rmse_log",
+                    "log10",
+                    "silog",
+                    "d1",
+                    "d2",
+                    "d3",
+                ]
+            )
+        ),
+    ),
+    "every_hours": (0.0, AT_LEAST_0),  # also keep one per this many hours; 0: none
+}
+
+_LOG = {
+    "every_steps": (1, COUNT),  # lines of metrics.jsonl
+    # First and last step of a trace, for Perfetto
+    "profile": ((), each(COUNT, 0, 2, text="(first step, last step), or ()")),
+}
+
+_PARALLEL = {
+    "fsdp": (1, COUNT),  # devices over which parameters and moments are sharded
+    "fsdp_min_size": (65536, COUNT),  # smaller arrays are replicated, not sharded
+    "heartbeat": (30, COUNT),  # seconds without one of a process until all end
+    "patience": (900, COUNT),  # seconds without a finished step until a process ends
+}
+
+_DATA = {
+    "name": ("kitti", one_of("kitti", "nyu", "custom", "street", "nyu_tfds")),
+    "root": ("data/kitti", NOT_EMPTY),
+    # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder; none: no test,
+    # in self-supervision alone
+    "split": ("eigen", NOT_EMPTY),
+    # Files that name the training and the test frames, in BTS's, GLPDepth's or
+    # monodepth2's format; without test_list the test frames are the split's.
+    "list": ("", TEXT),
+    "test_list": ("", TEXT),
+    # custom: stored value of a metre (0: 1000 in PNGs, 1 elsewhere); metres beyond
+    # which nothing was measured (0: none); array of npz, channel of EXR.
+    "depth_scale": (0.0, AT_LEAST_0),
+    "depth_cap": (0.0, AT_LEAST_0),
+    "depth_key": ("", TEXT),
+    "cache": ("", TEXT),  # prepared data; empty: $AMLR_JAX_CACHE or ~/.cache/amlr_jax
+    "kb_crop": (True, FLAG),  # KITTI benchmark crop, 352x1216, train and test
+    "crop": ((352, 352), SIZE),  # random crop
+    # Probabilities of GLPDepth and MIM-Depth, on whose code AMLR builds. AMLR itself
+    # names "flipping and random cropping".
+    "cut_depth": (0.25, SHARE),  # a strip of depth pasted over the image
+    "flip": (0.5, SHARE),
+    "brightness_contrast": (0.5, SHARE),
+    "gamma": (0.5, SHARE),
+    "hue_saturation": (0.5, SHARE),
+    "threads": (2, COUNT),  # reading threads in a process
+    "workers": (0, NATURAL),  # reading processes; 0: threads only
+    # Prepared as pixels, not PNGs: four times as fast; KITTI has 31 GB, not 25.
+    "decoded": (False, FLAG),
+    "resize": ((), SIZE_OR_NONE),  # prepared so, test frames too; (): as they are
+    "skip_bad": (False, FLAG),  # leave out training frames whose files are damaged
+    # Self-supervision alone: the frames of the sources, counted from the target
+    "offsets": ((-1, 1), OFFSETS),
+    "sides": ("lr", one_of("l", "r", "lr")),  # left and right colour camera
+    "min_speed": (0.0, AT_LEAST_0),  # m/s: leaves out frames in which the car is slower
+    "size": ((192, 640), SIZE_OR_NONE),  # of the views; (): as they are
+    "stereo": (False, FLAG),  # add the other camera's image as a source
+    # From the files, or monodepth2's one camera for all of KITTI
+    "camera": ("file", one_of("file", "monodepth2")),
+    "jitter": (0.5, SHARE),  # probability of the networks' colour jitter
+    # The embedded street, rendered under `root` on first use.
+    "street": {"drives": (6, COUNT), "frames": (20, COUNT), "seed": (0, NATURAL)},
+}
+
+# Arguments of `training.self_supervised`; the sources are keys of `data`.
+_SELFSUP = {
+    # monodepth2 and ssim_m: the losses photometric and smoothness; ssim_a: mae,
+    # luminance, contrast, structure and smoothness
+    "kind": ("ssim_a", one_of("monodepth2", "ssim_m", "ssim_a")),
+    "ssim_weight": (0.85, SHARE),  # monodepth2, ssim_m: against the absolute error
+    # Exponents of ssim_m: luminance, contrast, structure
+    "alpha": (1.0, AT_LEAST_0),
+    "beta": (1.0, AT_LEAST_0),
+    "gamma": (1.0, AT_LEAST_0),
+    "automask": (True, FLAG),  # leave out pixels that move with the camera
+    "average": (False, FLAG),  # mean over the sources, not their minimum
+    "scales": (0, NATURAL),  # number of finest disparities used; 0: all
+    "neighbours": (True, FLAG),  # the frames at data.offsets are sources
+}
+
+# Arguments of `models.depth.network`; None keeps the network's value.
+_MODEL = {
+    "name": ("swin_v2_large", one_of(*MODELS)),
+    "max_depth": (80.0, POSITIVE),  # metres: the network predicts in (0, max_depth)
+    "input_scale": (1.0, POSITIVE),  # resize the network's input by this factor
+    "input_size": (None, optional(SIZE)),  # or to this height and width
+    "convention": (None, optional(one_of("mim_depth", "official"))),  # of Swin-v2
+    "window_size": (None, optional(each(COUNT, 4))),  # tokens, for each stage
+    "pretrained_window_size": (None, optional(each(NATURAL, 4))),
+    "use_shift": (None, optional(each(FLAG, 4))),
+    "drop_path": (None, optional(MOMENT)),  # largest rate
+    # cudnn on a GPU in bfloat16
+    "attention": (None, optional(one_of("xla", "cudnn"))),
+    "decoder_channels": (None, optional(each(COUNT, 3))),
+    # silu (AMLR), relu (MIM-Depth)
+    "decoder_activation": (None, optional(one_of("silu", "relu"))),
+    "upsampling": (  # of five_level
+        None,
+        optional(one_of("nearest", "subpixel_head", "subpixel_levels")),
+    ),
+    "dtype": ("float32", one_of("float32", "bfloat16")),  # of activations
+    "remat": (False, FLAG),  # recompute blocks in the backward pass to save memory
+}
+
+_RULES = [
+    "amlr",
+    "log_amlr",
+    "lee_kim",
+    "fixed",
+    "dwa",
+    "softadapt",
+    "uncertainty",
+    "famo",
+]
+_REBALANCE = {
+    "rule": ("log_amlr", one_of(*RULES)),
+    # The paper's lambda; also of uncertainty, famo
+    "learning_rate": (1e-2, AT_LEAST_0),
+    "b1": (0.9, MOMENT),
+    "b2": (0.999, MOMENT),
+    "eps": (1e-8, POSITIVE),
+    # Share of each loss in the total at step 1, Eq. 9; weights of `fixed`, brought to a
+    # sum of 1, unless `weights` gives them as they are.
+    "shares": ({"silog": 0.99, "gradient": 0.01}, named(AT_LEAST_0)),
+    "weights": ({}, named(AT_LEAST_0)),
+    # Losses with constant weights, which the rule does not change: those that should
+    # not be balanced
+    "held": ({}, named(AT_LEAST_0)),
+    "every_k_steps": (1, COUNT),  # the rule's timestep, in optimizer steps
+}
+
+_OPTIMIZER = {
+    # polynomial: from `start` to `peak` and back; step_decay: `peak` after `warmup`
+    # steps, and `drop` times that after `drop_at` of the run
+    "schedule": ("polynomial", one_of("polynomial", "step_decay")),
+    "start": (3e-5, AT_LEAST_0),  # learning rate at both ends
+    "peak": (5e-4, AT_LEAST_0),  # and at `peak_at` of the run
+    "peak_at": (0.5, number("(0, 1]")),
+    "power": (0.9, POSITIVE),
+    "warmup": (0, NATURAL),
+    "drop_at": (0.75, number("(0, 1]")),
+    "drop": (0.1, SHARE),
+    "b1": (0.9, MOMENT),
+    "b2": (0.999, MOMENT),
+    "weight_decay": (0.05, AT_LEAST_0),
+    "layer_decay": (0.85, number("(0, 1]")),
+    "clip_norm": (0.0, AT_LEAST_0),  # global gradient norm; 0: no clipping
+    # Number of parts of a batch, computed sequentially to save memory
+    "accumulate": (1, COUNT),
+}
+
+_EVAL = {
+    "every_steps": (0, NATURAL),  # 0: only at the end
+    "batch_size": (1, COUNT),
+    # amlr_jax/evaluate/protocols.py; empty: the data set's first
+    "protocol": ("", one_of(*PROTOCOLS, empty=True)),
+    "test_mode": ("none", one_of(*TEST_MODES)),  # amlr_jax/evaluate/tiling.py
+    "windows": (0, WINDOWS),  # of a shifted mode; 0: 16, indoors 2
+    # Windows and mirror images in one pass of a device; 0: all (CPU: four)
+    "at_once": (0, NATURAL),
+    # Empty and 0: the protocol's value.
+    "crop": ("", one_of("garg", "eigen", "nyu", "none", empty=True)),
+    "min_depth": (0.0, AT_LEAST_0),  # metres, both exclusive
+    "max_depth": (0.0, AT_LEAST_0),
+    # Empty: on if the depth has no scale
+    "median_scaling": ("", one_of("on", "off", empty=True)),
+    "pictures": (4, NATURAL),  # held-out frames in panel.png
+}
+
+KEYS = {
+    "seed": (0, whole(0, 2**32 - 1)),
+    "steps": (1000, COUNT),  # optimizer steps of the whole run
+    "batch_size": (8, COUNT),  # global, over all devices
+    # Folder of weights to start from, of amlr_jax.convert or a run; empty: random.
+    "init_from": ("", TEXT),
+    "data": _DATA,
+    "model": _MODEL,
+    "objective": ("supervised", one_of("supervised", "self_supervised")),
+    # Supervised: name -> its options; see amlr_jax/train/objectives/supervised.py
+    "losses": (
+        {"silog": {"variance_focus": 0.5}, "gradient": {}},
+        named(Rule("a dict of options", lambda x: hasattr(x, "items"))),
+    ),
+    "selfsup": _SELFSUP,
+    "rebalance": _REBALANCE,
+    "optimizer": _OPTIMIZER,
+    "eval": _EVAL,
+    "checkpoint": _CHECKPOINT,
+    "log": _LOG,
+    "parallel": _PARALLEL,
+    # Consecutive steps with non-finite losses or gradient that may be skipped.
+    "max_skipped": (10, COUNT),
+}
 
 
 def base() -> ConfigDict:
     """The defaults; data, model, losses and steps are left to the config file."""
+    return _defaults(KEYS)
+
+
+def _defaults(keys: dict) -> ConfigDict:
     config = ConfigDict()
-    config.seed = 0
-    config.steps = 1000  # optimizer steps of the whole run
-    config.batch_size = 8  # global, over all devices
-    # Folder of weights to start from, of amlr_jax.convert or a run; empty: random.
-    config.init_from = ""
-    config.data = _data()
-    config.model = _model()
-    config.objective = "supervised"  # or self_supervised: see selfsup
-    # Supervised: name -> its options; see amlr_jax/train/objectives/supervised.py
-    config.losses = ConfigDict({"silog": {"variance_focus": 0.5}, "gradient": {}})
-    config.selfsup = _selfsup()
-    config.rebalance = _rebalance()
-    config.optimizer = _optimizer()
-    config.eval = _eval()
-    config.checkpoint = ConfigDict(
-        {
-            "every_steps": 500,
-            "keep": 3,  # number of newest checkpoints to keep
-            "best": 0,  # number of best ones to keep, saved at evaluations
-            "best_by": "abs_rel",  # metric that ranks them
-            "every_hours": 0.0,  # also keep one per this many hours; 0: none
-        }
-    )
-    config.log = ConfigDict(
-        {
-            "every_steps": 1,  # lines of metrics.jsonl
-            "profile": (),  # first and last step of a trace, for Perfetto
-        }
-    )
-    config.parallel = _parallel()
-    # Consecutive steps with non-finite losses or gradient that may be skipped.
-    config.max_skipped = 10
+    for name, entry in keys.items():
+        if isinstance(entry, dict):
+            config[name] = _defaults(entry)
+            continue
+        value, rule = entry
+        if value is None:
+            value = placeholder(rule.type)
+        config[name] = ConfigDict(value) if isinstance(value, dict) else value
     return config
-
-
-def _parallel() -> ConfigDict:
-    return ConfigDict(
-        {
-            "fsdp": 1,  # devices over which parameters and their moments are sharded
-            "fsdp_min_size": 65536,  # smaller arrays are replicated, not sharded
-            "heartbeat": 30,  # seconds without a heartbeat of a process until all end
-            "patience": 900,  # seconds without a finished step until a process ends
-        }
-    )
-
-
-def _data() -> ConfigDict:
-    return ConfigDict(
-        {
-            "name": "kitti",  # kitti, nyu, nyu_tfds, custom, street
-            "root": "data/kitti",
-            # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder; none:
-            # no test, in self-supervision alone
-            "split": "eigen",
-            # Files that name the training and the test frames, in BTS's, GLPDepth's or
-            # monodepth2's format; without test_list the test frames are the split's.
-            "list": "",
-            "test_list": "",
-            # custom: stored value of a metre (0: 1000 in PNGs, 1 elsewhere); metres
-            # beyond which nothing was measured (0: none); array of npz, channel of EXR.
-            "depth_scale": 0.0,
-            "depth_cap": 0.0,
-            "depth_key": "",
-            "cache": "",  # prepared data; empty: $AMLR_JAX_CACHE or ~/.cache/amlr_jax
-            "kb_crop": True,  # KITTI benchmark crop, 352x1216, train and test
-            "crop": (352, 352),  # random crop: height, width in pixels
-            # Probabilities of GLPDepth and MIM-Depth, on whose code AMLR builds. AMLR
-            # itself names "flipping and random cropping".
-            "cut_depth": 0.25,  # a strip of depth pasted over the image
-            "flip": 0.5,
-            "brightness_contrast": 0.5,
-            "gamma": 0.5,
-            "hue_saturation": 0.5,
-            "threads": 2,  # reading threads in a process
-            "workers": 0,  # reading processes; 0: threads only
-            # Prepared as pixels, not PNGs: four times as fast; KITTI has 31 GB, not 25.
-            "decoded": False,
-            # Prepared at this height and width, test frames too; (): as they are
-            "resize": (),
-            "skip_bad": False,  # leave out training frames whose files are damaged
-            # Self-supervision alone: the frames of the sources, counted from the target
-            "offsets": (-1, 1),
-            "sides": "lr",  # left and right colour camera: l, r, lr
-            "min_speed": 0.0,  # m/s: leaves out frames in which the car is slower
-            "size": (192, 640),  # height, width of the views; (): as they are
-            "stereo": False,  # add the other camera's image as a source
-            "camera": "file",  # or monodepth2: its one camera for all of KITTI
-            "jitter": 0.5,  # probability of the networks' colour jitter
-            # The embedded street, rendered under `root` on first use.
-            "street": {"drives": 6, "frames": 20, "seed": 0},
-        }
-    )
-
-
-def _selfsup() -> ConfigDict:
-    """Arguments of `training.self_supervised`; the sources are keys of `data`."""
-    return ConfigDict(
-        {
-            # monodepth2 and ssim_m: the losses photometric and smoothness; ssim_a: mae,
-            # luminance, contrast, structure and smoothness
-            "kind": "ssim_a",
-            "ssim_weight": 0.85,  # monodepth2, ssim_m: against the absolute error
-            # Exponents of ssim_m: luminance, contrast, structure
-            "alpha": 1.0,
-            "beta": 1.0,
-            "gamma": 1.0,
-            "automask": True,  # leave out pixels that move with the camera
-            "average": False,  # mean over the sources, not their minimum
-            "scales": 0,  # number of finest disparities used; 0: all
-            "neighbours": True,  # the frames at data.offsets are sources
-        }
-    )
-
-
-def _model() -> ConfigDict:
-    """Arguments of `models.depth.network`; a placeholder keeps the network's value."""
-    return ConfigDict(
-        {
-            "name": "swin_v2_large",
-            "max_depth": 80.0,  # metres: the network predicts in (0, max_depth)
-            "input_scale": 1.0,  # resize the network's input by this factor
-            "input_size": placeholder(tuple),  # or to this height and width
-            "convention": placeholder(str),  # Swin-v2: mim_depth, official
-            "window_size": placeholder(tuple),  # tokens, for each of four stages
-            "pretrained_window_size": placeholder(tuple),
-            "use_shift": placeholder(tuple),
-            "drop_path": placeholder(float),  # largest rate
-            "attention": placeholder(str),  # xla, or cudnn on a GPU in bfloat16
-            "decoder_channels": placeholder(tuple),
-            "decoder_activation": placeholder(str),  # silu (AMLR), relu (MIM-Depth)
-            "upsampling": placeholder(str),  # five_level: nearest, subpixel_head, ...
-            "dtype": "float32",  # of activations; bfloat16 on GPU
-            "remat": False,  # recompute blocks in the backward pass to save memory
-        }
-    )
-
-
-def _rebalance() -> ConfigDict:
-    return ConfigDict(
-        {
-            # amlr, log_amlr, lee_kim, fixed, dwa, softadapt, uncertainty, famo
-            "rule": "log_amlr",
-            "learning_rate": 1e-2,  # the paper's lambda; also of uncertainty, famo
-            "b1": 0.9,
-            "b2": 0.999,
-            "eps": 1e-8,
-            # Share of each loss in the total at step 1, Eq. 9; weights of `fixed`,
-            # brought to a sum of 1, unless `weights` gives them as they are.
-            "shares": {"silog": 0.99, "gradient": 0.01},
-            "weights": {},
-            # Losses with constant weights, which the rule does not change: those that
-            # should not be balanced
-            "held": {},
-            "every_k_steps": 1,  # the rule's timestep, in optimizer steps
-        }
-    )
-
-
-def _optimizer() -> ConfigDict:
-    return ConfigDict(
-        {
-            # polynomial: from `start` to `peak` and back; step_decay: `peak` after
-            # `warmup` steps, and `drop` times that after `drop_at` of the run
-            "schedule": "polynomial",
-            "start": 3e-5,  # learning rate at both ends
-            "peak": 5e-4,  # and at `peak_at` of the run
-            "peak_at": 0.5,
-            "power": 0.9,
-            "warmup": 0,
-            "drop_at": 0.75,
-            "drop": 0.1,
-            "b1": 0.9,
-            "b2": 0.999,
-            "weight_decay": 0.05,
-            "layer_decay": 0.85,
-            "clip_norm": 0.0,  # global gradient norm; 0: no clipping
-            # Number of parts of a batch, computed sequentially to save memory
-            "accumulate": 1,
-        }
-    )
-
-
-def _eval() -> ConfigDict:
-    return ConfigDict(
-        {
-            "every_steps": 0,  # 0: only at the end
-            "batch_size": 1,
-            # kitti_eigen, kitti_eigen_bts, kitti_eigen_697, kitti_eigen_benchmark, nyu,
-            # custom (amlr_jax/evaluate/protocols.py); empty: the data set's first
-            "protocol": "",
-            # none, flip, flip_ramps, shifted, shifted_flip: amlr_jax/evaluate/tiling
-            "test_mode": "none",
-            "windows": 0,  # of a shifted mode; 0: 16, indoors 2
-            # Windows and mirror images in one pass of a device; 0: all (CPU: four)
-            "at_once": 0,
-            # Empty and 0: the protocol's value.
-            "crop": "",  # garg, eigen, nyu, none
-            "min_depth": 0.0,  # metres, both exclusive
-            "max_depth": 0.0,
-            "median_scaling": "",  # on, off; empty: on if the depth has no scale
-            "pictures": 4,  # held-out frames in panel.png
-        }
-    )
 
 
 def trains_on_video(config: ConfigDict) -> bool:
@@ -225,26 +297,98 @@ def trains_on_video(config: ConfigDict) -> bool:
     return config.objective == "self_supervised"
 
 
-def positive(config, *names: str) -> None:
-    """Raises InputError for the first of `names` that is below 1."""
-    for name in names:
-        value = config
-        for part in name.split("."):
-            value = value[part]
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
-
-
 def check(config: ConfigDict) -> None:
-    """Raises InputError for values out of range."""
-    positive(config, "steps", "batch_size", "checkpoint.every_steps", "checkpoint.keep")
-    positive(config, "log.every_steps", "eval.batch_size", "rebalance.every_k_steps")
-    positive(config, "optimizer.accumulate", "max_skipped", "parallel.fsdp_min_size")
-    positive(config, "parallel.heartbeat", "parallel.patience")
-    if config.objective not in OBJECTIVES:
-        raise InputError(
-            f"objective must be one of {', '.join(OBJECTIVES)}; got "
-            f"'{config.objective}'"
-        )
-    if config.objective == "supervised" and not config.losses:
-        raise InputError("losses must name at least one loss, got none")
+    """Raises InputError for a value that breaks its rule, and for contradictions."""
+    for key, value, rule in _entries(config, KEYS):
+        apply(key, value, rule)
+    _check_losses(config.losses)
+    for wrong, text in _contradictions(config):
+        if wrong:
+            raise InputError(text)
+
+
+def _entries(config: Any, keys: dict, prefix: str = "") -> Iterator[tuple]:
+    """(dotted key, value, rule) of each key; InputError if other keys are there."""
+    found = list(config) if hasattr(config, "items") else []
+    for name in sorted(set(found) ^ set(keys)):
+        if name in keys:
+            raise InputError(f"the config has no key {prefix}{name}; begin with base()")
+        known = [prefix + one for one in keys]
+        hint = did_you_mean(prefix + name, known)
+        raise InputError(f"unknown config key '{prefix}{name}'{hint}")
+    for name, entry in keys.items():
+        if isinstance(entry, dict):
+            yield from _entries(config[name], entry, f"{prefix}{name}.")
+        else:
+            yield prefix + name, config[name], entry[1]
+
+
+def _check_losses(losses: ConfigDict) -> None:
+    for name, options in losses.items():
+        require("losses", name, LOSSES)
+        for option, value in options.items():
+            if option not in LOSSES[name]:
+                raise InputError(f"losses.{name} has no option {option}")
+            apply(f"losses.{name}.{option}", value, LOSSES[name][option])
+
+
+def _larger(size: Any, than: Any) -> bool:
+    return any(one > other for one, other in zip(size, than, strict=True))
+
+
+def _contradictions(c: ConfigDict) -> Iterator[tuple[bool, str]]:
+    """Whether values contradict each other, and the message for them."""
+    rates, trace = c.optimizer, c.log.profile
+    yield (
+        rates.schedule == "polynomial" and rates.start > rates.peak,
+        f"optimizer.start must not exceed optimizer.peak, got {rates.start:g} and "
+        f"{rates.peak:g}; set both",
+    )
+    yield (
+        len(trace) == 2 and not trace[0] <= min(trace[1], c.steps),
+        "log.profile must be the first and the last step of the trace, the first one "
+        f"within steps={c.steps}; got {trace}",
+    )
+    yield (
+        c.checkpoint.best > 0 and c.data.split == "none",
+        f"checkpoint.best={c.checkpoint.best} needs test frames, which data.split=none "
+        "does not have; set checkpoint.best=0",
+    )
+    yield from (_of_video if trains_on_video(c) else _of_supervision)(c)
+
+
+def _of_supervision(c: ConfigDict) -> Iterator[tuple[bool, str]]:
+    data, benchmark = c.data, (352, 1216)
+    yield not c.losses, "losses must name at least one loss, got none"
+    yield (
+        data.split == "none",
+        "data.split=none, without a test frame, is for self-supervision alone",
+    )
+    yield (
+        len(data.resize) == 2 and _larger(data.crop, data.resize),
+        f"data.crop={data.crop} must fit in data.resize={data.resize}",
+    )
+    cut = data.kb_crop and data.name in VIDEO
+    yield (
+        cut and _larger(data.crop, benchmark),
+        f"data.crop={data.crop} must fit in {benchmark}, to which data.kb_crop cuts",
+    )
+
+
+def _of_video(c: ConfigDict) -> Iterator[tuple[bool, str]]:
+    yield (
+        c.data.name not in VIDEO,
+        f"self-supervision needs data.name {' or '.join(VIDEO)}, drives with "
+        f"neighbouring frames; got '{c.data.name}'",
+    )
+    neighbours = c.selfsup.neighbours and len(c.data.offsets)
+    yield (
+        not neighbours and not c.data.stereo,
+        "self-supervision needs a source: selfsup.neighbours=True and data.offsets, or "
+        "data.stereo=True",
+    )
+    yield (
+        bool(c.selfsup.neighbours) and not c.data.offsets,
+        "data.offsets must name the neighbouring frames, as (-1, 1); without them set "
+        "selfsup.neighbours=False",
+    )

@@ -13,7 +13,7 @@ modulo 1 m), in every fourth sample. Here the strip is scaled by `max_depth`, an
 samples are chosen at random.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -34,20 +34,6 @@ class Augmentation(NamedTuple):
     hue_saturation: float = 0.5
     cut_depth: float = 0.25
     max_depth: float = 80.0  # metres that CutDepth shows as 255; more is clipped
-
-
-def check(setting: Augmentation) -> None:
-    """Raises InputError for a probability outside [0, 1]."""
-    values = setting._asdict()
-    del values["crop"], values["max_depth"]
-    check_probabilities(values)
-
-
-def check_probabilities(values: Mapping[str, float]) -> None:
-    """Raises InputError for a value outside [0, 1], named by its key under `data`."""
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise InputError(f"data.{name} must be a probability, got {value}")
 
 
 def metric_example(example: dict, *, depth_scale: float, kb_crop: bool) -> dict:

@@ -11,7 +11,6 @@ formats of depth.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,9 +53,6 @@ def read_layout(
     Missing, duplicate or mixed files are passed to `report`; InputError for a folder
     without files.
     """
-    for name, value in (("depth_scale", depth_scale), ("depth_cap", depth_cap)):
-        if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"data.{name} must be a number of at least 0, got {value}")
     frames = _frames(root, report)
     endings = {frame.depth.suffix.lower() for frame in frames.values()}
     if len(endings) > 1:

@@ -25,7 +25,6 @@ from absl import flags
 from amlr_jax.data.augment import (
     Augmentation,
     augment,
-    check,
     cropped_example,
     metric_example,
 )
@@ -52,7 +51,6 @@ def training_batches(
     float32 [B, 4] in pixels of the image, `index` int32 [B], the places in
     `data.train`. Close the iterator when done.
     """
-    check(setting)
     scale = data.depth_scale
     change = partial(_augmented, setting=setting, depth_scale=scale, kb_crop=kb_crop)
     return endless(data.train, change, **options)
@@ -95,8 +93,6 @@ def endless(
       workers: reading processes; 0 reads with threads alone.
       threads: reading threads of a process.
     """
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed must be from 0 to 2**32 - 1, got {seed}")
     rank, world_size = process
     dataset = (
         grain.MapDataset.source(source)

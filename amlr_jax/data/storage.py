@@ -17,7 +17,6 @@ import tensorflow_datasets as tfds
 
 from amlr_jax.data import images
 from amlr_jax.data.intrinsics import resize_intrinsics
-from amlr_jax.runtime.errors import InputError
 
 Size = tuple[int, int]
 
@@ -53,17 +52,8 @@ def size_name(size: Size) -> str:
 
 
 def storage(*, decoded: bool, resize: tuple, skip_bad: bool) -> Storage:
-    """The storage of these keys of `config.data`; InputError for a wrong size."""
-    check_size("resize", resize)
+    """The storage of these keys of `config.data`."""
     return Storage(decoded, tuple(resize) or None, skip_bad)
-
-
-def check_size(key: str, size: tuple | None) -> None:
-    """Raises InputError unless `data.<key>` is empty or (height, width)."""
-    if size and (len(size) != 2 or min(size) < 1):
-        raise InputError(
-            f"data.{key} must be (height, width) in pixels, or (); got {size}"
-        )
 
 
 class ImageFile(tfds.features.Image):

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from amlr_jax.config import check, trains_on_video
+from amlr_jax.config import trains_on_video
 from amlr_jax.data import sources
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import pictures, protocols, published, side_outputs, tables
@@ -165,10 +165,9 @@ def evaluate_weights(
     weights; for a run in `folder` it must be the config's. Raises InputError for
     invalid input.
     """
-    check(config)
+    protocols.check(config)
     config = config.copy_and_resolve_references()
     config.data.split = protocols.split_of(config)
-    protocols.check(config)
     if checkpoint is None:
         _require_run(config, folder)
     source = checkpoint or folder

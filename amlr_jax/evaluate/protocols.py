@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from amlr_jax import metrics
+from amlr_jax.config import check as check_config
 from amlr_jax.data import loader
 from amlr_jax.evaluate import tiling
 from amlr_jax.models.depth_network import has_scale
-from amlr_jax.runtime.errors import InputError, require
+from amlr_jax.runtime.errors import InputError
 
 
 class Preset(NamedTuple):
@@ -113,7 +114,6 @@ def choose(config: ConfigDict) -> str:
     if not name:
         known = [name for name, preset in PRESETS.items() if data in preset.data]
         return known[0] if known else "custom"
-    require("eval.protocol", name, PRESETS)
     if data not in PRESETS[name].data:
         raise InputError(
             f"eval.protocol={name} is for data.name {', '.join(PRESETS[name].data)}; "
@@ -134,19 +134,13 @@ def split_of(config: ConfigDict) -> str:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError for an invalid `config.eval`; needs no network and no data."""
-    options, preset = config.eval, PRESETS[choose(config)]
-    require("eval.test_mode", options.test_mode, tiling.MODES)
-    require("eval.crop", options.crop or "none", (*metrics.CROPS, "none"))
-    require("eval.median_scaling", options.median_scaling or "on", ("on", "off"))
-    near, far = _limits(options, preset)
-    if not 0 < near < far:
+    """`config.check`, and the protocol against the data and its depth limits."""
+    check_config(config)
+    near, far = _limits(config.eval, PRESETS[choose(config)])
+    if not near < far:
         raise InputError(
-            "eval.min_depth must be positive and below eval.max_depth, got "
-            f"{near:g} and {far:g} m"
+            f"eval.min_depth must be below eval.max_depth, got {near:g} and {far:g} m"
         )
-    if (options.windows or preset.windows) < 2:
-        raise InputError(f"eval.windows must be at least 2, got {options.windows}")
 
 
 def _limits(options: ConfigDict, preset: Preset) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """What all commands share: flags, configs, and one line with status 1 for a mistake."""
 
 import ast
-import difflib
 import re
 import runpy
 import sys
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, did_you_mean
 
 BOOLEANS = ("true", "false")
 
@@ -89,9 +88,7 @@ def check_config_keys(argv: list[str]) -> None:
 
 def _check_key(key: str, known: list[str]) -> None:
     if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"unknown config key '{key}'{hint}")
+        raise InputError(f"unknown config key '{key}'{did_you_mean(key, known)}")
 
 
 def path_of(flag: flags.FlagHolder) -> Path:

@@ -23,11 +23,32 @@ def preview(names, *, limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" for the known name that is meant, or an empty text.
+
+    Dotted names are compared by their last part: the same part of another section is
+    what is meant, then a similar part of the same section, then of any section.
+
+    >>> did_you_mean("optimizer.batch_size", ["batch_size", "optimizer.peak"])
+    '; did you mean batch_size?'
+    """
+    (section, _, last), known = name.rpartition("."), list(known)
+    lasts = {one: one.rpartition(".")[2] for one in known}
+    beside = [one for one in known if one.rpartition(".")[0] == section]
+    found = [one for one in known if lasts[one] == last]
+    for some, cutoff in ((beside, 0.6), (known, 0.8)):
+        if not found:
+            parts = [lasts[one] for one in some]
+            near = difflib.get_close_matches(last, parts, n=1, cutoff=cutoff)
+            found = [one for one in some if lasts[one] in near]
+    return f"; did you mean {' or '.join(found[:3])}?" if found else ""
+
+
 def require(key: str, value: str, known: Iterable[str]) -> None:
     """Raises InputError, with the nearest known value, if `value` is not known."""
     known = list(known)
-    if value in known:
-        return
-    near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"{key} must be one of {', '.join(known)}; got '{value}'{hint}")
+    if value not in known:
+        hint = did_you_mean(value, known)
+        raise InputError(
+            f"{key} must be one of {', '.join(known)}; got '{value}'{hint}"
+        )

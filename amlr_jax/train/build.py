@@ -12,6 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from amlr_jax import rebalance
+from amlr_jax.config import check
 from amlr_jax.models import depth
 from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.runtime.errors import InputError
@@ -44,10 +45,11 @@ class Components(NamedTuple):
 
 def components(config: ConfigDict) -> Components:
     """Network, objective, rebalancer and optimizer; InputError for a bad value."""
+    check(config)
     try:
         network = depth.network(**dict(config.model))
         schedule = _schedule(config)
-        objective = _choice("objective", config.objective, OBJECTIVES)(config, network)
+        objective = OBJECTIVES[config.objective](config, network)
         return Components(
             network=network,
             objective=objective,
@@ -71,15 +73,9 @@ def state_before_training(config: ConfigDict, made: Components) -> TrainState:
     )
 
 
-def _choice(key: str, name: str, known: Mapping):
-    if name not in known:
-        raise InputError(f"{key} must be one of {', '.join(known)}; got '{name}'")
-    return known[name]
-
-
 def _schedule(config: ConfigDict) -> optax.Schedule:
     options = config.optimizer
-    make, names = _choice("optimizer.schedule", options.schedule, SCHEDULES)
+    make, names = SCHEDULES[options.schedule]
     return make(config.steps, **{name: options[name] for name in names})
 
 
@@ -131,7 +127,7 @@ def _rule(
     else:
         weights = shares = _shares(config, names)
     rate, adam = config.learning_rate, {name: config[name] for name in ADAM}
-    rules = {
+    rules: dict[str, Callable] = {
         "amlr": lambda: rebalance.amlr(rate, shares=shares, **adam),
         "log_amlr": lambda: rebalance.log_amlr(rate, shares=shares, **adam),
         "lee_kim": rebalance.lee_kim,
@@ -141,7 +137,7 @@ def _rule(
         "uncertainty": lambda: rebalance.uncertainty(rate, **adam),
         "famo": lambda: rebalance.famo(rate),
     }
-    rule = _choice("rebalance.rule", config.rule, rules)()
+    rule = rules[config.rule]()
     if config.every_k_steps == 1:
         return rule
     return rebalance.every_k_steps(rule, config.every_k_steps)

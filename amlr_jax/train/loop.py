@@ -25,7 +25,7 @@ from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
 from amlr_jax.train import build
 from amlr_jax.train.flops import model_flops
 from amlr_jax.train.log import Record, StepLog, append_speed
-from amlr_jax.train.meter import Meter, Profile, check_window
+from amlr_jax.train.meter import Meter, Profile
 from amlr_jax.train.objectives.objective import Batch
 from amlr_jax.train.step import TrainState, compile_step
 
@@ -112,7 +112,6 @@ def set_up(
 ) -> tuple[Run, RunEvaluator]:
     """Checks the config, builds all but the state, and writes config.json."""
     check(config)
-    check_window(config.log.profile)
     saved = disk.config_of(folder / workdir.CHECKPOINTS)
     with workdir.claim(folder, config.to_dict(), saved=saved):
         made = build.components(config)

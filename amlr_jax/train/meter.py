@@ -12,7 +12,6 @@ import jax
 
 from amlr_jax.runtime import workdir
 from amlr_jax.runtime.console import show
-from amlr_jax.runtime.errors import InputError
 from amlr_jax.train.flops import peak_flops
 
 WINDOW = 50  # steps over which speeds are averaged
@@ -156,20 +155,6 @@ def host_memory() -> int | None:
         return None
 
 
-def check_window(steps: Sequence[int]) -> tuple[int, int] | None:
-    """First and last step to trace, None for (); InputError for other values."""
-    steps = tuple(steps)
-    if not steps:
-        return None
-    whole = all(isinstance(s, int) and not isinstance(s, bool) for s in steps)
-    if len(steps) != 2 or not whole or not 1 <= steps[0] <= steps[1]:
-        raise InputError(
-            "log.profile must be the first and the last step of the trace, whole "
-            f"numbers from 1 on as in --config.log.profile='(10,12)'; got {steps}"
-        )
-    return steps
-
-
 class Profile:
     """Traces from before the first step of a window to after its last.
 
@@ -182,14 +167,14 @@ class Profile:
     def __init__(
         self, folder: Path, steps: Sequence[int] = (), *, writes: bool = True
     ) -> None:
-        """`steps` is checked by `check_window`; the trace goes to `folder`/profile."""
+        """`steps` is (first, last) or (); the trace goes to `folder`/profile."""
         self._folder = folder / workdir.PROFILE
-        self._window = check_window(steps) if writes else None
+        self._window = tuple(steps) if writes else ()
         self._since: int | None = None  # first step of the running trace
 
     def before(self, step: int) -> None:
         """Starts the trace if `step` is in the window."""
-        if self._window is None or self._since is not None:
+        if not self._window or self._since is not None:
             return
         first, last = self._window
         if first <= step <= last:
@@ -209,7 +194,7 @@ class Profile:
             self._stop(None)
 
     def _stop(self, step: int | None) -> None:
-        since, self._since, self._window = self._since, None, None
+        since, self._since, self._window = self._since, None, ()
         jax.profiler.stop_trace()
         until = "the end" if step is None else f"step {step}"
         show(f"Trace of step {since} to {until} in {self._folder}")

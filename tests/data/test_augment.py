@@ -188,18 +188,6 @@ def test_probabilities():
     assert 70 <= flipped <= 130
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"flip": 1.5}, "data.flip must be a probability, got 1.5"),
-        ({"cut_depth": -1}, "data.cut_depth must be a probability, got -1"),
-    ],
-)
-def test_settings_that_cannot_be(change, message):
-    with pytest.raises(InputError, match=message):
-        a.check(a.Augmentation((4, 4))._replace(**change))
-
-
 def raw_example(shape):
     raw = {"image": np.zeros((*shape, 3), np.uint8), "key": b"drive/7", "index": 7}
     raw["depth"] = np.zeros((*shape, 1), np.uint16)

@@ -172,12 +172,6 @@ def test_empty_folders_say_the_layout(tmp_path):
         custom.read_layout(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["depth_scale", "depth_cap"])
-def test_numbers_are_checked(tmp_path, name):
-    with pytest.raises(InputError, match=f"data.{name} must be .* got -1"):
-        custom.read_layout(tmp_path, **{name: -1.0})
-
-
 def test_image_that_a_camera_held_on_its_side(tmp_path):
     write(tmp_path / "data")
     exif = Image.Exif()

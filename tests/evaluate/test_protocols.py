@@ -88,13 +88,15 @@ def test_overrides():
         ({"eval__test_mode": "shited"}, "eval.test_mode .* did you mean shifted?"),
         ({"eval__crop": "grag"}, "eval.crop .* did you mean garg?"),
         ({"eval__median_scaling": "yes"}, "must be one of on, off"),
-        ({"eval__windows": 1}, "eval.windows must be at least 2, got 1"),
+        ({"eval__windows": 1}, "eval.windows must be 0, or .* of at least 2; got 1"),
         ({"eval__min_depth": 90.0}, "below eval.max_depth, got 90 and 80 m"),
     ],
 )
 def test_mistakes(keys, message):
+    made = config(**keys)
     with pytest.raises(InputError, match=message):
-        resolved(config(**keys))
+        protocols.check(made)
+        resolved(made)
 
 
 @pytest.mark.parametrize("module", [kitti, nyu])

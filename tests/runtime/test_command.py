@@ -40,7 +40,10 @@ DEMO = "--config=configs/demo.py"
         (["--config=configs/kitti.py:huge"], ["has variants", "huge"]),
         ([DEMO, "--config.data.rot=x"], ["data.rot", "did you mean data.root?"]),
         ([DEMO, "--config.steps=many"], ["--config.steps=many"]),
-        ([DEMO, "--config.steps=0"], ["steps must be at least 1, got 0"]),
+        (
+            [DEMO, "--config.steps=0"],
+            ["steps must be a whole number", "got 0"],
+        ),
         ([DEMO, "--wrokdir=x"], ["wrokdir"]),
         ([DEMO, "extra"], ["unexpected argument 'extra'"]),
     ],

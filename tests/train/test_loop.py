@@ -164,7 +164,7 @@ def test_best_checkpoint_stays(tiny_config, tmp_path):
         ("rebalance.b1", 1.5, "b1"),
         ("rebalance.shares", {"silog": 1.0}, "must name each loss"),
         ("rebalance.shares", {"silog": 0.0, "gradient": 0.0}, "positive sum"),
-        ("losses", {"silgo": {}}, "losses must be among scale_invariant, silog"),
+        ("losses", {"silgo": {}}, "losses must be one of silog,.*did you mean silog"),
         ("losses", {"silog": {"focus": 1}}, "focus"),
         ("eval.crop", "grag", "garg"),
         ("parallel.fsdp", 3, "parallel.fsdp must divide"),

@@ -30,15 +30,16 @@ def main(argv: list[str]) -> None:
     """Checks the data of the config; exit status 1 if a fault was found."""
     del argv
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
-    from amlr_jax.config import trains_on_video
+    from amlr_jax import config as keys
     from amlr_jax.data.check.check_data import check
     from amlr_jax.data.check.findings import FAULT
 
     config = _CONFIG.value
+    keys.check(config)
     found = check(
         config.data,
         max_depth=config.model.max_depth,
-        video=trains_on_video(config),
+        video=keys.trains_on_video(config),
         output=Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None,
     )
     if any(finding.level == FAULT for finding in found):

@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax.data import sources
-from amlr_jax.data.augment import check_probabilities
 from amlr_jax.data.loader import Batch, endless
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder
@@ -47,7 +46,6 @@ def measured(config: ConfigDict) -> Prepared | TfdsPrepared | Unmeasured:
 
     With data.split=none there are none. InputError for invalid input.
     """
-    _check_name(config.data)
     if config.data.split == sources.NO_TEST:
         show("data.split=none: there is no test frame, nothing is measured")
         return Unmeasured(config.data.name)
@@ -66,7 +64,6 @@ def load(config: ConfigDict) -> PreparedViews:
     them as its target or a source. InputError for invalid input.
     """
     data = config.data
-    _check_name(data)
     tests = data.split != sources.NO_TEST
     test = sources.tested(with_depth(config), bar=bar).test if tests else ()
     found = read_views(data, test)
@@ -82,14 +79,6 @@ def load(config: ConfigDict) -> PreparedViews:
     )
 
 
-def _check_name(data: ConfigDict) -> None:
-    if data.name not in sources.DRIVES:
-        raise InputError(
-            f"self-supervision needs data.name {' or '.join(sources.DRIVES)}, drives "
-            f"with neighbouring frames; got '{data.name}'"
-        )
-
-
 def batches(
     config: ConfigDict, views: PreparedViews, **options: Any
 ) -> Iterator[Batch]:
@@ -102,7 +91,6 @@ def batches(
     metres. Close the iterator when done.
     """
     setting = ViewAugmentation(flip=config.data.flip, jitter=config.data.jitter)
-    check_probabilities(setting._asdict())
     sizes = views.train.sizes
     if len(sizes) > 1:
         names = ", ".join(map(size_name, sizes))

@@ -27,7 +27,7 @@ from amlr_jax.data.prepared.shards import (
     damaged,
     prepared_builder,
 )
-from amlr_jax.data.storage import Size, Storage, check_size, image_feature
+from amlr_jax.data.storage import Size, Storage, image_feature
 from amlr_jax.data.views.index import Views, check_views
 from amlr_jax.runtime.errors import InputError
 
@@ -67,7 +67,6 @@ def prepare_views(
     views = sequences.train
     if not views:
         raise InputError(f"data.split={sequences.split} leaves no training view")
-    check_size("size", size)
     check_views(views, stereo=stereo, camera=camera)
     found = {path for view in views for path in (view.image, *view.sources)}
     found |= {view.partner for view in views if stereo and view.partner}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from amlr_jax import pipeline
+from amlr_jax.config import check
 from amlr_jax.data import splits
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import protocols
@@ -119,6 +120,7 @@ def test_a_list_names_views_and_not_frames_with_depth(config):
 def test_views_that_cannot_be(config, key, value, message):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(InputError, match=message):
+        check(config)
         view_batches.load(config)
 
 
@@ -128,7 +130,7 @@ def test_views_that_cannot_be(config, key, value, message):
         ("objective", "unsupervised", "objective must be one of supervised, self_sup"),
         ("selfsup.kind", "ssim", "kind.*monodepth2, ssim_m, ssim_a"),
         ("selfsup.scales", 7, "scales.*from 0 to 4"),
-        ("selfsup.neighbours", False, "neighbouring frames or stereo"),
+        ("selfsup.neighbours", False, "selfsup.neighbours=True and data.offsets"),
         ("model.name", "swin_v2_nano", "model.name monodepth2 or five_level"),
         ("rebalance.weights", {"mae": 1.0}, "rebalance.weights must name each loss"),
         ("rebalance.held", {"smoothnes": 1.0}, "rebalance.held must name some of the"),

@@ -118,8 +118,6 @@ def test_camera_of_monodepth2(drive, prepare):
     want = [0.58 * 80, 1.92 * 24, 0.5 * 80, 0.5 * 24]
     np.testing.assert_allclose(view["intrinsics"], want, rtol=1e-6)
     np.testing.assert_allclose(camera_of((192, 640))[0], 371.2)
-    with pytest.raises(InputError, match="data.camera must be one of .*, got 'mine'"):
-        prepare(drive, camera="mine")
 
 
 def test_jpeg_images(tmp_path, prepare):
@@ -184,12 +182,6 @@ def test_views_without_partner_or_camera(tmp_path, drive, prepare):
             prepare(unknown)
     assert not list(tmp_path.glob("cache/*"))
     assert len(prepare(unknown, camera="monodepth2").train) == 1
-
-
-@pytest.mark.parametrize("size", [(192,), (0, 640), (1, 2, 3)])
-def test_wrong_size(drive, prepare, size):
-    with pytest.raises(InputError, match=r"data.size must be \(height, width\)"):
-        prepare(drive, size=size)
 
 
 def test_nothing_to_prepare(drive, prepare):
