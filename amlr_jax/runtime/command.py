@@ -66,6 +66,7 @@ def parse(
     try:
         check_config_keys(argv)
         rest = flags.FLAGS([argument for argument in argv if argument not in kept])
+        _check_given()
     except (InputError, flags.Error) as error:
         fail(_last_line(error))
     if len(rest) > 1 and not takes_paths:
@@ -73,9 +74,25 @@ def parse(
     return rest + kept
 
 
+def _check_given() -> None:
+    """Raises InputError for an empty value, as of an unset variable, and two configs.
+
+    Whether a key of the config may be empty is a rule of `amlr_jax.config`.
+    """
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        text = isinstance(flag.value, str) and not name.startswith("config.")
+        if flag.present and text and not flag.value.strip():
+            raise InputError(f"--{name} is empty; give a value, or leave it out")
+        if name == "config" and flag.present > 1:
+            raise InputError("--config is given twice; give one")
+
+
 def check_config_keys(argv: list[str]) -> None:
     """Raises InputError for an override of a key that the config does not have."""
     files = [a.partition("=")[2] for a in argv if re.match(r"--?config=", a)]
+    pairs = zip(argv, argv[1:], strict=False)
+    files += [after for a, after in pairs if a in ("-config", "--config")]
     if not files:
         return
     config = load_config(files[-1])

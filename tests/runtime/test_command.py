@@ -45,12 +45,19 @@ DEMO = "--config=configs/demo.py"
             ["steps must be a whole number", "got 0"],
         ),
         ([DEMO, "--wrokdir=x"], ["wrokdir"]),
+        (["--config", "configs/demo.py", "--config.stps", "4"], ["mean steps?"]),
+        (["--config", "configs/nope.py"], ["no config file 'configs/nope.py'"]),
+        ([DEMO, "--workdir="], ["--workdir is empty"]),
+        ([DEMO, "--workdir", " "], ["--workdir is empty"]),
+        ([DEMO, "--config=configs/kitti.py"], ["--config is given twice"]),
+        ([DEMO, "--config.data.root="], ["data.root must be a text that is not"]),
+        ([DEMO, "--config.optimizer.peak=nan"], ["optimizer.peak", "got nan"]),
         ([DEMO, "extra"], ["unexpected argument 'extra'"]),
     ],
 )
 def test_mistakes_on_the_command_line(arguments, words, tmp_path):
     folder = tmp_path / "run"
-    assert_one_line(run(*arguments, f"--workdir={folder}"), *words)
+    assert_one_line(run(f"--workdir={folder}", *arguments), *words)
     assert not folder.exists()
 
 
