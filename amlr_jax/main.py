@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from amlr_jax.config import check
-from amlr_jax.runtime import command, distributed
+from amlr_jax.runtime import command, distributed, signals
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
@@ -23,12 +23,13 @@ def main(argv: list[str]) -> None:
     del argv
     config = _CONFIG.value
     check(config)
-    distributed.start(heartbeat=config.parallel.heartbeat)
-    with distributed.ending_together():
-        # Imported here: a mistyped flag is reported before the seconds that jax takes.
-        from amlr_jax import pipeline
+    with signals.ending_at_once():
+        distributed.start(heartbeat=config.parallel.heartbeat)
+        with distributed.ending_together():
+            # Here, because a mistyped flag is reported before jax's seconds of import.
+            from amlr_jax import pipeline
 
-        pipeline.train(config, command.path_of(_WORKDIR))
+            pipeline.train(config, command.path_of(_WORKDIR))
 
 
 if __name__ == "__main__":

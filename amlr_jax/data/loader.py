@@ -29,13 +29,11 @@ from amlr_jax.data.augment import (
     metric_example,
 )
 from amlr_jax.data.prepared import Prepared
+from amlr_jax.runtime import signals
 from amlr_jax.runtime.errors import InputError
 
 # More than any run needs; the length of grain's endless repeat overflows.
 EPOCHS = 10**6
-# A terminal or SLURM sends signals to every process of a run. Only the main process
-# handles them: it saves, for which it may need more batches, and ends its workers.
-IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 PARENT_CHECK_SECONDS = 1.0
 # Changes an example with draws from a generator.
 Change = Callable[[dict, np.random.Generator], dict]
@@ -147,7 +145,9 @@ def start_worker(index: int = 0, count: int = 1) -> None:
     a killed run leaves no workers.
     """
     del index, count
-    for ignored in IGNORED_SIGNALS:
+    # A terminal or SLURM sends signals to every process of a run. Only the main process
+    # handles them: it saves, for which it may need more batches, and ends its workers.
+    for ignored in signals.SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)
     parent = os.getppid()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -81,8 +81,8 @@ def _check_given() -> None:
     """
     for name in flags.FLAGS:
         flag = flags.FLAGS[name]
-        text = isinstance(flag.value, str) and not name.startswith("config.")
-        if flag.present and text and not flag.value.strip():
+        text = flag.value if isinstance(flag.value, str) else "not a text"
+        if flag.present and not text.strip() and not name.startswith("config."):
             raise InputError(f"--{name} is empty; give a value, or leave it out")
         if name == "config" and flag.present > 1:
             raise InputError("--config is given twice; give one")

@@ -1,8 +1,12 @@
 """Terminal output: results, and the progress bar of all long work."""
 
+import errno
+import os
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -19,10 +23,61 @@ from rich.text import Text
 
 # A table of nine metrics needs these columns; rich cuts numbers in a narrower one.
 TABLE_WIDTH = 110
+
+
+class Unfailing:
+    """`sys.stdout` or `sys.stderr` for writing that never raises.
+
+    Characters that the stream cannot encode become `?`. A stream whose reader is gone,
+    as after `| head -1` or a lost connection, is connected to nothing, so that neither
+    a later line nor Python's exit fails. Other errors, as of a full disk, lose a line.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def write(self, text: str) -> int:
+        """Writes what can be written; returns the length of `text`."""
+        stream = self._stream()
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            known = text.encode(stream.encoding, "replace")
+            self.write(known.decode(stream.encoding))
+        except (OSError, ValueError, AttributeError) as error:
+            self._lost(stream, error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes the stream, if it still exists."""
+        stream = self._stream()
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError) as error:
+            self._lost(stream, error)
+
+    def _stream(self) -> Any:
+        # While a bar runs on a terminal, rich replaces the stream by a proxy.
+        stream = getattr(sys, self._name)
+        return getattr(stream, "rich_proxied_file", stream)
+
+    def _lost(self, stream: Any, error: Exception) -> None:
+        if isinstance(error, OSError) and error.errno != errno.ENOSPC:
+            with suppress(OSError, ValueError, AttributeError):
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, stream.fileno())
+                os.close(nothing)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "rich_proxied_file":
+            raise AttributeError(name)
+        return getattr(self._stream(), name)
+
+
 # Results go to stdout, progress goes to stderr.
-console = Console(highlight=False)
+console = Console(file=Unfailing("stdout"), highlight=False)  # type: ignore[arg-type]
 console.width = max(console.width, TABLE_WIDTH)
-watcher = Console(stderr=True, highlight=False)
+watcher = Console(file=Unfailing("stderr"), highlight=False)  # type: ignore[arg-type]
 
 
 def show(*things) -> None:

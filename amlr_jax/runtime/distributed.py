@@ -30,6 +30,7 @@ GRACE = 4 * POLL  # a failing process waits so that the others can read its mess
 
 _FAILED = "amlr_jax/failed"
 _ended = threading.Event()
+_joined = threading.Event()
 
 
 def start(*, heartbeat: int, patience: int = PATIENCE) -> None:
@@ -72,6 +73,7 @@ def start(*, heartbeat: int, patience: int = PATIENCE) -> None:
         ) from error
     finally:
         giving_up.cancel()
+    _joined.set()
     _watch()
 
 
@@ -127,7 +129,7 @@ def ending_together() -> Iterator[None]:
         yield
     except BaseException as error:
         # All processes agree on a SystemExit, as after a signal that asks to stop.
-        if _client() is None or isinstance(error, SystemExit):
+        if isinstance(error, SystemExit) or _client() is None:
             raise
         if _ended.is_set():  # a consequence of another process that failed before
             time.sleep(3 * GRACE)
@@ -188,6 +190,11 @@ def _watch() -> None:
 def is_first() -> bool:
     """Whether this is rank 0, the only one that writes shared files."""
     return _process() == 0
+
+
+def has_joined() -> bool:
+    """Whether this process has joined others; can be asked before jax is there."""
+    return _joined.is_set()
 
 
 def is_alone() -> bool:

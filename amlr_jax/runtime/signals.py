@@ -1,24 +1,24 @@
 """Signals that ask a run to save and stop, at the same step in all processes.
 
 SLURM, Kubernetes and a shutdown send SIGTERM; `sbatch --signal` sends SIGUSR1 or
-SIGUSR2 before the time limit; Ctrl-C is SIGINT.
+SIGUSR2 before the time limit; Ctrl-C is SIGINT; a terminal or an SSH session that ends
+sends SIGHUP (unless `nohup` made the command ignore it, which stays so).
 """
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-import jax
-from jax.experimental import multihost_utils
-
+from amlr_jax.runtime import distributed
 from amlr_jax.runtime.console import watcher
-from amlr_jax.runtime.distributed import is_first
 from amlr_jax.runtime.errors import REQUEUE
 
 CTRL_C = 128 + signal.SIGINT
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 _SHOW_CURSOR = b"\x1b[?25h"
 _SAVING = b"\nCtrl-C: saving after this step; once more ends at once, unsaved\n"
 
@@ -32,6 +32,58 @@ class Interrupted(SystemExit):
 
     def __str__(self) -> str:
         return self.message
+
+
+def _install(handler: Any, signals: tuple) -> dict[signal.Signals, Any]:
+    """Sets a handler, except of a SIGHUP that nohup ignores; returns those before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # Python allows no handlers there
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signals = tuple(one for one in signals if one is not signal.SIGHUP)
+    return {one: signal.signal(one, handler) for one in signals}
+
+
+def _restore(before: dict[signal.Signals, Any]) -> None:
+    for one, handler in before.items():
+        if handler is not None:  # None: not of Python, cannot be put back
+            signal.signal(one, handler)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Around a whole run: a signal outside of `Interrupt` ends it with the same status.
+
+    There is nothing to save before the first step and after the last one, but SLURM
+    must start the run again, which it does by the status. In several processes that
+    have joined, the signal waits for the first step, where all stop together.
+    """
+    ours = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        one = signal.Signals(number)
+        if os.getpid() != ours:  # a forked helper, which its parent ends
+            signal.signal(one, signal.SIG_DFL)
+            os.kill(os.getpid(), one)
+        elif distributed.has_joined() and one is not signal.SIGINT:
+            os.kill(ours, signal.SIGTERM)
+        else:
+            message = f"{one.name}: nothing to save; the same command starts again"
+            _write(f"\n{message}\n".encode())
+            ctrl_c = one is signal.SIGINT
+            raise Interrupted(message, status=CTRL_C if ctrl_c else REQUEUE)
+
+    before = _install(end, SIGNALS)
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+def _write(text: bytes) -> None:
+    """To stderr by a system call, because a handler may interrupt any print."""
+    with suppress(OSError):
+        os.write(2, text)
 
 
 class Interrupt:
@@ -49,17 +101,16 @@ class Interrupt:
         self._several = self._ctrl_c_came = False
 
     def __enter__(self) -> "Interrupt":
+        import jax
+
         self._several = jax.process_count() > 1
-        if threading.current_thread() is threading.main_thread():
-            # Our handler of SIGTERM would replace that of jax, which cannot be called.
-            for one in SIGNALS[1:] if self._several else SIGNALS:
-                self._before[one] = signal.signal(one, self._handle)
+        # Our handler of SIGTERM would replace that of jax, which cannot be called.
+        own = SIGNALS[1:] if self._several else SIGNALS
+        self._before = _install(self._handle, own)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one, handler in self._before.items():
-            if handler is not None:  # None: not of Python, cannot be put back
-                signal.signal(one, handler)
+        _restore(self._before)
         self._before = {}
 
     @property
@@ -74,6 +125,8 @@ class Interrupt:
         after the signal.
         """
         if self._several:
+            from jax.experimental import multihost_utils
+
             return multihost_utils.reached_preemption_sync_point(step)
         return self.pending
 
@@ -82,7 +135,7 @@ class Interrupt:
         name = (self._signal or signal.SIGTERM).name
         ctrl_c = self._signal is signal.SIGINT
         message = f"{name}: saved step {step}; the same command goes on from there"
-        if is_first():
+        if distributed.is_first():
             watcher.print(message, soft_wrap=True)
         raise Interrupted(message, status=CTRL_C if ctrl_c else REQUEUE)
 
@@ -95,10 +148,9 @@ class Interrupt:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _ctrl_c(self) -> None:
-        """Uses only system calls, because a handler may interrupt any print."""
         if self._ctrl_c_came:
             if os.isatty(2):
-                os.write(2, _SHOW_CURSOR)  # which the bar has hidden
+                _write(_SHOW_CURSOR)  # which the bar has hidden
             os._exit(CTRL_C)
         self._ctrl_c_came = True
-        os.write(2, _SAVING)
+        _write(_SAVING)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from amlr_jax.data import loader
+from amlr_jax.runtime import signals
 from tests.conftest import REPOSITORY
 
 # The parent starts a child, prints its number and waits; the child waits for ever.
@@ -57,7 +57,7 @@ def family():
 
 def test_signals_are_left_to_the_run(family):
     _, child = family
-    for one in loader.IGNORED_SIGNALS:
+    for one in signals.SIGNALS:
         os.kill(child, one)
     time.sleep(0.2)
     assert lives(child)

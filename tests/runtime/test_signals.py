@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from amlr_jax.runtime.errors import REQUEUE
-from amlr_jax.runtime.signals import CTRL_C, Interrupt, Interrupted
+from amlr_jax.runtime.signals import CTRL_C, Interrupt, Interrupted, ending_at_once
 from tests.conftest import REPOSITORY
 from tests.train import processes
 
@@ -17,7 +17,7 @@ from tests.train import processes
 @pytest.mark.parametrize(
     ("name", "status"),
     [("SIGTERM", REQUEUE), ("SIGUSR1", REQUEUE), ("SIGUSR2", REQUEUE)]
-    + [("SIGINT", CTRL_C)],
+    + [("SIGHUP", REQUEUE), ("SIGINT", CTRL_C)],
 )
 def test_a_signal_is_heard_after_the_step(name, status, capsys):
     before = signal.getsignal(getattr(signal, name))
@@ -32,6 +32,44 @@ def test_a_signal_is_heard_after_the_step(name, status, capsys):
     assert stopped.value.code == status
     assert "the same command goes on from there" in capsys.readouterr().err
     assert signal.getsignal(getattr(signal, name)) is before
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
+def test_a_signal_before_the_first_step(name, capfd):
+    """Nothing is to be saved, and the status is the one of later."""
+    one = getattr(signal, name)
+    before = signal.getsignal(one)
+    with (
+        pytest.raises(Interrupted, match="nothing to save") as stopped,
+        ending_at_once(),
+    ):
+        with Interrupt():
+            pass  # its handlers come in between, and go
+        os.kill(os.getpid(), one)
+        pytest.fail("went on")
+    assert stopped.value.code == (CTRL_C if name == "SIGINT" else REQUEUE)
+    assert f"{name}: nothing to save; the same command" in capfd.readouterr().err
+    assert signal.getsignal(one) is before
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_at_once(), Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.pending
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_forked_helper_ends_as_without_a_handler(capfd):
+    with ending_at_once():
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    assert not capfd.readouterr().err
 
 
 def test_the_statuses():
