@@ -10,12 +10,13 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from amlr_jax.runtime import distributed
 from amlr_jax.runtime.errors import InputError, preview
 from amlr_jax.runtime.files import differences, make_writable
+from amlr_jax.runtime.locking import owned
 
 # The files of a run.
 CONFIG = "config.json"
@@ -42,6 +43,7 @@ FREE = {"checkpoint", "log", "eval", "steps", "parallel", "max_skipped"}
 FREE |= {"data.root", "data.cache", "data.threads", "data.workers"}
 # Keys that may differ between the processes of a run.
 OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
+LOCK = ".lock"  # held by rank 0 as long as the run lasts
 MARK = ".started"  # written by rank 0, read by the others
 # Seconds until other hosts see a new file: NFS caches a listing for 60.
 SEEN = 90
@@ -49,24 +51,26 @@ SEEN = 90
 
 @contextmanager
 def claim(folder: Path, config: dict, *, saved: dict | None = None) -> Iterator[None]:
-    """Claims `folder` for a run of `config`; after an InputError inside, removes it.
+    """Holds `folder` for a run of `config`; an InputError inside leaves no new folder.
 
-    With several processes the block ends when it has ended in all. Raises InputError if
-    the folder cannot be written or holds a run of another config, and if the processes
-    have different folders or configs. `saved` is the config in the newest checkpoint,
-    which stands for a lost config.json.
+    Raises InputError if the folder cannot be written, holds a run of another config or
+    is in use by another run, and if the processes of this one have different folders or
+    configs. `saved` is the config in the newest checkpoint, which stands for a lost
+    config.json.
     """
     made = [p for p in (folder, *folder.parents) if not p.exists()]
+    first = distributed.is_first()
     try:
-        if distributed.is_first():
+        if first:
             make_writable(folder)
-            check_same_run(folder, config, saved=saved)
-        _agree(folder, config)
-        yield
-        # Preparing data takes hours, longer than collective operations wait.
-        distributed.meet("workdir claimed")
+        lock = owned(folder / LOCK, what="workdir") if first else nullcontext()
+        with lock:
+            if first:
+                check_same_run(folder, config, saved=saved)
+            _agree(folder, config)
+            yield
     except InputError:
-        if distributed.is_first():
+        if first:
             _remove_empty(made)
         raise
 

@@ -16,7 +16,7 @@ from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.config import check
 from amlr_jax.models import fitting
 from amlr_jax.models.pretrained import Pretrained
-from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime import distributed, files, workdir
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.runtime.console import bar, mute, show
 from amlr_jax.runtime.distributed import is_first
@@ -81,8 +81,18 @@ def train(
     and raises `Interrupted`. Raises InputError for invalid input. With several
     processes each calls it, and rank 0 writes.
     """
+    check(config)
     if not is_first():
         mute()
+    saved = disk.config_of(folder / workdir.CHECKPOINTS)
+    with workdir.claim(folder, config.to_dict(), saved=saved):
+        return _train(config, folder, make_evaluator)
+
+
+def _train(
+    config: ConfigDict, folder: Path, make_evaluator: Callable[[Run], RunEvaluator]
+) -> TrainState:
+    """`train` in a folder that no other process trains in."""
     meter = Meter(batch_size=config.batch_size, dtype=config.model.dtype)
     with meter.spending("starting"):
         run, evaluator = set_up(config, folder, make_evaluator)
@@ -110,24 +120,23 @@ def train(
 def set_up(
     config: ConfigDict, folder: Path, make_evaluator: Callable[[Run], RunEvaluator]
 ) -> tuple[Run, RunEvaluator]:
-    """Checks the config, builds all but the state, and writes config.json."""
-    check(config)
-    saved = disk.config_of(folder / workdir.CHECKPOINTS)
-    with workdir.claim(folder, config.to_dict(), saved=saved):
-        made = build.components(config)
-        pretrained = fitting.starting_weights(config.init_from, made.network, folder)
-        mesh = meshes.make_mesh(fsdp=config.parallel.fsdp)
-        shapes = jax.eval_shape(partial(build.state_before_training, config, made))
-        least = config.parallel.fsdp_min_size
-        sharding = meshes.state_sharding(mesh, shapes, min_size=least)
-        parts = config.optimizer.accumulate
-        size = meshes.per_process_batch_size(mesh, config.batch_size, accumulate=parts)
-        sets = made.objective.data_sets()
-        run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
-        _check_first_batch(run)
-        evaluator = make_evaluator(run)
-        if is_first():
-            files.write_json(folder / workdir.CONFIG, config.to_dict())
+    """Builds all but the state, and writes config.json."""
+    made = build.components(config)
+    pretrained = fitting.starting_weights(config.init_from, made.network, folder)
+    mesh = meshes.make_mesh(fsdp=config.parallel.fsdp)
+    shapes = jax.eval_shape(partial(build.state_before_training, config, made))
+    least = config.parallel.fsdp_min_size
+    sharding = meshes.state_sharding(mesh, shapes, min_size=least)
+    parts = config.optimizer.accumulate
+    size = meshes.per_process_batch_size(mesh, config.batch_size, accumulate=parts)
+    sets = made.objective.data_sets()
+    run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
+    _check_first_batch(run)
+    evaluator = make_evaluator(run)
+    if is_first():
+        files.write_json(folder / workdir.CONFIG, config.to_dict())
+    # Preparing data takes hours, longer than collective operations wait.
+    distributed.meet("set up")
     return run, evaluator
 
 

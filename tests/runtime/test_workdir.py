@@ -22,6 +22,14 @@ def test_made_and_claimed_again(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == [workdir.CONFIG]
 
 
+def test_a_folder_in_use(tmp_path):
+    with (
+        workdir.claim(tmp_path, CONFIG),
+        pytest.raises(InputError, match="is in use by process"),
+    ):
+        claim(tmp_path, CONFIG)
+
+
 def test_failed_start_removes_what_it_made(tmp_path):
     (tmp_path / "mine").mkdir()
     with (
@@ -123,5 +131,5 @@ def test_the_first_leaves_no_mark(tmp_path, monkeypatch):
     monkeypatch.setattr(workdir.distributed, "meet", meet)
     with workdir.claim(tmp_path, CONFIG):
         pass
-    assert seen == [("workdir seen", True), ("workdir claimed", False)]
+    assert seen == [("workdir seen", True)]
     assert not (tmp_path / workdir.MARK).exists()
