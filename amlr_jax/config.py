@@ -219,6 +219,10 @@ _OPTIMIZER = {
     "peak_at": (0.5, number("(0, 1]")),
     "power": (0.9, POSITIVE),
     "warmup": (0, NATURAL),
+    # Steps after which the schedule begins and ends; outside of them the learning rate
+    # is the first or last one. (): 0 and `steps`, which a run keeps when it goes on
+    # with other `steps`
+    "span": ((), each(NATURAL, 0, 2, text="(begin, end) in steps, or ()")),
     "drop_at": (0.75, number("(0, 1]")),
     "drop": (0.1, SHARE),
     "b1": (0.9, MOMENT),
@@ -343,6 +347,10 @@ def _contradictions(c: ConfigDict) -> Iterator[tuple[bool, str]]:
         rates.schedule == "polynomial" and rates.start > rates.peak,
         f"optimizer.start must not exceed optimizer.peak, got {rates.start:g} and "
         f"{rates.peak:g}; set both",
+    )
+    yield (
+        len(rates.span) == 2 and not rates.span[0] < rates.span[1],
+        f"optimizer.span must be (begin, end) with begin < end, got {rates.span}",
     )
     yield (
         len(trace) == 2 and not trace[0] <= min(trace[1], c.steps),

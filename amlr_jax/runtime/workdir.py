@@ -40,7 +40,7 @@ TRAJECTORY = "trajectory.png"
 
 # Keys that may change when a run continues, because they do not change the results.
 FREE = {"checkpoint", "log", "eval", "steps", "parallel", "max_skipped"}
-FREE |= {"data.root", "data.cache", "data.threads", "data.workers"}
+FREE |= {"optimizer.span", "data.root", "data.cache", "data.threads", "data.workers"}
 # Keys that may differ between the processes of a run.
 OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
 LOCK = ".lock"  # held by rank 0 as long as the run lasts
@@ -50,8 +50,12 @@ SEEN = 90
 
 
 @contextmanager
-def claim(folder: Path, config: dict, *, saved: dict | None = None) -> Iterator[None]:
+def claim(
+    folder: Path, config: dict, *, saved: dict | None = None
+) -> Iterator[dict | None]:
     """Holds `folder` for a run of `config`; an InputError inside leaves no new folder.
+
+    Yields the config of the run so far in rank 0; None for a new run.
 
     Raises InputError if the folder cannot be written, holds a run of another config or
     is in use by another run, and if the processes of this one have different folders or
@@ -65,10 +69,9 @@ def claim(folder: Path, config: dict, *, saved: dict | None = None) -> Iterator[
             make_writable(folder)
         lock = owned(folder / LOCK, what="workdir") if first else nullcontext()
         with lock:
-            if first:
-                check_same_run(folder, config, saved=saved)
+            before = check_same_run(folder, config, saved=saved) if first else None
             _agree(folder, config)
-            yield
+            yield before
     except InputError:
         if first:
             _remove_empty(made)
@@ -129,8 +132,10 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def check_same_run(folder: Path, config: dict, *, saved: dict | None = None) -> None:
-    """Raises InputError if `folder` holds a run of another config."""
+def check_same_run(
+    folder: Path, config: dict, *, saved: dict | None = None
+) -> dict | None:
+    """The config of the run in `folder`; raises InputError if it is another one's."""
     path = folder / CONFIG
     old = _load(path) if path.is_file() else saved
     if old is None:
@@ -139,7 +144,7 @@ def check_same_run(folder: Path, config: dict, *, saved: dict | None = None) -> 
                 f"workdir '{folder}' holds checkpoints but no {CONFIG}, so they are "
                 "another run's; choose another with --workdir=DIR"
             )
-        return
+        return None
     changes = [
         f"{name} was {old}, now {new}"
         for name, (old, new) in differences(old, config).items()
@@ -150,6 +155,7 @@ def check_same_run(folder: Path, config: dict, *, saved: dict | None = None) -> 
             f"workdir '{folder}' holds another run ({preview(changes, limit=6)}); "
             "choose another with --workdir=DIR or repeat its config"
         )
+    return old
 
 
 def _is_free(name: str) -> bool:

@@ -48,14 +48,14 @@ def components(config: ConfigDict) -> Components:
     check(config)
     try:
         network = depth.network(**dict(config.model))
-        schedule = _schedule(config)
+        rate = schedule(config)
         objective = OBJECTIVES[config.objective](config, network)
         return Components(
             network=network,
             objective=objective,
             rebalancer=_rebalancer(config.rebalance, objective.loss_names),
-            optimizer=_optimizer(config.optimizer, schedule, network),
-            schedule=schedule,
+            optimizer=_optimizer(config.optimizer, rate, network),
+            schedule=rate,
         )
     except (TypeError, ValueError) as error:
         raise InputError(f"config: {error}") from error
@@ -73,10 +73,13 @@ def state_before_training(config: ConfigDict, made: Components) -> TrainState:
     )
 
 
-def _schedule(config: ConfigDict) -> optax.Schedule:
+def schedule(config: ConfigDict) -> optax.Schedule:
+    """The learning rate of a step, given the number of steps before it."""
     options = config.optimizer
     make, names = SCHEDULES[options.schedule]
-    return make(config.steps, **{name: options[name] for name in names})
+    begin, end = options.span or (0, config.steps)
+    made = make(end - begin, **{name: options[name] for name in names})
+    return lambda count: made(jnp.clip(count - begin, 0, end - begin - 1))
 
 
 def _optimizer(

@@ -20,6 +20,7 @@ from amlr_jax.runtime import distributed, files, workdir
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.runtime.console import bar, mute, show
 from amlr_jax.runtime.distributed import is_first
+from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.signals import Interrupt
 from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
 from amlr_jax.train import build
@@ -85,8 +86,48 @@ def train(
     if not is_first():
         mute()
     saved = disk.config_of(folder / workdir.CHECKPOINTS)
-    with workdir.claim(folder, config.to_dict(), saved=saved):
+    with workdir.claim(folder, config.to_dict(), saved=saved) as before:
+        found = disk.all_of(folder / workdir.CHECKPOINTS)
+        done = int(found[-1].name) if found else 0
+        config = with_schedule_of(before, config, done=done)
         return _train(config, folder, make_evaluator)
+
+
+def with_schedule_of(
+    before: Mapping | None, config: ConfigDict, *, done: int
+) -> ConfigDict:
+    """The config with the schedule of the run so far, unless `optimizer.span` is given.
+
+    The learning rate is a function of all steps, so it would jump where a run goes on
+    with other `steps`. It stays as it was planned and then at its last value, and a
+    line says so. All processes call it.
+
+    Args:
+      before: the config of the run so far, in rank 0.
+      done: the step of the newest checkpoint; 0 without.
+
+    Raises:
+      InputError: `steps` is less than `done`.
+    """
+    if config.steps < done:
+        raise InputError(
+            f"steps={config.steps}, but the workdir holds a run of {done} steps; set "
+            "more, or choose another with --workdir=DIR"
+        )
+    span = tuple(config.optimizer.span)
+    if before and done and not span:
+        span = tuple(before["optimizer"].get("span", ())) or (0, before["steps"])
+    span = tuple(distributed.of_first(span))
+    config = config.copy_and_resolve_references()
+    config.optimizer.span = () if span == (0, config.steps) else span
+    if config.optimizer.span:
+        last = build.schedule(config)(config.steps - 1)
+        show(
+            f"The learning rate follows the schedule of steps {span[0]} to {span[1]}; "
+            f"at step {config.steps} it is {float(last):.3g}. For a new schedule from "
+            f"here: --config.optimizer.span='({done},{config.steps})'"
+        )
+    return config
 
 
 def _train(

@@ -105,16 +105,6 @@ def command(root, cache, workdir, *more) -> list[str]:
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.slow
-def test_longer_than_before_goes_on(tiny_config, tmp_path):
-    pipeline.train(tiny_config, tmp_path)
-    tiny_config.steps = 8
-    state = pipeline.train(tiny_config, tmp_path)
-    assert int(state.step) == 8
-    assert [row["step"] for row in rows(tmp_path)] == list(range(1, 9))
-
-
 def test_steps_that_are_not_finite_are_told_and_end_the_run(
     tiny_config, tmp_path, capsys
 ):
