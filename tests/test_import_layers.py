@@ -209,5 +209,47 @@ def test_rebalance_needs_jax_and_optax_alone():
     load(["amlr_jax.rebalance"], [n for n in HEAVY if n not in OPTAX_NEEDS])
 
 
+UNCHANGED = """
+import importlib, locale, logging, os, pkgutil, signal, sys, warnings
+import jax, matplotlib, numpy
+matplotlib.use("svg")
+def state():
+    return {
+        "backend": matplotlib.get_backend(),
+        "rc": dict(matplotlib.rcParams),
+        "signals": [signal.getsignal(n) for n in (1, 2, 10, 12, 15)],
+        "level": (logging.root.level, len(logging.root.handlers)),
+        "jax": dict(jax.config.values),
+        "printing": numpy.get_printoptions(),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "streams": (sys.stdout, sys.stderr, sys.excepthook),
+        "cwd": os.getcwd(),
+        "ours": [f for f in warnings.filters if "amlr" in str(f)],
+    }
+import absl.logging, flax, grain, optax, orbax.checkpoint, rich.console, tensorboardX
+import tensorflow_datasets
+before = state()
+import amlr_jax
+for module in pkgutil.walk_packages(amlr_jax.__path__, "amlr_jax."):
+    if not module.name.endswith("__main__") and module.name != "amlr_jax.main":
+        importlib.import_module(module.name)
+after = state()
+changed = {k: (before[k], after[k]) for k in before if before[k] != after[k]}
+assert not changed, changed
+"""
+
+
+def test_imports_do_not_change_the_process():
+    """As a notebook's: plots, signals, logs and options stay what they were."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNCHANGED],
+        env={"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_package_itself_imports_nothing():
     load(["amlr_jax"], [*HEAVY, "optax", "jax", "numpy"])

@@ -1,20 +1,28 @@
 """What all commands share: flags, configs, and one line with status 1 for a mistake."""
 
 import ast
+import logging
+import os
 import re
 import runpy
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from amlr_jax.runtime.errors import InputError, did_you_mean
 
+CUDA = (
+    "For an NVIDIA GPU install jax with CUDA, as by pip install 'jax[cuda13]'; for the "
+    "CPU set JAX_PLATFORMS=cpu"
+)
 BOOLEANS = ("true", "false")
 
 
@@ -44,18 +52,55 @@ def run(
 
 
 def report_input_errors(main: Callable) -> Callable:
-    """`main` that prints an InputError as one line, without a traceback."""
+    """`main` that prints an InputError as one line, without a traceback.
+
+    So it does where JAX_PLATFORMS names a device that jax cannot use.
+    """
 
     def guarded(argv: list[str]) -> int | None:
         # Lines of libraries break the bar.
-        logging.set_verbosity(logging.ERROR)
+        absl_logging.set_verbosity(absl_logging.ERROR)
         warnings.filterwarnings("ignore", module="PIL")
+        show_warnings_of_jax()
         try:
             return main(argv[1:])
         except InputError as error:
             fail(str(error))
+        except Exception as error:
+            if not _is_of_jax_without_device(error):
+                raise
+            asked, why = os.environ.get("JAX_PLATFORMS", ""), f"{error}".split(" (set")
+            why = f" ({why[0]})" if why[0] else ""
+            fail(f"jax finds no device for JAX_PLATFORMS={asked}{why}. {CUDA}")
 
     return guarded
+
+
+def _is_of_jax_without_device(error: Exception) -> bool:
+    """Whether jax raised it while it chose its devices."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(last.filename).name == "xla_bridge.py"
+
+
+class _Warnings(logging.Handler):
+    """Shows warnings of jax, above a running bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from amlr_jax.runtime.console import watcher
+
+        text = f"warning: {record.getMessage()}"
+        if "CUDA" in text:  # jax falls back to the CPU
+            text += f" The CPU takes many times as long. {CUDA}"
+        watcher.print(text, style="bold yellow", markup=False, soft_wrap=True)
+
+
+def show_warnings_of_jax() -> None:
+    """Shows what jax warns of, as of the CPU beside a GPU, whatever absl hides."""
+    logger = logging.getLogger("jax")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings())
 
 
 def parse(

@@ -53,7 +53,7 @@ SEEN = 90
 def claim(
     folder: Path, config: dict, *, saved: dict | None = None
 ) -> Iterator[dict | None]:
-    """Holds `folder` for a run of `config`; an InputError inside leaves no new folder.
+    """Holds `folder` for a run of `config`; an error leaves no new, empty folder.
 
     Yields the config of the run so far in rank 0; None for a new run.
 
@@ -72,7 +72,7 @@ def claim(
             before = check_same_run(folder, config, saved=saved) if first else None
             _agree(folder, config)
             yield before
-    except InputError:
+    except BaseException:
         if first:
             _remove_empty(made)
         raise

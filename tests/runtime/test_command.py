@@ -61,6 +61,44 @@ def test_mistakes_on_the_command_line(arguments, words, tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "abacus"])
+def test_a_platform_that_jax_cannot_use(platform, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_PLATFORMS", platform)
+    done = run(DEMO, f"--workdir={tmp_path / 'run'}")
+    words = [f"no device for JAX_PLATFORMS={platform}", "set JAX_PLATFORMS=cpu"]
+    assert_one_line(done, *words)
+    assert not (tmp_path / "run").exists()
+
+
+FALLBACK = """
+import jax._src.hardware_utils as hardware
+hardware.has_visible_nvidia_gpu = lambda: True
+import sys
+from amlr_jax.runtime import command
+def main(argv):
+    import jax
+    jax.devices()
+    import logging
+    logging.getLogger("jax._src.compiler").info("not shown")
+command.run(main)
+"""
+
+
+def test_the_cpu_beside_a_gpu_is_said(monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    done = subprocess.run(
+        [sys.executable, "-c", FALLBACK],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [one for one in done.stderr.splitlines() if "warning: " in one]
+    assert "Falling back to cpu" in line and "pip install 'jax[cuda13]'" in line
+    assert "not shown" not in done.stderr
+
+
 def test_workdir_is_required():
     assert_one_line(run(DEMO), "--workdir must have a value")
 
