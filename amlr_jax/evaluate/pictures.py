@@ -77,10 +77,18 @@ def _row(frame: dict, limits: dict[str, float]) -> np.ndarray:
         "prediction": colors.colorize(depth, **limits),
         "|error| / ground truth, 0 to 50 %": colors.errors(depth, target),
     }
-    text = Image.new("RGB", (len(cells) * CELL, 20), (40, 40, 40))
-    for column, title in enumerate(cells):
-        place, font = (column * CELL + 6, 2), ImageFont.load_default(13)
-        ImageDraw.Draw(text).text(place, title, fill="white", font=font)
+    text = np.concatenate([_title(title) for title in cells], axis=1)
     size = CELL, max(round(CELL * target.shape[0] / target.shape[1]), 1)
     made = [cv2.resize(c, size, interpolation=cv2.INTER_AREA) for c in cells.values()]
-    return np.concatenate([np.asarray(text), np.concatenate(made, axis=1)])
+    return np.concatenate([text, np.concatenate(made, axis=1)])
+
+
+def _title(text: str) -> np.ndarray:
+    """A line of text of the width of a picture; a long one loses its middle."""
+    strip, font = Image.new("RGB", (CELL, 20), (40, 40, 40)), ImageFont.load_default(13)
+    draw, shown, rest = ImageDraw.Draw(strip), text, text[22:]
+    while draw.textlength(shown, font=font) > CELL - 12:
+        rest = rest[1:]
+        shown = f"{text[:22]}...{rest}"
+    draw.text((6, 2), shown, fill="white", font=font)
+    return np.asarray(strip)
