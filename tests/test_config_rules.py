@@ -9,7 +9,7 @@ from amlr_jax.data import sources
 from amlr_jax.evaluate import protocols, tiling
 from amlr_jax.models import depth
 from amlr_jax.runtime.command import override
-from amlr_jax.runtime.errors import InputError, did_you_mean
+from amlr_jax.runtime.errors import InputError, counted, did_you_mean
 from amlr_jax.runtime.rules import FLAG, each, named, number, one_of, optional, whole
 from amlr_jax.train.objectives.supervised import DEPTH_LOSSES
 from configs import demo, demo_selfsup
@@ -157,3 +157,17 @@ def test_the_key_that_is_meant(name, meant):
 
     hint = f"; did you mean {meant}?" if meant else ""
     assert did_you_mean(name, names(keys.KEYS)) == hint
+
+
+@pytest.mark.parametrize(
+    "number, words, text",
+    [
+        (1, "fault", "1 fault"),
+        (0, "fault", "0 faults"),
+        (2, "fault", "2 faults"),
+        (1, "frame has|frames have", "1 frame has"),
+        (23158, "frame has|frames have", "23,158 frames have"),
+    ],
+)
+def test_one_and_several(number, words, text):
+    assert counted(number, words) == text

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from amlr_jax.data import images
 from amlr_jax.data.frames import Frame, Problem, Report, hold_out_last_fifth, refuse
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 
 class Pair(NamedTuple):
@@ -184,5 +184,5 @@ def _report_shared(
     tested = {frame.image for frame in test}
     shared = tuple(frame.key for frame in train if frame.image in tested)
     if shared:
-        text = f"{len(shared)} frames of data.list are test frames too"
+        text = f"{counted(len(shared), 'frame')} of data.list also in the test"
         report(Problem(text, shared, "take them out of one of the two"))

@@ -12,7 +12,7 @@ from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
 from amlr_jax.data.storage import storage
 from amlr_jax.runtime.console import show
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 LAYOUTS = ("kitti", "nyu", "custom", "street")  # image files and depth files
 NYU_TFDS = "nyu_tfds"
@@ -105,7 +105,9 @@ def load(
     data = prepare(layout, cache=cache_folder(config.cache), bar=bar, storage=how)
     if data.skipped:
         names = preview(data.skipped)
-        show(f"{len(data.skipped)} damaged training frames left out: {names}")
+        show(
+            f"{counted(len(data.skipped), 'damaged training frame')} left out: {names}"
+        )
     return data
 
 

@@ -17,7 +17,7 @@ from amlr_jax import metrics
 from amlr_jax.data import loader
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.runtime.console import bar
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, counted
 
 
 @partial(jax.jit, static_argnames="protocol")
@@ -96,19 +96,20 @@ def evaluate(
         narrow += len(image) * (mode.on(*image.shape[1:3]) != mode)
         advance(len(target))
     images = [row | {"index": index} for index, row in enumerate(images)]
-    counted = [row for row in images if row["pixels"]]
-    if not counted:
+    used = [row for row in images if row["pixels"]]
+    if not used:
         raise InputError(
-            f"no pixel to evaluate in {len(images)} test frames ({protocol.line()}); "
+            f"no pixel to evaluate in {counted(len(images), 'test frame')} "
+            f"({protocol.line()}); "
             "check eval.crop, eval.max_depth and the unit of the ground truth"
         )
     return Evaluation(
-        metrics=_means(counted),
+        metrics=_means(used),
         constant=_means([row for row in constants if row["pixels"]]),
-        frames=len(counted),
-        skipped=len(images) - len(counted),
+        frames=len(used),
+        skipped=len(images) - len(used),
         images=tuple(images),
-        ratio=_ratio(counted) if protocol.median_scaling else None,
+        ratio=_ratio(used) if protocol.median_scaling else None,
         narrow=narrow,
     )
 

@@ -20,7 +20,7 @@ from amlr_jax.evaluate.predictor import frame_predictor
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.models import depth
 from amlr_jax.models.depth_network import has_scale
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, counted
 
 # The columns of the paper's table.
 COLUMNS = {
@@ -117,7 +117,7 @@ def table(rows: dict[Head, Evaluation], *, protocol: Protocol, title: str) -> Ta
     for row in found:
         made.add_row("paper", *_cells(*row))
     frames = next(iter(rows.values())).frames
-    made.caption = f"{protocol.line()}; {frames} frames\n{caption}"
+    made.caption = f"{protocol.line()}; {counted(frames, 'frame')}\n{caption}"
     return made
 
 

@@ -5,6 +5,7 @@ from rich.table import Table
 from amlr_jax.evaluate import published
 from amlr_jax.evaluate.measure import Evaluation
 from amlr_jax.evaluate.protocols import Protocol
+from amlr_jax.runtime.errors import counted
 
 # Key and heading, in the order of the paper's Table 1; arrows point to better values.
 COLUMNS = (
@@ -52,7 +53,7 @@ def _cells(values: dict[str, float]) -> list[str]:
 
 
 def _counts(result: Evaluation) -> str:
-    text = f"{result.frames} frames"
+    text = counted(result.frames, "frame")
     if result.skipped:
         text += f", {result.skipped} without an evaluated pixel"
     if result.narrow:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from amlr_jax.data.kitti import files, odometry, oxts
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 
 class Drive(NamedTuple):
@@ -122,6 +122,6 @@ def _require_steps(name: str, frames: int) -> None:
     """Raises InputError for a drive without a step."""
     if frames < 2:
         raise InputError(
-            f"{name} has {frames} consecutive frame{'' if frames == 1 else 's'}; "
+            f"{name} has {counted(frames, 'consecutive frame')}; "
             "odometry needs at least 2"
         )

@@ -23,7 +23,7 @@ from amlr_jax.predict.outputs import OutputStyle
 from amlr_jax.runtime import files
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 THREADS = min(8, os.cpu_count() or 1)
 # Options that make other results of the same image.
@@ -86,7 +86,8 @@ def run(
     _summary(sources, left, failed, target, style)
     narrow = sum(f[0] >= f[1] for s, f in facts.items() if not s.is_video)
     if options.tile and narrow:
-        show(f"{narrow} images are not wider than high; --tile does not divide them")
+        are = counted(narrow, "image is|images are")
+        show(f"{are} not wider than high; --tile has no effect there")
     if outputs.KITTI in kinds:
         sizes = {f"{Path(s.stem).name}.png": size for s, size in facts.items()}
         show(escape(outputs.archive(sizes, target, failed)))

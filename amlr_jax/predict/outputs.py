@@ -17,7 +17,7 @@ from amlr_jax.data import colors
 from amlr_jax.models.decoders.disparity import disparity_from_depth
 from amlr_jax.predict.cameras import Camera
 from amlr_jax.runtime import files
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, counted
 
 CODE_LIMIT = 2**16 - 1
 # Kind -> what is appended to the name of the image.
@@ -237,7 +237,7 @@ def archive(sizes: dict[str, tuple[int, int]], target: Path, failed: list[str]) 
     lacks = shortcomings(sizes, size_bytes=path.stat().st_size)
     if lacks:
         return f"{path}: KITTI's server will not take it ({'; '.join(lacks)})"
-    return f"{path}: {len(sizes)} files, as KITTI's server takes them"
+    return f"{path}: {counted(len(sizes), 'file')}, as KITTI's server takes them"
 
 
 def shortcomings(sizes: dict[str, tuple[int, int]], *, size_bytes: int) -> list[str]:

@@ -23,7 +23,7 @@ from amlr_jax.predict.cameras import Camera, Reader
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle, Result
 from amlr_jax.runtime.console import Bar, show
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, counted
 
 AHEAD = 4  # images read, or results written, while the network computes
 # A source, the start of the names of its results, and the result or why there is none.
@@ -160,7 +160,8 @@ def film(
         return [show_problem("skipped", error)]
     expected = min(facts.frames, job.limit or facts.frames)
     if not damage and len(rows) < video.COMPLETE * expected:
-        line = f"'{source.path}' has {len(rows)} frames; its header promises {expected}"
+        length = counted(len(rows), "frame")
+        line = f"'{source.path}' has {length}; its header promises {expected}"
         show(f"[yellow]note[/yellow] {escape(line)}")
     kinds = () if damage else job.style.kinds
     made = [*names, *chain.from_iterable(row["outputs"] for row in rows)]

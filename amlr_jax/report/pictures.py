@@ -10,6 +10,7 @@ import numpy as np
 from amlr_jax.data import colors
 from amlr_jax.report.gather import RunFiles
 from amlr_jax.report.keep import Kept, encoded
+from amlr_jax.runtime.errors import counted
 
 WIDTHS = (1216, 832, 560)  # tried in turn, in pixels
 LIMIT = 6_000_000  # characters of all pictures of a page
@@ -31,8 +32,8 @@ def html(runs: Sequence[RunFiles], *, limit: int = LIMIT) -> str:
     kept = max(int((np.cumsum(list(map(len, parts))) <= limit).sum()), 1)
     note = ""
     if kept < len(parts):
-        left_out = f"{len(parts) - kept} more frames left out to bound this file's size"
-        note = f'<p class="note">{left_out}.</p>'
+        left_out = counted(len(parts) - kept, "more frame") + " left out"
+        note = f'<p class="note">{left_out} to bound this file\'s size.</p>'
     return "".join(parts[:kept]) + note
 
 

@@ -69,8 +69,8 @@ def report_input_errors(main: Callable) -> Callable:
         except Exception as error:
             if not _is_of_jax_without_device(error):
                 raise
-            asked, why = os.environ.get("JAX_PLATFORMS", ""), f"{error}".split(" (set")
-            why = f" ({why[0]})" if why[0] else ""
+            asked, why = os.environ.get("JAX_PLATFORMS", ""), str(error)
+            why = f" ({why.partition(' (set')[0]})" if why else ""
             fail(f"jax finds no device for JAX_PLATFORMS={asked}{why}. {CUDA}")
 
     return guarded

@@ -16,6 +16,16 @@ class InputError(ValueError):
     """
 
 
+def counted(number: int, words: str) -> str:
+    """A number with the words for one or for several things.
+
+    >>> counted(1, "frame is|frames are"), counted(1200, "frame is|frames are")
+    ('1 frame is', '1,200 frames are')
+    """
+    one, _, several = words.partition("|")
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def preview(names, *, limit: int = 3) -> str:
     """The first few of many names, and how many more there are."""
     names = list(map(str, names))

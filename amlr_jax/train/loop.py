@@ -20,7 +20,7 @@ from amlr_jax.runtime import distributed, files, workdir
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.runtime.console import bar, mute, show
 from amlr_jax.runtime.distributed import is_first
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, counted
 from amlr_jax.runtime.signals import Interrupt
 from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
 from amlr_jax.train import build
@@ -210,8 +210,8 @@ def introduce(run: Run, state: TrainState) -> int:
         )
     show(
         f"{test_set.name} {test_set.split}: {len(run.train_set.train)} training and "
-        f"{len(test_set.test)} test frames{depth}\n"
-        f"{config.model.name}: {count:,} parameters on {run.mesh.size} "
+        f"{counted(len(test_set.test), 'test frame')}{depth}\n"
+        f"{config.model.name}: {counted(count, 'parameter')} on {run.mesh.size} "
         f"{jax.devices()[0].device_kind}; losses "
         f"{', '.join(run.components.objective.loss_names)}; "
         f"loss weights by {config.rebalance.rule}\n"

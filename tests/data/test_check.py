@@ -177,7 +177,7 @@ def test_views_are_listed_and_training_frames_need_no_depth(root):
     found = views_of(root)
     assert matching(found, "counts", "10 views to train on (sources -1, +1)", "0001")
     assert matching(found, "counts", "4 test frames")
-    assert matching(found, "leak", "2 views left out that show frames of the test")
+    assert matching(found, "leak", "2 views left out that would show frames of the")
     shutil.rmtree(depth(root).parents[3])
     found = views_of(root)
     assert matching(found, "counts", "12 views", "0001_sync 12")
@@ -240,7 +240,7 @@ def test_cameras_that_cannot_be(root, row, level, words):
 def test_images_that_were_resized_without_their_calibration(root):
     with open(calibration(root), "a") as file:
         file.write("S_rect_02: 384 128\n")
-    (one,) = matching(findings(root), "intrinsics", "not of the size of their")
+    (one,) = matching(findings(root), "intrinsics", "1 drive or scene has images of")
     assert (one.level, one.names[0][-20:]) == (WARNING, " 64x192, not 128x384")
 
 

@@ -128,7 +128,7 @@ def test_incomplete_split_is_held_out_and_said(kitti_root, tmp_path):
 
 def test_frames_in_both_lists(kitti_root, tmp_path):
     path = write(tmp_path, bts(1), bts(2))
-    with pytest.raises(InputError, match="2 frames of data.list are test frames too"):
+    with pytest.raises(InputError, match="2 frames of data.list also in the test"):
         kitti.read_layout(kitti_root, split="eigen", train_list=path, test_list=path)
 
 
@@ -139,7 +139,7 @@ def test_usual_test_frames_are_kept_apart(tmp_path):
     a, b, c = map(frame, ("d/1", "d/2", "d/3"))
     chosen = lists.choose("eigen", usual=lambda _: ((a,), (b,)), train=(c,), test=None)
     assert chosen == ((c,), (b,), "list-eigen", ())
-    with pytest.raises(InputError, match="1 frames of data.list are test .*: d/2"):
+    with pytest.raises(InputError, match="1 frame of data.list also in the .*: d/2"):
         lists.choose("eigen", usual=lambda _: ((a,), (b,)), train=(b, c), test=None)
 
 

@@ -209,7 +209,7 @@ def test_an_upright_image_has_no_squares(toy, shapes, tmp_path, capsys):
     path = _image(tmp_path / "in/a.png", size=(20, 30))
     options = Options(save=("npy",), tile=True)
     images_to_depth.run(toy, path, tmp_path / "out", options)
-    assert "1 images are not wider than high; --tile does not" in _shown(capsys)
+    assert "1 image is not wider than high; --tile has no effect" in _shown(capsys)
 
 
 def test_an_archive_for_the_server(toy, tmp_path, capsys):

@@ -35,7 +35,7 @@ from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.storage import storage
 from amlr_jax.data.views.index import check_views, read_views
 from amlr_jax.runtime.console import bar, show
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, counted
 from amlr_jax.runtime.files import make_writable
 
 RULES: tuple[Callable[[Examined], list[Finding]], ...] = (
@@ -218,7 +218,7 @@ def _views(data: ConfigDict, tested: Sequence[Frame]) -> list[Finding]:
 def _count_views(data: ConfigDict, found: Sequences) -> Finding:
     drives = Counter(view.key.rpartition("/")[0] for view in found.train)
     offsets = ", ".join(f"{offset:+d}" for offset in found.offsets)
-    text = f"{len(found.train)} views to train on (sources {offsets}) in "
+    text = f"{counted(len(found.train), 'view')} to train on (sources {offsets}) in "
     text += f"drives: {len(drives)}, by {data.list or 'every drive not of the test'}"
     names = tuple(f"{drive} {count}" for drive, count in sorted(drives.items()))
     return Finding("counts", NOTE, text, names)
@@ -230,7 +230,8 @@ def _cameras_of_views(data: ConfigDict, found: Sequences) -> Finding:
         return Finding("intrinsics", NOTE, text)
     seen = Counter(view.intrinsics for view in found.train)
     names = tuple(
-        "fx {:g}, fy {:g}, cx {:g}, cy {:g}".format(*camera) + f" of {count} views"
+        "fx {:g}, fy {:g}, cx {:g}, cy {:g}".format(*camera)
+        + f" of {counted(count, 'view')}"
         for camera, count in seen.items()
     )
     return Finding("intrinsics", NOTE, f"cameras of the views: {len(seen)}", names)

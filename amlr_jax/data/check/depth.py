@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from amlr_jax.data.check.facts import Examined, quantile
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
+from amlr_jax.runtime.errors import counted
 
 _BEYOND = 0.05  # share of measurements that a limit may remove without a warning
 # Stored value of a metre in common data sets.
@@ -34,7 +35,7 @@ def depth_range(examined: Examined) -> list[Finding]:
     findings = [Finding("depth", NOTE, text)]
     empty = tuple(f.key for f in examined.facts if f.depth and not f.depth.share)
     if empty:
-        text = f"{len(empty)} frames have no valid depth"
+        text = f"{counted(len(empty), 'frame has|frames have')} no valid depth"
         findings.append(Finding("depth", FAULT, text, empty))
     cap, limit = examined.layout.depth_cap, examined.max_depth
     lost = statistics.mean(summary.beyond for summary in every)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from amlr_jax.runtime.console import show
-from amlr_jax.runtime.errors import preview
+from amlr_jax.runtime.errors import counted, preview
 from amlr_jax.runtime.files import write_json
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
@@ -88,7 +88,9 @@ def _histogram_table(rows: Histogram) -> Table:
 
 def totals(findings: Sequence[Finding]) -> str:
     """The last line of the report."""
-    return f"{_count(findings, FAULT)} faults, {_count(findings, WARNING)} warnings"
+    return ", ".join(
+        counted(_count(findings, level), level) for level in (FAULT, WARNING)
+    )
 
 
 def write_report(

@@ -1,6 +1,7 @@
 """Rules on the facts: counts, files, sizes, cameras, and leaks of test data."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.kitti import files as kitti_files
 from amlr_jax.data.storage import size_name
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, counted
 
 # KITTI's depth devkit has 85,898 and 6,852 frames of two cameras.
 BENCHMARK = {"train": 42949, "test": 3426}
@@ -30,8 +31,8 @@ _NYU_SIZE = (480, 640)  # image size of the camera of the labelled set's toolbox
 
 
 def _finding(check: str, level: str, text: str, names: Sequence[str]) -> list[Finding]:
-    """A finding about `names`, of which there are `{n}`; none without names."""
-    text = text.replace("{n}", str(len(names)))
+    """A finding about `names`, counted by `{n:one|several}`; none without names."""
+    text = re.sub(r"\{n:(.*?)\}", lambda m: counted(len(names), m[1]), text)
     return [Finding(check, level, text, tuple(names))] if names else []
 
 
@@ -43,7 +44,8 @@ def counts(examined: Examined) -> list[Finding]:
     found = {part: _whole(examined.part(part)) for part in examined.parts}
     names = {"train": "training"}
     text = " and ".join(f"{n} {names.get(part, part)}" for part, n in found.items())
-    text = f"{text} frames" if text else "no test frame, nothing to evaluate"
+    noun = "frame" if list(found.values()) == [1] else "frames"
+    text = f"{text} {noun}" if text else "no test frame, nothing to evaluate"
     groups = examined.groups()
     whole = sum(_whole(facts) > 0 for facts in groups.values())
     text += f" in {whole} drives or scenes" if whole > 1 else ""
@@ -100,7 +102,7 @@ def files(examined: Examined) -> list[Finding]:
         for (kind, level), faults in found.items():
             told = kind in (DAMAGED, KIND)  # the reader's message adds to the name
             names = [fault.text if told else fault.file for fault in faults]
-            findings += _finding("files", level, f"{{n}} {role} files: {kind}", names)
+            findings += _finding("files", level, f"{{n:{role} file}}: {kind}", names)
         lost = sum(fact.lacks(role) for fact in examined.facts)
         text = f"{role} of {lost} of {len(examined.facts)} frames missing"
         findings += _finding("files", FAULT, text, tuple(_missing(examined, role)))
@@ -131,7 +133,7 @@ def sizes(examined: Examined) -> list[Finding]:
             for fault in fact.faults
             if fault.kind == SIZE and examined.may_be_damaged(fact) == left_out
         ]
-        text = "image and ground truth of {n} frames differ in size"
+        text = "image and ground truth of {n:frame} differ in size"
         findings += _finding("sizes", level, text, differ)
     odd = []
     for facts in examined.groups().values():
@@ -142,7 +144,7 @@ def sizes(examined: Examined) -> list[Finding]:
             for fact in facts
             if usual and fact.size and fact.size != usual
         ]
-    text = "{n} images are of another size than most of their drive"
+    text = "{n:image is|images are} of another size than most of the drive"
     return findings + _finding("sizes", WARNING, text, odd) + _crops(examined)
 
 
@@ -162,9 +164,9 @@ def _crops(examined: Examined) -> list[Finding]:
         if fact.part == "train" and not _fits(crop, size):
             narrow.append(f"{fact.key} {size_name(size)}")
     text = f"the KITTI benchmark crop {size_name(metrics.KB_CROP_SHAPE)} does not fit"
-    text += " in {n} images; set --config.data.kb_crop=False"
+    text += " in {n:image}; set --config.data.kb_crop=False"
     findings = _finding("sizes", FAULT, text, small)
-    text = f"data.crop={crop} does not fit in {{n}} training images"
+    text = f"data.crop={crop} does not fit in {{n:training image}}"
     return findings + _finding("sizes", FAULT, text, narrow)
 
 
@@ -193,7 +195,8 @@ def cameras(examined: Examined) -> list[Finding]:
         known, wanted = {f.size for f in facts if f.size}, _camera_size(examined, group)
         if wanted and known and wanted not in known:
             odd.append(f"{group} {size_name(min(known))}, not {size_name(wanted)}")
-    text = "the images of {n} drives or scenes are not of the size of their camera"
+    text = "{n:drive or scene has|drives or scenes have} images of another size"
+    text += " than their camera"
     return findings + _finding("intrinsics", WARNING, text, odd)
 
 
@@ -236,7 +239,7 @@ def leak(examined: Examined) -> list[Finding]:
     train, test = examined.part("train"), examined.part("test")
     findings = _shared_drives(examined, train, test)
     keys, tested = (Counter(fact.key for fact in part) for part in (train, test))
-    text = "{n} frames are in training and test"
+    text = "{n:frame is|frames are} in training and test"
     findings += _finding("leak", FAULT, text, sorted(keys.keys() & tested.keys()))
     images, test_images = _by_digest(train), _by_digest(test)
     same = [
@@ -245,17 +248,17 @@ def leak(examined: Examined) -> list[Finding]:
         for key in names
         if digest in images and key not in images[digest]
     ]
-    text = "{n} test images are identical to training images"
+    text = "{n:test image is|test images are} identical to training images"
     findings += _finding("leak", FAULT, text, same)
     for part, count, known in (
         ("training", keys, images),
         ("test", tested, test_images),
     ):
         twice = [key for key, times in count.items() if times > 1]
-        text = f"{{n}} {part} frames are listed more than once"
+        text = f"{{n:{part} frame is|{part} frames are}} listed more than once"
         findings += _finding("leak", WARNING, text, twice)
         twice = [" = ".join(names) for names in known.values() if len(names) > 1]
-        text = f"{{n}} {part} images occur more than once"
+        text = f"{{n:{part} image occurs|{part} images occur}} more than once"
         findings += _finding("leak", WARNING, text, twice)
     return findings + _eigen(examined, train)
 
@@ -272,7 +275,7 @@ def _shared_drives(
         return [Finding("leak", NOTE, text)]
     # Custom folders need not be scenes, but neighbours look alike.
     level = WARNING if examined.layout.name == "custom" else FAULT
-    text = "{n} drives or scenes are in training and test"
+    text = "{n:drive or scene is|drives or scenes are} in training and test"
     return _finding("leak", level, text, [group or "rgb/" for group in shared])
 
 
@@ -292,7 +295,7 @@ def _eigen(examined: Examined, train: list[Facts]) -> list[Finding]:
         return []
     tested = splits.eigen_test(with_depth=False)
     drives = sorted({fact.group for fact in train} & set(tested))
-    text = "{n} drives of the Eigen test are in training"
+    text = "{n:drive of the Eigen test is|drives of the Eigen test are} in training"
     if examined.data.list:
         return _finding("leak", FAULT, f"{text}; take them out of data.list", drives)
     text += ": results on the Eigen split are not valid"

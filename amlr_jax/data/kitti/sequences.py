@@ -15,7 +15,7 @@ import numpy as np
 from amlr_jax.data import calibration, lists, splits
 from amlr_jax.data.frames import Camera, Sequences, View
 from amlr_jax.data.kitti import files, oxts
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 SPLIT = "eigen_zhou_like"
 # Forward and leftward speed in metres a second, counted from 0 (KITTI, dataformat.txt).
@@ -96,7 +96,9 @@ def _of_drive(root, drive, offsets, sides, min_speed, notes) -> Iterator[View]:
             elif view:
                 yield view
     if standing:
-        notes.append(f"{standing} frames of {drive} slower than {min_speed:g} m/s")
+        notes.append(
+            f"{counted(standing, 'frame')} of {drive} slower than {min_speed:g} m/s"
+        )
 
 
 def _listed(root: Path, path: str, offsets: Sequence[int]) -> tuple[View, ...]:

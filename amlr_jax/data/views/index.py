@@ -11,7 +11,7 @@ from amlr_jax.data.intrinsics import resize_intrinsics
 from amlr_jax.data.kitti.sequences import read_sequences
 from amlr_jax.data.prepared.shards import Records
 from amlr_jax.data.storage import Size, size_name
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 CAMERAS = ("file", "monodepth2")
 # fx / W, fy / H, cx / W, cy / H of every KITTI camera in monodepth2.
@@ -42,7 +42,7 @@ def read_views(config: ConfigDict, tested: Sequence[Frame]) -> Sequences:
         raise InputError(f"all {left_out} training views show frames of the test")
     if not left_out:
         return views
-    note = f"{left_out} views left out that show frames of the test"
+    note = f"{counted(left_out, 'view')} left out that would show frames of the test"
     return views._replace(train=kept, notes=(*views.notes, note))
 
 
@@ -94,8 +94,8 @@ def _require_one_size(views: Sequence[View], sizes: np.ndarray) -> None:
             for k in unlike
         )
         raise InputError(
-            f"the images of a view must be of one size; those of {len(unlike)} views "
-            f"are not: {names}"
+            f"the images of a view must be of one size; {counted(len(unlike), 'view')} "
+            f"with others: {names}"
         )
 
 

@@ -164,7 +164,7 @@ def test_missing_file(drive, prepare):
 
 def test_images_of_different_sizes_in_a_view(tmp_path, drive, prepare):
     cv2.imwrite(str(drive.train[3].sources[1]), np.zeros((64, 200, 3), np.uint8))
-    with pytest.raises(InputError, match=r"1 views.*drive/4 .*64x192, .*64x200"):
+    with pytest.raises(InputError, match=r"1 view.*drive/4 .*64x192, .*64x200"):
         prepare(drive)
 
 
