@@ -9,6 +9,7 @@ Batches are prefetched: two by the reading threads, or one by each worker proces
 """
 
 import os
+import re
 import signal
 import threading
 import time
@@ -30,10 +31,15 @@ from amlr_jax.data.augment import (
 )
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.runtime import signals
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import MAIN_GUARD, InputError
 
 # More than any run needs; the length of grain's endless repeat overflows.
 EPOCHS = 10**6
+_CAUSES = {  # by the exit code of a worker
+    "-9": "a kill, mostly for lack of memory; lower data.workers",
+    "-7": "a full /dev/shm; lower data.workers",
+    "1": f"its error is above. If a script trains at its top level, {MAIN_GUARD}",
+}
 PARENT_CHECK_SECONDS = 1.0
 # Changes an example with draws from a generator.
 Change = Callable[[dict, np.random.Generator], dict]
@@ -131,10 +137,11 @@ def _with_worker_errors(batches: grain.DatasetIterator) -> Iterator[Batch]:
             if "Worker process was terminated" not in str(error):
                 raise
             text = str(error).split(". ")[0]
+            status = re.search(r"exit code (-?\d+)", text)
+            cause = _CAUSES.get(status[1] if status else "", "its error is above")
             raise InputError(
-                f"data loading stopped: {text}. -9 is a kill, mostly for lack of "
-                "memory, -7 a full /dev/shm: lower data.workers. The same command "
-                "continues from the newest checkpoint"
+                f"data loading stopped: {text}: {cause}. The same command continues "
+                "from the newest checkpoint"
             ) from error
 
 

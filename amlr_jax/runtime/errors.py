@@ -6,6 +6,11 @@ from collections.abc import Iterable
 # Exit status that asks for the same command again (EX_TEMPFAIL): a signal stopped the
 # run, or another of its processes was lost. Launch scripts requeue on it.
 REQUEUE = 75
+# A new process imports the script that started it.
+MAIN_GUARD = (
+    'put it below `if __name__ == "__main__":`, which worker processes do not run, or '
+    "set data.workers=0"
+)
 
 
 class InputError(ValueError):

@@ -1,5 +1,6 @@
 """A training run from config to results: data, mesh, state, steps, evaluation."""
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
@@ -20,7 +21,7 @@ from amlr_jax.runtime import distributed, files, workdir
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.runtime.console import bar, mute, show
 from amlr_jax.runtime.distributed import is_first
-from amlr_jax.runtime.errors import InputError, counted
+from amlr_jax.runtime.errors import MAIN_GUARD, InputError, counted
 from amlr_jax.runtime.signals import Interrupt
 from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
 from amlr_jax.train import build
@@ -82,6 +83,8 @@ def train(
     and raises `Interrupted`. Raises InputError for invalid input. With several
     processes each calls it, and rank 0 writes.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise InputError(f"a worker process would start the training: {MAIN_GUARD}")
     check(config)
     if not is_first():
         mute()
