@@ -1,5 +1,6 @@
 """Reading processes outlive the run's signals, but not the run."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from amlr_jax.data import loader
 from amlr_jax.runtime import signals
+from amlr_jax.runtime.errors import InputError
+from amlr_jax.train import loop
+from configs import demo
 from tests.conftest import REPOSITORY
 
 # The parent starts a child, prints its number and waits; the child waits for ever.
@@ -71,3 +76,34 @@ def test_ends_when_the_run_is_killed(family):
     while lives(child) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not lives(child)
+
+
+@pytest.mark.parametrize(
+    "code, words",
+    [("-9", "lack of memory"), ("-7", "/dev/shm"), ("1", "__main__"), ("3", "above")],
+)
+def test_how_a_worker_ended(code, words):
+    class Batches:
+        def __next__(self):
+            raise RuntimeError(
+                f"Worker process was terminated unexpectedly with exit code {code}. "
+                "Search the logs"
+            )
+
+        def __iter__(self):
+            return self
+
+        def close(self):
+            pass
+
+    with pytest.raises(InputError, match=f"exit code {code}: .*{words}") as error:
+        next(loader._with_worker_errors(Batches()))
+    assert ("memory" in str(error.value)) == (code == "-9")
+
+
+def test_a_script_without_a_main_guard(monkeypatch, tmp_path):
+    """A worker imports the script, which would train there."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, False)
+    with pytest.raises(InputError, match="put it below `if __name__ == "):
+        loop.train(demo.get_config(), tmp_path, make_evaluator=None)
+    assert not list(tmp_path.iterdir())
