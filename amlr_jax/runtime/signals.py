@@ -17,6 +17,7 @@ from amlr_jax.runtime import distributed
 from amlr_jax.runtime.console import watcher
 from amlr_jax.runtime.errors import REQUEUE
 
+GRACE = 3.0  # seconds for an orderly end before the first step
 CTRL_C = 128 + signal.SIGINT
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -57,7 +58,7 @@ def ending_at_once() -> Iterator[None]:
     must start the run again, which it does by the status. In several processes that
     have joined, the signal waits for the first step, where all stop together.
     """
-    ours = os.getpid()
+    ours, timers = os.getpid(), []
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
@@ -70,13 +71,19 @@ def ending_at_once() -> Iterator[None]:
         else:
             message = f"{one.name}: nothing to save; the same command starts again"
             _write(f"\n{message}\n".encode())
-            ctrl_c = one is signal.SIGINT
-            raise Interrupted(message, status=CTRL_C if ctrl_c else REQUEUE)
+            status = CTRL_C if one is signal.SIGINT else REQUEUE
+            if not Interrupt.began:  # an import may catch what is raised here
+                timers.append(threading.Timer(GRACE, os._exit, [status]))
+                timers[-1].daemon = True
+                timers[-1].start()
+            raise Interrupted(message, status=status)
 
     before = _install(end, SIGNALS)
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
         _restore(before)
 
 
@@ -95,6 +102,8 @@ class Interrupt:
     thread, where Python allows no handlers, nothing is installed.
     """
 
+    began = False  # whether the steps of this process have begun
+
     def __init__(self) -> None:
         self._signal: signal.Signals | None = None  # the first that came
         self._before: dict[signal.Signals, Any] = {}
@@ -103,6 +112,7 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         import jax
 
+        Interrupt.began = True
         self._several = jax.process_count() > 1
         # Our handler of SIGTERM would replace that of jax, which cannot be called.
         own = SIGNALS[1:] if self._several else SIGNALS

@@ -52,6 +52,26 @@ def test_a_signal_before_the_first_step(name, capfd):
     assert signal.getsignal(one) is before
 
 
+SWALLOWS = """
+import os, signal, time
+from amlr_jax.runtime import signals
+signals.GRACE = 0.3
+with signals.ending_at_once():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException:
+        pass
+    time.sleep(60)
+"""
+
+
+def test_a_signal_that_an_import_swallows():
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWS], cwd=REPOSITORY, timeout=30, check=False
+    )
+    assert done.returncode == REQUEUE
+
+
 def test_nohup_is_respected():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
