@@ -170,8 +170,8 @@ _MODEL = {
     "pretrained_window_size": (None, optional(each(NATURAL, 4))),
     "use_shift": (None, optional(each(FLAG, 4))),
     "drop_path": (None, optional(MOMENT)),  # largest rate
-    # cudnn on a GPU in bfloat16
-    "attention": (None, optional(one_of("xla", "cudnn"))),
+    # Of the encoder: cudnn on a GPU in bfloat16; auto: what the device does best
+    "attention": ("auto", one_of("xla", "cudnn", "auto")),
     "decoder_channels": (None, optional(each(COUNT, 3))),
     # silu (AMLR), relu (MIM-Depth)
     "decoder_activation": (None, optional(one_of("silu", "relu"))),
@@ -179,7 +179,8 @@ _MODEL = {
         None,
         optional(one_of("nearest", "subpixel_head", "subpixel_levels")),
     ),
-    "dtype": ("float32", one_of("float32", "bfloat16")),  # of activations
+    # Of activations; auto: bfloat16 on a GPU that has it
+    "dtype": ("auto", one_of("float32", "bfloat16", "auto")),
     "remat": (False, FLAG),  # recompute blocks in the backward pass to save memory
 }
 

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax.evaluate import pictures, protocols
 from amlr_jax.evaluate.evaluator import Evaluator
+from amlr_jax.models import depth
 from amlr_jax.odometry import at_end
 from amlr_jax.report import keep, page
 from amlr_jax.runtime import workdir
@@ -41,6 +42,7 @@ class Results:
                 trained_on=len(run.train_set.train),
                 network=run.config.model.name,
                 parameters=parameters,
+                computed_in=depth.precision_of(run.components.network)._asdict(),
                 devices=f"{run.mesh.size} {jax.devices()[0].device_kind}",
                 **self._evaluator.facts(),
             )
@@ -52,7 +54,7 @@ class Results:
 
     def finish(self, variables: dict, step: int) -> None:
         """Writes pictures, frames.npz, the trajectory and report.html."""
-        folder, depth = self._run.folder, self._evaluator.protocol.max_depth
+        folder, far = self._run.folder, self._evaluator.protocol.max_depth
         frames = self._evaluator.held_out(variables)
         at_end.of_run(self._run.config, variables, folder)
         if not is_first():
@@ -60,8 +62,8 @@ class Results:
         if (folder / workdir.METRICS).is_file():
             pictures.curves(folder / workdir.METRICS, folder / workdir.CURVES)
         if frames:
-            pictures.panel(frames, folder / workdir.PANEL, max_depth=depth)
-            keep.save_frames(folder, frames, max_depth=depth, step=step)
+            pictures.panel(frames, folder / workdir.PANEL, max_depth=far)
+            keep.save_frames(folder, frames, max_depth=far, step=step)
         page.write([folder], folder / workdir.REPORT)
         names = (workdir.EVALUATION, workdir.METRICS, workdir.CURVES, workdir.PANEL)
         written = [n for n in (*names, workdir.REPORT) if (folder / n).is_file()]

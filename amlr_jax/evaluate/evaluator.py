@@ -20,7 +20,7 @@ from amlr_jax.evaluate.measure import Evaluation, evaluate_test_set, with_predic
 from amlr_jax.evaluate.predictor import frame_predictor
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.metrics import METRIC_NAMES
-from amlr_jax.models import pretrained
+from amlr_jax.models import depth, precision, pretrained
 from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
@@ -186,7 +186,9 @@ def evaluate_weights(
     # Transferred once, not for every frame.
     variables = jax.device_put(variables, parallel.replicated(mesh))
     predict, protocol = evaluator.predict(variables), evaluator.protocol
-    facts, title = {"weights": str(source), **_step(source)}, f"Weights of {source}"
+    facts: dict = {"weights": str(source), **_step(source)}
+    facts["computed_in"] = depth.precision_of(network)._asdict()
+    title = f"Weights of {source}"
     result = evaluator.measure(predict, facts, title=title)
     write_csv(result, folder / workdir.PER_IMAGE)
     write_pictures(
@@ -233,6 +235,7 @@ def _require_run(config: ConfigDict, folder: Path) -> None:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"'{path}' is damaged: {error}") from error
+    changed = {k: v for k, v in changed.items() if not _same(k, *v)}
     if changed:
         changes = (f"model.{k} was {a}, now {b}" for k, (a, b) in changed.items())
         raise InputError(
@@ -240,3 +243,9 @@ def _require_run(config: ConfigDict, folder: Path) -> None:
             f"{preview(changes, limit=6)}); repeat its config, or give "
             f"--checkpoint={folder} and another --workdir"
         )
+
+
+def _same(key: str, old: Any, new: Any) -> bool:
+    """Whether a key of `config.model` may differ from that of a trained network."""
+    chosen = key == "dtype" and precision.AUTO in (old, new)
+    return chosen or workdir.is_free(f"model.{key}")

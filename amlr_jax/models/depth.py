@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import decoders, mix_transformer, resnet, swin_v2
+from amlr_jax.models import decoders, mix_transformer, precision, resnet, swin_v2
 from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.models.layers import check_one_of
 
@@ -20,8 +20,9 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ACTIVATIONS = {"silu": nn.silu, "relu": nn.relu}
 # Attributes of the encoder that are options; the presets give the others.
 SWIN_OPTIONS = ["convention", "window_size", "pretrained_window_size", "use_shift"]
-SWIN_OPTIONS += ["drop_path", "attention"]
+SWIN_OPTIONS += ["drop_path"]
 _SWIN, _GLP = "swin_v2_", "glpdepth_"
+WITH_ATTENTION = (_SWIN,)
 
 
 def _swin_v2(
@@ -52,7 +53,10 @@ def _glpdepth(
     name: str, common: dict, *, max_depth: float, drop_path: float = 0.1
 ) -> dict:
     encoder = mix_transformer.encoder(
-        name.removeprefix(_GLP), drop_path=drop_path, **common
+        name.removeprefix(_GLP),
+        drop_path=drop_path,
+        dtype=common["dtype"],
+        remat=common["remat"],
     )
     decoder = decoders.SelectiveFusionDecoder(
         channels=encoder.embed_dims[0],  # 64, and 32 for b0: the finest skip's
@@ -103,7 +107,8 @@ def network(
     name: str,
     *,
     max_depth: float,
-    dtype: str = "float32",
+    dtype: str = "auto",
+    attention: str = "auto",
     remat: bool = False,
     input_scale: float = 1.0,
     input_size: tuple[int, int] | None = None,
@@ -116,13 +121,16 @@ def network(
         "monodepth2" or "five_level".
       max_depth: largest depth in metres, 80 for KITTI and 10 for NYU; 100 for
         monodepth2, up to its unknown scale.
-      dtype: "float32" or "bfloat16", of the matrix products; parameters are float32.
+      dtype: "float32", "bfloat16" or "auto", of the matrix products; parameters are
+        float32.
+      attention: "xla", "cudnn" or "auto", of the encoders with attention; "auto" is
+        the best of the device, see `precision.resolve`.
       remat: recompute the encoder's blocks in the backward pass, to save memory
         (no effect on a ResNet).
       input_scale, input_size: see `DepthNetwork`.
       **options: of the family; None keeps the preset's value.
         swin_v2: convention ("mim_depth" or "official"), window_size,
-        pretrained_window_size, use_shift, drop_path, attention (see `swin_v2.SwinV2`),
+        pretrained_window_size, use_shift, drop_path (see `swin_v2.SwinV2`),
         decoder_channels (None: (4C, 2C, C) for a first stage of C channels; MIM-Depth's
         is (32, 32, 32)), decoder_activation ("silu", AMLR's, or "relu", MIM-Depth's).
         The decoder's initial kernels are MIM-Depth's (standard deviation 0.001), and
@@ -130,15 +138,49 @@ def network(
         glpdepth: drop_path. five_level: upsampling ("nearest", "subpixel_head" or
         "subpixel_levels").
     """
-    _check_arguments(name, dtype=dtype, max_depth=max_depth, input_scale=input_scale)
+    _check_arguments(name, max_depth=max_depth, input_scale=input_scale)
     given = {key: _plain(value) for key, value in options.items() if value is not None}
     build = BUILDERS[name]
     _check_options(name, build, given)
-    common = {"dtype": DTYPES[dtype], "remat": remat}
+    chosen = chosen_precision(name, dtype, attention)
+    common = {"dtype": DTYPES[chosen.dtype], "remat": remat}
+    common["attention"] = chosen.attention
     parts = build(name, common, max_depth=float(max_depth), **given)
     return DepthNetwork(
         **parts, input_scale=float(input_scale), input_size=_plain(input_size)
     )
+
+
+def chosen_precision(name: str, dtype: str, attention: str) -> precision.Precision:
+    """`precision.resolve` for a network; one without attention is at "xla"."""
+    if name.startswith(WITH_ATTENTION):
+        return precision.resolve(dtype, attention)
+    if attention not in ("auto", "xla", None):
+        raise ValueError(
+            f"`attention` is no option of {name}, which has no attention: leave it at "
+            f"auto, got {attention!r}."
+        )
+    return precision.resolve(dtype, "xla")
+
+
+def fitted_to_device(name: str, options: dict) -> dict:
+    """Options of `network`, with what this device cannot compute with replaced."""
+    asked = {key: options.get(key) for key in ("dtype", "attention")}
+    fitting = precision.supported(**asked)._asdict()
+    if not name.startswith(WITH_ATTENTION):
+        fitting["attention"] = "xla"
+    return {**options, **fitting}
+
+
+def compute_dtype(name: str | None) -> Any:
+    """The dtype of that name; of another device's, this device's (`precision`)."""
+    return DTYPES[precision.supported(name).dtype]
+
+
+def precision_of(network: DepthNetwork) -> precision.Precision:
+    """What a network computes with."""
+    attention = getattr(network.encoder, "attention", "xla")
+    return precision.Precision(jnp.dtype(network.decoder.dtype).name, attention)
 
 
 def layer_scale(network: DepthNetwork, decay: float) -> Callable:
@@ -188,11 +230,8 @@ def _check_options(name: str, build: Callable, options: dict) -> None:
             )
 
 
-def _check_arguments(
-    name: str, *, dtype: str, max_depth: float, input_scale: float
-) -> None:
+def _check_arguments(name: str, *, max_depth: float, input_scale: float) -> None:
     check_one_of("name", name, NETWORKS)
-    check_one_of("dtype", dtype, DTYPES)
     for label, value in (("max_depth", max_depth), ("input_scale", input_scale)):
         if not value > 0:
             raise ValueError(f"`{label}` must be positive, got {value}.")

@@ -113,6 +113,7 @@ def load_network(folder: Path) -> tuple[depth.DepthNetwork, dict, float]:
             f"with --config.init_from={folder}"
         )
     network = network_of(found)
+    show(f"{found.model['name']}: computing in {depth.precision_of(network)}")
     variables = complete(depth.variable_shapes(network), found)
     return network, variables, float(found.model["options"]["max_depth"])
 
@@ -127,10 +128,13 @@ def complete(shapes: dict, pretrained: Pretrained) -> dict:
 
 
 def network_of(pretrained: Pretrained, **defaults: Any) -> depth.DepthNetwork:
-    """The network that the weights were trained with; InputError if there is none."""
+    """The network that the weights were trained with; InputError if there is none.
+
+    It computes as in training, or as this device does best if it cannot do that.
+    """
     name, options = pretrained.model["name"], pretrained.model.get("options", {})
     try:
-        return depth.network(name, **(defaults | options))
+        return depth.network(name, **defaults | depth.fitted_to_device(name, options))
     except (TypeError, ValueError) as error:
         raise InputError(f"weights '{pretrained.folder}' of {name}: {error}") from error
 

@@ -53,7 +53,7 @@ def load(folder: Path) -> PoseWeights:
             "neighbouring frames, and for monodepth2's weights with their pose network"
         )
     options = found.model["options"]
-    network = PoseNetwork(dtype=depth.DTYPES[options.get("dtype", "float32")])
+    network = PoseNetwork(dtype=depth.compute_dtype(options.get("dtype")))
     shapes = {name: {"pose": part} for name, part in variable_shapes(network).items()}
     variables = pretrained.complete(shapes, found)
     step = found.model.get("step")
@@ -64,7 +64,7 @@ def of_state(config: ConfigDict, variables: dict) -> PoseWeights | None:
     """The pose network of a run in memory; None if it has none."""
     if "pose" not in variables["params"]:
         return None
-    network = PoseNetwork(dtype=depth.DTYPES[config.model.dtype])
+    network = PoseNetwork(dtype=depth.compute_dtype(config.model.dtype))
     return PoseWeights(network, _pose_of(variables), tuple(config.data.size) or None)
 
 

@@ -14,6 +14,7 @@ from rich.markup import escape
 from amlr_jax.data import images
 from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.predictor import predictor
+from amlr_jax.models import depth as networks
 from amlr_jax.models import pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder
 from amlr_jax.models.depth_network import has_scale
@@ -68,7 +69,8 @@ def run(
         raise InputError(preview(failed, limit=1))
     network, variables, max_depth = pretrained.load_network(checkpoint)
     style = _style(network, max_depth, kinds, options)
-    log = _record(checkpoint, variables, target, style, options)
+    computed_in = networks.precision_of(network)._asdict()
+    log = _record(checkpoint, variables, target, style, options, computed_in)
     if log.is_new and not options.overwrite:
         _require_unclaimed(target, facts, kinds)
     log.write(failed)
@@ -184,11 +186,13 @@ def _record(
     target: Path,
     style: OutputStyle,
     options: Options,
+    computed_in: dict[str, str],
 ) -> record.PredictionRecord:
     settings = {name: getattr(options, name) for name in SETTINGS}
     head = {
         "weights": str(checkpoint),
         "weights_crc32": record.weights_crc32(variables),
+        "computed_in": computed_in,
         "settings": settings | {"max_depth": style.far},
         "unit": style.unit or "relative",
         "png16_codes_per_unit": style.scale,

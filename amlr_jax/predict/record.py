@@ -1,6 +1,7 @@
 """predictions.json: what a folder of results was made with, and what is in it.
 
     network, weights, weights_crc32    the checkpoint
+    computed_in   dtype and attention of the network
     settings      what all results share; another value makes other results
     unit          "m", or "relative": true up to one factor
     png16_codes_per_unit               depth = code / this

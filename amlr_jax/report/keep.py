@@ -46,20 +46,22 @@ def save_facts(
     network: str,
     parameters: int,
     devices: str,
+    computed_in: dict[str, str],
     protocol: dict,
     published: Iterable[tuple],
 ) -> None:
     """Writes run.json.
 
     `data` is a `Prepared` set and `trained_on` the number of frames or views that the
-    network learns from; `published` the rows that may stand beside values of
-    `protocol`: (method, source, test mode, metrics).
+    network learns from; `computed_in` its dtype and attention; `published` the rows
+    that may stand beside values of `protocol`: (method, source, test mode, metrics).
     """
     median = data.median_depth
     facts = {
         "network": network,
         "parameters": int(parameters),
         "devices": devices,
+        "computed_in": computed_in,
         "versions": versions(),
         "data": {
             "name": data.name,

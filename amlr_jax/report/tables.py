@@ -73,6 +73,7 @@ def _facts(run: RunFiles) -> dict[str, str]:
         "Pixels with depth": _number(data.get("valid_share"), ".1%"),
         "Median depth": _number(data.get("median_depth"), ".2f", " m"),
         "Device": known.get("devices"),
+        "Computed in": as_dict(known.get("computed_in")).get("dtype"),
         "Versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
     }
     return {name: str(value) for name, value in found.items() if value}

@@ -41,9 +41,11 @@ TRAJECTORY = "trajectory.png"
 # Keys that may change when a run continues, because they do not change the results.
 FREE = {"checkpoint", "log", "eval", "steps", "parallel", "max_skipped"}
 FREE |= {"optimizer.span", "data.root", "data.cache", "data.threads", "data.workers"}
+FREE |= {"model.attention", "model.remat"}
 # Keys that may differ between the processes of a run.
 OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
 LOCK = ".lock"  # held by rank 0 as long as the run lasts
+UNDECIDED = "auto"  # in a saved config, of a key that was chosen after it was written
 MARK = ".started"  # written by rank 0, read by the others
 # Seconds until other hosts see a new file: NFS caches a listing for 60.
 SEEN = 90
@@ -136,8 +138,7 @@ def check_same_run(
     folder: Path, config: dict, *, saved: dict | None = None
 ) -> dict | None:
     """The config of the run in `folder`; raises InputError if it is another one's."""
-    path = folder / CONFIG
-    old = _load(path) if path.is_file() else saved
+    old = config_of(folder, saved=saved)
     if old is None:
         if (folder / CHECKPOINTS).exists():
             raise InputError(
@@ -148,7 +149,7 @@ def check_same_run(
     changes = [
         f"{name} was {old}, now {new}"
         for name, (old, new) in differences(old, config).items()
-        if not _is_free(name)
+        if not is_free(name) and old != UNDECIDED
     ]
     if changes:
         raise InputError(
@@ -158,7 +159,14 @@ def check_same_run(
     return old
 
 
-def _is_free(name: str) -> bool:
+def config_of(folder: Path, *, saved: dict | None = None) -> dict | None:
+    """The config of the run in `folder`: config.json, else `saved`, of a checkpoint."""
+    path = folder / CONFIG
+    return _load(path) if path.is_file() else saved
+
+
+def is_free(name: str) -> bool:
+    """Whether a dotted key may change when a run goes on."""
     return any(name == free or name.startswith(free + ".") for free in FREE)
 
 

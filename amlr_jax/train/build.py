@@ -15,6 +15,7 @@ from amlr_jax import rebalance
 from amlr_jax.config import check
 from amlr_jax.models import depth
 from amlr_jax.models.depth_network import DepthNetwork
+from amlr_jax.models.precision import AUTO, Precision
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train import optimizer
 from amlr_jax.train.objectives import self_supervised, supervised
@@ -57,8 +58,32 @@ def components(config: ConfigDict) -> Components:
             optimizer=_optimizer(config.optimizer, rate, network),
             schedule=rate,
         )
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputError(f"config: {error}") from error
+
+
+def with_precision(config: ConfigDict, saved: dict | None) -> ConfigDict:
+    """A copy of the config in which `model.dtype` and `model.attention` are chosen.
+
+    "auto" is what the run of the config `saved` has, which goes on, and else the best
+    of this device (`models.precision`). InputError for what it cannot compute with.
+    """
+    config = config.copy_and_resolve_references()
+    model, old = config.model, (saved or {}).get("model") or {}
+    asked = {
+        key: old.get(key) or AUTO if model[key] == AUTO else model[key]
+        for key in Precision._fields
+    }
+    try:
+        chosen = depth.chosen_precision(model.name, **asked)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"config: {error}") from error
+    model.dtype, model.attention = chosen
+    return config
 
 
 def state_before_training(config: ConfigDict, made: Components) -> TrainState:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.config import check
+from amlr_jax.models import depth as networks
 from amlr_jax.models import fitting
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.runtime import distributed, files, workdir
@@ -89,6 +90,8 @@ def train(
     if not is_first():
         mute()
     saved = disk.config_of(folder / workdir.CHECKPOINTS)
+    old = workdir.config_of(folder, saved=saved)
+    config = build.with_precision(config, old)
     with workdir.claim(folder, config.to_dict(), saved=saved) as before:
         found = disk.all_of(folder / workdir.CHECKPOINTS)
         done = int(found[-1].name) if found else 0
@@ -215,7 +218,8 @@ def introduce(run: Run, state: TrainState) -> int:
         f"{test_set.name} {test_set.split}: {len(run.train_set.train)} training and "
         f"{counted(len(test_set.test), 'test frame')}{depth}\n"
         f"{config.model.name}: {counted(count, 'parameter')} on {run.mesh.size} "
-        f"{jax.devices()[0].device_kind}; losses "
+        f"{jax.devices()[0].device_kind}, in "
+        f"{networks.precision_of(run.components.network)}; losses "
         f"{', '.join(run.components.objective.loss_names)}; "
         f"loss weights by {config.rebalance.rule}\n"
         f"Workdir {run.folder}"

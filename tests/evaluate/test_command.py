@@ -82,6 +82,22 @@ def test_equals_the_evaluation_of_the_run(run):
     assert (folder / "frames.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_run_of_a_gpu_is_measured_here(run, capsys, dtype):
+    """Its config names a kernel that this device lacks."""
+    folder, config = run
+    want = evaluate_weights(config, folder).metrics
+    saved = json.loads((folder / "config.json").read_text())
+    saved["model"] |= {"dtype": dtype, "attention": "cudnn"}
+    files.write_json(folder / "config.json", saved)
+    capsys.readouterr()
+    assert evaluate_weights(config, folder).metrics == want
+    computed_in = {"dtype": "float32", "attention": "xla"}
+    assert result_of(folder)["computed_in"] == computed_in
+    out = " ".join(capsys.readouterr().out.split())
+    assert "swin_v2_nano: computing in float32 with xla attention" in out
+
+
 @pytest.mark.parametrize("mode", ["flip", "flip_ramps", "shifted_flip"])
 def test_each_mode(run, measured, capsys, mode):
     folder, config = run

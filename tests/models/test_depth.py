@@ -125,7 +125,7 @@ def test_reference_presets_keep_the_values_of_the_paper():
     ("arguments", "message"),
     [
         ({"name": "swin_v2_giant"}, "one of swin_v2_nano, .*five_level, got 'swin_"),
-        ({"dtype": "float16"}, "`dtype` must be one of float32, bfloat16, got 'float"),
+        ({"dtype": "float16"}, "`dtype` must be one of float32, bfloat16, auto, got"),
         ({"max_depth": 0.0}, "`max_depth` must be positive, got 0.0"),
         ({"input_scale": -1.0}, "`input_scale` must be positive, got -1.0"),
     ],

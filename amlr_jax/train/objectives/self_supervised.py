@@ -83,7 +83,7 @@ def pose_network(config: ConfigDict) -> PoseNetwork | None:
     """The pose network of a config; None without neighbouring frames."""
     if not config.selfsup.neighbours:
         return None
-    return PoseNetwork(dtype=depth_networks.DTYPES[config.model.dtype])
+    return PoseNetwork(dtype=depth_networks.compute_dtype(config.model.dtype))
 
 
 def loss_names(kind: str) -> tuple[str, ...]:
