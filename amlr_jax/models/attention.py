@@ -1,7 +1,8 @@
-"""Cosine window attention with a continuous position bias (Swin V2, Sec. 3.2, 3.3).
+"""Attention, and Swin V2's: cosine attention with a continuous position bias.
 
-Shapes: B images, N windows, T tokens a window, C channels, D channels a head.
-Parameters, logits, softmax and the bias are float32; `dtype` is that of the products.
+Shapes: B images, N windows, T query and S key tokens a window, C channels, D channels a
+head. Parameters, logits, softmax and the bias are float32; `dtype` is that of the
+products. Swin V2: Sec. 3.2 and 3.3.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from einops import rearrange
 
 from amlr_jax.models.layers import check_one_of, linear_init
+from amlr_jax.models.precision import ATTENTIONS
 
 MASKED_LOGIT = -100.0
 MAX_LOGIT_SCALE = float(np.log(100.0))  # logit scales are parametrised as logarithms
@@ -21,88 +23,132 @@ BIAS_RANGE = 16.0  # the position bias is 16 * sigmoid(mlp)
 BIAS_HIDDEN = 512
 NORMALIZE_EPS = 1e-12
 COORDINATE_SCALE = 8.0  # coordinates span [-8, 8] before the logarithm (Sec. 3.3)
-IMPLEMENTATIONS = ("xla", "cudnn")
+REGION_CHANNELS = 8  # cuDNN takes multiples of 8 channels
+MAX_CHANNELS = 128  # of a head in cuDNN before Hopper
 
 
 def attention(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
-    bias: jax.Array,
+    bias: jax.Array | None = None,
     *,
-    allowed: jax.Array | None = None,
+    regions: np.ndarray | None = None,
+    scale: float = 1.0,
     implementation: str = "xla",
 ) -> jax.Array:
-    """softmax(q k^T + bias) v, with logits and softmax in float32.
+    """softmax(scale q k^T + bias) v in every window, logits and softmax in float32.
 
     Args:
-      q, k, v: (B, N, heads, T, D); q is already scaled.
-      bias: (heads, T, T), float32.
-      allowed: (N, T, T), boolean; `MASKED_LOGIT` is added to the logits of other pairs.
+      q: (B, N, T, heads, D).
+      k, v: (B, N, S, heads, D).
+      bias: (heads, T, S), float32, shared by the windows; None: none.
+      regions: labels (N, T), for S = T; `MASKED_LOGIT` is added to the logits of pairs
+        with different labels.
       implementation: "xla", or "cudnn" for the fused kernel of NVIDIA GPUs, which
-        stores no (T, T) array per window. It requires bfloat16 and even T and rounds
-        the bias to bfloat16.
+        stores no (T, S) array per window. It requires bfloat16 and, with a bias, even T
+        and S, and rounds the bias to bfloat16.
 
     Returns:
-      (B, N, heads, T, D), in v's dtype.
+      (B, N, T, heads, D), in v's dtype.
 
     Raises:
       ValueError: "cudnn" cannot take these arrays, or there is no GPU.
     """
-    check_one_of("implementation", implementation, IMPLEMENTATIONS)
-    if implementation == "cudnn":
-        _check_cudnn(q)
-        arguments = dot_product_arguments(q, k, v, bias, allowed)
-        y = jax.nn.dot_product_attention(**arguments, implementation="cudnn")
-        batch, count = q.shape[:2]
-        return rearrange(y, "(b n) t h d -> b n h t d", b=batch, n=count)
+    check_one_of("implementation", implementation, ATTENTIONS)
+    if implementation == "xla":
+        return _by_products(q, k, v, bias, regions, scale)
+    _check_cudnn(q, k, bias)
+    arguments = dot_product_arguments(q, k, v, bias, regions, scale)
+    y = jax.nn.dot_product_attention(**arguments, implementation="cudnn")
+    return y[..., : v.shape[-1]].reshape(*q.shape[:-1], v.shape[-1])
+
+
+def _by_products(q, k, v, bias, regions, scale) -> jax.Array:
+    """`attention` by two matrix products, of (B, N, heads) matrices each."""
+    q, k, v = (x.swapaxes(2, 3) for x in (q, k, v))
     logits = jnp.matmul(q, k.swapaxes(-1, -2), preferred_element_type=jnp.float32)
-    logits = logits + bias[None, None]
-    if allowed is not None:
-        logits = logits + jnp.where(allowed[None, :, None], 0.0, MASKED_LOGIT)
+    if scale != 1.0:
+        logits = logits * scale
+    if bias is not None:
+        logits = logits + bias[None, None]
+    if regions is not None:
+        labels = jnp.asarray(regions)
+        same = labels[:, :, None] == labels[:, None, :]
+        logits = logits + jnp.where(same[None, :, None], 0.0, MASKED_LOGIT)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.matmul(weights, v)
+    return jnp.matmul(weights, v).swapaxes(2, 3)
 
 
 def dot_product_arguments(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
-    bias: jax.Array,
-    allowed: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    regions: np.ndarray | None = None,
+    scale: float = 1.0,
 ) -> dict[str, Any]:
     """The arguments of `attention` as `jax.nn.dot_product_attention` takes them.
 
-    Windows are merged into the batch axis. The bias is shared by all windows or, with
-    `allowed`, separate for each: a boolean mask would exclude pairs, to which -100
-    leaves a weight. It has the dtype of q, because a float32 bias gives NaN gradients
-    on a GPU (jax-ml/jax#32242). Its mean, which does not change the softmax, is
-    subtracted to reduce the rounding error.
+    Windows are merged into the batch axis, without a copy. The bias has the dtype of q,
+    because a float32 bias gives NaN gradients on a GPU (jax-ml/jax#32242). Its mean,
+    which does not change the softmax, is subtracted to reduce the rounding error.
+
+    Regions are further channels of q, k and v, so that the bias stays shared by all
+    windows (a boolean mask would exclude pairs, to which -100 leaves a weight): q and k
+    have 10 / sqrt(scale) at the number of the token's region, so pairs of one region
+    gain exactly 100, a constant for the softmax. v has zeros.
     """
-    batch = q.shape[0]
-    bias = (bias - jax.lax.stop_gradient(bias.mean((1, 2), keepdims=True)))[None]
-    if allowed is not None:
-        mask = jnp.where(allowed[:, None], 0.0, MASKED_LOGIT)
-        bias = jnp.tile(bias + mask, (batch, 1, 1, 1))
-    query, key, value = (rearrange(x, "b n h t d -> (b n) t h d") for x in (q, k, v))
-    bias = bias.astype(q.dtype)
-    return {"query": query, "key": key, "value": value, "bias": bias, "scale": 1.0}
+    if regions is not None:
+        marks = np.sqrt(-MASKED_LOGIT / scale) * _one_hot(regions)[:, :, None]
+        shape = (*q.shape[:-1], REGION_CHANNELS)
+        marks = jnp.broadcast_to(jnp.asarray(marks, q.dtype), shape)
+        q, k = (jnp.concatenate([x, marks], -1) for x in (q, k))
+        v = jnp.pad(v, [(0, 0)] * 4 + [(0, REGION_CHANNELS)])
+    if bias is not None:
+        bias = bias - jax.lax.stop_gradient(bias.mean((1, 2), keepdims=True))
+        bias = bias[None].astype(q.dtype)
+    query, key, value = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
+    return {"query": query, "key": key, "value": value, "bias": bias, "scale": scale}
 
 
-def _check_cudnn(q: jax.Array) -> None:
+def _one_hot(regions_NT: np.ndarray) -> np.ndarray:
+    """(N, T, `REGION_CHANNELS`): regions numbered from 0 in each window."""
+    numbers = [np.unique(row, return_inverse=True)[1] for row in np.asarray(regions_NT)]
+    most = int(np.max(numbers)) + 1
+    if most > REGION_CHANNELS:
+        raise ValueError(
+            f"`regions` must be at most {REGION_CHANNELS} in a window, got {most}."
+        )
+    return np.eye(REGION_CHANNELS, dtype=np.float32)[np.stack(numbers)]
+
+
+def _check_cudnn(q: jax.Array, k: jax.Array, bias: jax.Array | None) -> None:
     """Raises ValueError for arrays that the fused kernel does not take."""
     where = '`implementation` "cudnn"'
     if q.dtype != jnp.bfloat16:
         raise ValueError(f"{where} needs bfloat16, got {q.dtype}; set the dtype.")
-    if q.shape[-2] % 2:
+    odd = [tokens for tokens in (q.shape[2], k.shape[2]) if tokens % 2]
+    if bias is not None and odd:
         raise ValueError(
-            f"{where} needs windows of an even number of tokens, got {q.shape[-2]}; "
+            f"{where} needs windows of an even number of tokens, got {odd[0]}; "
             "choose even windows."
         )
     if jax.default_backend() != "gpu":
         raise ValueError(
             f'{where} needs an NVIDIA GPU, got {jax.default_backend()!r}; use "xla".'
         )
+
+
+def fitting(implementation: str, tokens: int, channels: int) -> str:
+    """`implementation` where the fused kernel takes such windows, else "xla".
+
+    It takes no windows of an odd number of tokens with a bias, as the reference has in
+    its last two blocks, of 11 x 11; and heads of up to 128 channels, in multiples of 8.
+    """
+    fits = not (tokens % 2 or channels % 8)
+    fits &= channels + REGION_CHANNELS <= MAX_CHANNELS
+    return "xla" if implementation == "cudnn" and not fits else implementation
 
 
 def _unit(x: jax.Array) -> jax.Array:
@@ -193,44 +239,31 @@ class WindowAttention(nn.Module):
     def __call__(
         self, x_BNTC: jax.Array, regions_NT: np.ndarray | None = None
     ) -> jax.Array:
-        channels = x_BNTC.shape[-1]
+        *_, tokens, channels = x_BNTC.shape
         q, k, v = self._queries_keys_values(x_BNTC)
         log_scale = self.param(
             "logit_scale",
             nn.initializers.constant(INITIAL_LOGIT_SCALE),
             (self.num_heads, 1, 1),
         )
-        q = _unit(q) * jnp.exp(jnp.minimum(log_scale, MAX_LOGIT_SCALE))[None, None]
+        q = _unit(q) * jnp.exp(jnp.minimum(log_scale, MAX_LOGIT_SCALE))[..., 0]
         bias = PositionBias(
             self.num_heads, self.window, self.pretrained_window, name="rpe_mlp"
         )()
-        allowed = None
-        if regions_NT is not None:
-            labels = jnp.asarray(regions_NT)
-            allowed = labels[:, :, None] == labels[:, None, :]
         y = attention(
             q.astype(self.dtype),
             _unit(k).astype(self.dtype),
             v,
             bias,
-            allowed=allowed,
-            implementation=self._implementation(q.shape[-2]),
+            regions=regions_NT,
+            implementation=fitting(self.implementation, tokens, q.shape[-1]),
         )
-        y = rearrange(y, "b n heads t d -> b n t (heads d)")
         return nn.Dense(
             channels, dtype=self.dtype, kernel_init=linear_init, name="proj"
-        )(y)
+        )(y.reshape(x_BNTC.shape))
 
-    def _implementation(self, tokens: int) -> str:
-        """XLA for windows of odd area, which the fused kernel does not take.
-
-        In the reference, the last two blocks have such windows, of 11 x 11.
-        """
-        odd = self.implementation == "cudnn" and tokens % 2
-        return "xla" if odd else self.implementation
-
-    def _queries_keys_values(self, x_BNTC: jax.Array) -> jax.Array:
-        """(3, B, N, heads, T, D). Queries and values have a bias, keys have none."""
+    def _queries_keys_values(self, x_BNTC: jax.Array) -> list[jax.Array]:
+        """(B, N, T, heads, D) each. Queries and values have a bias, keys have none."""
         channels = x_BNTC.shape[-1]
         zeros = nn.initializers.zeros_init()
         q_bias = self.param("q_bias", zeros, (channels,))
@@ -242,7 +275,7 @@ class WindowAttention(nn.Module):
             kernel_init=linear_init,
             name="qkv",
         )(x_BNTC)
-        bias = jnp.concatenate([q_bias, jnp.zeros_like(q_bias), v_bias])
-        qkv = qkv + bias.astype(self.dtype)[None, None, None]
-        pattern = "b n t (three heads d) -> three b n heads t d"
-        return rearrange(qkv, pattern, three=3, heads=self.num_heads)
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        q, v = q + q_bias.astype(self.dtype), v + v_bias.astype(self.dtype)
+        pattern = "b n t (heads d) -> b n t heads d"
+        return [rearrange(x, pattern, heads=self.num_heads) for x in (q, k, v)]

@@ -22,7 +22,7 @@ ACTIVATIONS = {"silu": nn.silu, "relu": nn.relu}
 SWIN_OPTIONS = ["convention", "window_size", "pretrained_window_size", "use_shift"]
 SWIN_OPTIONS += ["drop_path"]
 _SWIN, _GLP = "swin_v2_", "glpdepth_"
-WITH_ATTENTION = (_SWIN,)
+WITH_ATTENTION = (_SWIN, _GLP)
 
 
 def _swin_v2(
@@ -53,10 +53,7 @@ def _glpdepth(
     name: str, common: dict, *, max_depth: float, drop_path: float = 0.1
 ) -> dict:
     encoder = mix_transformer.encoder(
-        name.removeprefix(_GLP),
-        drop_path=drop_path,
-        dtype=common["dtype"],
-        remat=common["remat"],
+        name.removeprefix(_GLP), drop_path=drop_path, **common
     )
     decoder = decoders.SelectiveFusionDecoder(
         channels=encoder.embed_dims[0],  # 64, and 32 for b0: the finest skip's
@@ -124,7 +121,7 @@ def network(
       dtype: "float32", "bfloat16" or "auto", of the matrix products; parameters are
         float32.
       attention: "xla", "cudnn" or "auto", of the encoders with attention; "auto" is
-        the best of the device, see `precision.resolve`.
+        the best of the device, see `precision.choose`.
       remat: recompute the encoder's blocks in the backward pass, to save memory
         (no effect on a ResNet).
       input_scale, input_size: see `DepthNetwork`.
@@ -151,25 +148,23 @@ def network(
     )
 
 
-def chosen_precision(name: str, dtype: str, attention: str) -> precision.Precision:
-    """`precision.resolve` for a network; one without attention is at "xla"."""
+def chosen_precision(
+    name: str, dtype: str | None, attention: str | None
+) -> precision.Precision:
+    """`precision.choose` for a network; one without attention is at "xla"."""
     if name.startswith(WITH_ATTENTION):
-        return precision.resolve(dtype, attention)
-    if attention not in ("auto", "xla", None):
-        raise ValueError(
-            f"`attention` is no option of {name}, which has no attention: leave it at "
-            f"auto, got {attention!r}."
-        )
-    return precision.resolve(dtype, "xla")
+        return precision.choose(dtype, attention)
+    if attention == "cudnn":
+        raise ValueError(f"`attention` must be auto for {name}, which has none.")
+    return precision.choose(dtype, "xla")
 
 
 def fitted_to_device(name: str, options: dict) -> dict:
     """Options of `network`, with what this device cannot compute with replaced."""
-    asked = {key: options.get(key) for key in ("dtype", "attention")}
-    fitting = precision.supported(**asked)._asdict()
+    fitting = precision.supported(options.get("dtype"), options.get("attention"))
     if not name.startswith(WITH_ATTENTION):
-        fitting["attention"] = "xla"
-    return {**options, **fitting}
+        fitting = fitting._replace(attention="xla")
+    return {**options, **fitting._asdict()}
 
 
 def compute_dtype(name: str | None) -> Any:
@@ -179,8 +174,9 @@ def compute_dtype(name: str | None) -> Any:
 
 def precision_of(network: DepthNetwork) -> precision.Precision:
     """What a network computes with."""
-    attention = getattr(network.encoder, "attention", "xla")
-    return precision.Precision(jnp.dtype(network.decoder.dtype).name, attention)
+    encoder, decoder = (getattr(network, x, None) for x in ("encoder", "decoder"))
+    dtype = jnp.dtype(getattr(decoder, "dtype", jnp.float32)).name
+    return precision.Precision(dtype, getattr(encoder, "attention", "xla"))
 
 
 def layer_scale(network: DepthNetwork, decay: float) -> Callable:

@@ -1,5 +1,6 @@
 """Layers shared by several networks, and argument checks."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -61,25 +62,21 @@ def batch_norm(*, train: bool, dtype: Any, name: str) -> nn.BatchNorm:
     )
 
 
-def layer_norm(eps: float, name: str, *, scale: float = 1.0) -> nn.LayerNorm:
-    """Layer normalisation in float32, with `scale` as the initial scale."""
+def layer_norm(
+    eps: float, name: str, *, scale: float = 1.0, dtype: Any = jnp.float32
+) -> nn.LayerNorm:
+    """Layer normalisation with statistics in float32; `scale` is the initial scale.
+
+    `dtype` is that of the result. Below float32 the variance is computed in one pass,
+    as the mean of squares minus the squared mean, which is exact enough there.
+    """
     return nn.LayerNorm(
         epsilon=eps,
-        dtype=jnp.float32,
-        use_fast_variance=False,
+        dtype=dtype,
+        use_fast_variance=dtype != jnp.float32,
         scale_init=nn.initializers.constant(scale),
         name=name,
     )
-
-
-def drop_path(x_BHWC: jax.Array, rate: float, *, train: bool) -> jax.Array:
-    """Stochastic depth: in training, drops the branch of each sample with this rate.
-
-    Needs the random stream "drop_path"; call it in a compact method. Huang et al.,
-    "Deep Networks with Stochastic Depth", ECCV 2016.
-    """
-    dropout = nn.Dropout(rate, broadcast_dims=(1, 2, 3), rng_collection="drop_path")
-    return dropout(x_BHWC, deterministic=not train)
 
 
 def drop_path_rates(maximum: float, depths: tuple[int, ...]) -> tuple[float, ...]:
@@ -118,17 +115,22 @@ def conv(
     padding: int = 0,
     dtype: Any,
     name: str,
+    to_float32: bool = False,
 ) -> jax.Array:
     """A convolution with torch's default initial values and symmetric zero padding.
 
-    Kernel and bias are uniform in +-1 / sqrt(inputs * size**2). Call it in a compact
-    method.
+    Kernel and bias are uniform in +-1 / sqrt(inputs * size**2). With `to_float32` the
+    result is float32 (`ConvToFloat32`). Call it in a compact method.
     """
     bound = (x_BHWC.shape[-1] * size**2) ** -0.5
 
     def init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
+    if to_float32:
+        return ConvToFloat32(
+            channels, size, padding, dtype, kernel_init=init, bias_init=init, name=name
+        )(x_BHWC)
     return nn.Conv(
         channels,
         (size, size),
@@ -138,6 +140,73 @@ def conv(
         bias_init=init,
         name=name,
     )(x_BHWC)
+
+
+class ConvToFloat32(nn.Module):
+    """A convolution to few channels whose result is float32: (B, H, W, C) to (..., F).
+
+    The last one of a decoder: rounded to bfloat16, its logits would be steps of 1 % in
+    depth. With `dtype` below float32 it reads its input once and needs no float32 copy
+    of it: one matrix product gives what each pixel contributes to the
+    `size` x `size` results around it, and shifted sums add these up.
+
+    Attributes:
+      padding: zeros on each side.
+    """
+
+    features: int
+    size: int
+    padding: int = 0
+    dtype: Any = jnp.float32
+    kernel_init: Initializer = conv_init
+    bias_init: Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        size, pad, channels = self.size, self.padding, x_BHWC.shape[-1]
+        shape = (size, size, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+        if self.dtype == jnp.float32:
+            y = jax.lax.conv_general_dilated(
+                x_BHWC.astype(jnp.float32),
+                kernel,
+                window_strides=(1, 1),
+                padding=[(pad, pad)] * 2,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+            return y + bias
+        rows = rearrange(kernel, "a b c f -> (a b f) c").astype(self.dtype)
+        maps = _row_products(rows, x_BHWC.astype(self.dtype))
+        maps = maps.reshape(size, size, self.features, *maps.shape[1:])
+        maps = jnp.pad(maps, [(0, 0)] * 4 + [(pad, pad)] * 2)
+        height, width = (n + 2 * pad - size + 1 for n in x_BHWC.shape[1:3])
+        shifted = [
+            maps[a, b, :, :, a : a + height, b : b + width]
+            for a in range(size)
+            for b in range(size)
+        ]
+        return jnp.moveaxis(functools.reduce(jnp.add, shifted), 0, -1) + bias
+
+
+@jax.custom_vjp
+def _row_products(rows_KC: jax.Array, x_BHWC: jax.Array) -> jax.Array:
+    """(K, B, H, W) in float32. Its gradient multiplies in the dtype of the arrays."""
+    return jnp.einsum(
+        "kc,bhwc->kbhw", rows_KC, x_BHWC, preferred_element_type=jnp.float32
+    )
+
+
+def _row_products_backward(arrays, gradient):
+    rows, x = arrays
+    gradient = gradient.astype(x.dtype)
+    of_rows = jnp.einsum(
+        "kbhw,bhwc->kc", gradient, x, preferred_element_type=jnp.float32
+    )
+    return of_rows.astype(rows.dtype), jnp.einsum("kc,kbhw->bhwc", rows, gradient)
+
+
+_row_products.defvjp(lambda *xs: (_row_products(*xs), xs), _row_products_backward)
 
 
 def reflect_pad(x_BHWC: jax.Array) -> jax.Array:

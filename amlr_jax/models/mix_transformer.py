@@ -7,8 +7,8 @@ is no position embedding: a depthwise convolution with zero padding inside each 
 gives positions, so images may have any size.
 
 Parameters are named `stage{s}_patch_embed`, `stage{s}_block{b}` and `stage{s}_norm`,
-counted from 0. They are float32; `dtype` is that of the matrix products, while norms,
-logits, softmax and the residual stream stay in float32.
+counted from 0. They, logits, softmax and statistics of norms are float32; `dtype` is
+that of the matrix products, the results of norms and the residual stream.
 
 Shapes: B images, H x W tokens, C channels, N queries, M keys, D channels a head.
 """
@@ -20,17 +20,18 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from amlr_jax.models.attention import attention
 from amlr_jax.models.layers import (
     check_heads,
     check_image,
     check_one_of,
     check_one_per_stage,
     conv_init,
-    drop_path,
     drop_path_rates,
     layer_norm,
     linear_init,
 )
+from amlr_jax.models.repeated import Block, Drop, drop_path, run_blocks
 
 INNER_NORM_EPS = 1e-5  # of the norms in patch embeddings and spatial reductions
 MLP_RATIO = 4  # hidden channels of an MLP per input channel
@@ -54,7 +55,8 @@ class MixTransformer(nn.Module):
       drop_path: rate of the last block; the rates rise linearly from 0 over all blocks.
         Needs the random stream "drop_path" in training.
       norm_eps: of the norms in front of the branches and at the end of a stage.
-      dtype: of the matrix products.
+      attention: "xla" or "cudnn", see `attention.attention`.
+      dtype: of the matrix products and the residual stream.
       remat: recompute every block in the backward pass instead of keeping it.
     """
 
@@ -64,6 +66,7 @@ class MixTransformer(nn.Module):
     reductions: tuple[int, ...] = (8, 4, 2, 1)
     drop_path: float = 0.1
     norm_eps: float = 1e-6
+    attention: str = "xla"
     dtype: Any = jnp.float32
     remat: bool = False
 
@@ -87,20 +90,21 @@ class MixTransformer(nn.Module):
                 self.dtype,
                 name=f"stage{stage}_patch_embed",
             )(x)
-            for block in range(depth):
-                x = self._block(stage, block, next(rates))(x, train)
-            x = layer_norm(self.norm_eps, f"stage{stage}_norm")(x)
-            features.append(x)
+            blocks = [self._block(stage, n, next(rates)) for n in range(depth)]
+            x = run_blocks(self, blocks, x, train=train, remat=self.remat)
+            name = f"stage{stage}_norm"
+            x = layer_norm(self.norm_eps, name, dtype=self.dtype)(x)
+            features.append(x.astype(jnp.float32))
         return features
 
-    def _block(self, stage: int, block: int, drop_path: float) -> nn.Module:
-        kind = nn.remat(MixBlock, static_argnums=(2,)) if self.remat else MixBlock
-        return kind(
+    def _block(self, stage: int, block: int, drop_path: float) -> "MixBlock":
+        return MixBlock(
             num_heads=self.num_heads[stage],
             reduction=self.reductions[stage],
             drop_path=drop_path,
             norm_eps=self.norm_eps,
             dtype=self.dtype,
+            attention=self.attention,
             name=f"stage{stage}_block{block}",
         )
 
@@ -137,7 +141,7 @@ def encoder(name: str, **overrides: Any) -> MixTransformer:
 
 
 class OverlapPatchEmbed(nn.Module):
-    """Overlapping patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), float32.
+    """Overlapping patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), of `dtype`.
 
     A convolution with stride s, padded so that sizes round up, and a norm.
     """
@@ -158,7 +162,7 @@ class OverlapPatchEmbed(nn.Module):
             kernel_init=conv_init,
             name="proj",
         )(x_BHWC)
-        return layer_norm(INNER_NORM_EPS, "norm")(x)
+        return layer_norm(INNER_NORM_EPS, "norm", dtype=self.dtype)(x)
 
 
 class ReducedAttention(nn.Module):
@@ -172,24 +176,21 @@ class ReducedAttention(nn.Module):
     num_heads: int
     reduction: int
     dtype: Any
+    implementation: str = "xla"
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        _, height, width, channels = x_BHWC.shape
+        channels = x_BHWC.shape[-1]
         q = self._linear(channels, "q")(x_BHWC)
         kv = self._linear(2 * channels, "kv")(self._reduce(x_BHWC))
-        heads = self.num_heads
-        q = rearrange(q, "b h w (heads d) -> b heads (h w) d", heads=heads)
-        k, v = rearrange(
-            kv, "b h w (two heads d) -> two b heads (h w) d", two=2, heads=heads
+        pattern = "b h w (heads d) -> b 1 (h w) heads d"  # one window
+        q, k, v = (
+            rearrange(x, pattern, heads=self.num_heads)
+            for x in (q, *jnp.split(kv, 2, axis=-1))
         )
-        y = rearrange(
-            scaled_attention(q, k, v),
-            "b heads (h w) d -> b h w (heads d)",
-            h=height,
-            w=width,
-        )
-        return self._linear(channels, "proj")(y)
+        scale, way = q.shape[-1] ** -0.5, self.implementation
+        y = attention(q, k, v, scale=scale, implementation=way)
+        return self._linear(channels, "proj")(y.reshape(x_BHWC.shape))
 
     def _linear(self, features: int, name: str) -> nn.Dense:
         return nn.Dense(features, dtype=self.dtype, kernel_init=linear_init, name=name)
@@ -206,18 +207,7 @@ class ReducedAttention(nn.Module):
             kernel_init=conv_init,
             name="sr",
         )(x_BHWC)
-        return layer_norm(INNER_NORM_EPS, "sr_norm")(x)
-
-
-def scaled_attention(
-    q_BhND: jax.Array, k_BhMD: jax.Array, v_BhMD: jax.Array
-) -> jax.Array:
-    """softmax(q k^T / sqrt(D)) v, with logits and softmax in float32; v's dtype."""
-    logits = jnp.matmul(
-        q_BhND, k_BhMD.swapaxes(-1, -2), preferred_element_type=jnp.float32
-    )
-    weights = nn.softmax(logits * q_BhND.shape[-1] ** -0.5, axis=-1)
-    return jnp.matmul(weights.astype(v_BhMD.dtype), v_BhMD)
+        return layer_norm(INNER_NORM_EPS, "sr_norm", dtype=self.dtype)(x)
 
 
 class DepthwiseConv3x3(nn.Module):
@@ -260,21 +250,28 @@ class MixMlp(nn.Module):
         return nn.Dense(channels, **options, name="fc2")(x)
 
 
-class MixBlock(nn.Module):
+class MixBlock(Block):
     """Pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)); (B, H, W, C)."""
 
-    num_heads: int
-    reduction: int
-    drop_path: float
-    norm_eps: float
-    dtype: Any
+    num_heads: int = 1
+    reduction: int = 1
+    norm_eps: float = 1e-6
+    dtype: Any = jnp.float32
+    attention: str = "xla"
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
-        def kept(y: jax.Array) -> jax.Array:
-            return drop_path(y, self.drop_path, train=train)
+    def __call__(
+        self, x_BHWC: jax.Array, train: bool, drop: Drop | None = None
+    ) -> jax.Array:
+        drop = self.drop(train) if drop is None else drop
 
-        attn = ReducedAttention(self.num_heads, self.reduction, self.dtype, name="attn")
+        def norm(x: jax.Array, name: str) -> jax.Array:
+            return layer_norm(self.norm_eps, name, dtype=self.dtype)(x)
+
+        attn = ReducedAttention(
+            self.num_heads, self.reduction, self.dtype, self.attention, name="attn"
+        )
         mlp = MixMlp(self.dtype, name="mlp")
-        x_BHWC = x_BHWC + kept(attn(layer_norm(self.norm_eps, "norm1")(x_BHWC)))
-        return x_BHWC + kept(mlp(layer_norm(self.norm_eps, "norm2")(x_BHWC)))
+        x_BHWC = x_BHWC.astype(self.dtype)
+        x_BHWC = x_BHWC + drop_path(attn(norm(x_BHWC, "norm1")), drop, 0)
+        return x_BHWC + drop_path(mlp(norm(x_BHWC, "norm2")), drop, 1)

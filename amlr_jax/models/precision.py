@@ -14,7 +14,6 @@ from amlr_jax.runtime.errors import InputError
 AUTO = "auto"
 DTYPES = ("float32", "bfloat16")
 ATTENTIONS = ("xla", "cudnn")
-_AMPERE = (8, 0)
 
 
 class Precision(NamedTuple):
@@ -27,31 +26,36 @@ class Precision(NamedTuple):
         return f"{self.dtype} with {self.attention} attention"
 
 
-def resolve(
+def choose(
     dtype: str | None = AUTO, attention: str | None = AUTO, *, device: Any = None
 ) -> Precision:
-    """The `Precision` of a device, by default jax's first one.
+    """The `Precision` with each "auto" (or None) replaced by the best of a device.
 
-    A value other than "auto" is kept; None is "auto". Raises ValueError for an unknown
-    value, and InputError for one that the device cannot compute with.
+    The device is by default jax's first one. Other values are kept, whether or not it
+    can compute with them. Raises ValueError for an unknown value.
     """
     dtype, attention = dtype or AUTO, attention or AUTO
     check_one_of("dtype", dtype, (*DTYPES, AUTO))
     check_one_of("attention", attention, (*ATTENTIONS, AUTO))
-    device = device or jax.devices()[0]
-    capability = _compute_capability(device)
-    fused = capability is not None and capability >= _AMPERE
+    fused = _is_ampere(device or jax.devices()[0])
     if dtype == AUTO:
         dtype = "bfloat16" if fused else "float32"
     if attention == AUTO:
         attention = "cudnn" if fused and dtype == "bfloat16" else "xla"
-    if dtype == "bfloat16" and capability is not None and not fused:
+    return Precision(dtype, attention)
+
+
+def check(precision: Precision, *, device: Any = None) -> Precision:
+    """`precision`; InputError if a device, by default jax's first, lacks it."""
+    device = device or jax.devices()[0]
+    dtype, attention = precision
+    if dtype == "bfloat16" and _is_ampere(device) is False:
         raise InputError(
             "model.dtype=bfloat16 needs a GPU of compute capability 8.0 or later; this "
             f"{device.device_kind} has {device.compute_capability}; set "
             "model.dtype=float32 or auto"
         )
-    if attention == "cudnn" and not fused:
+    if attention == "cudnn" and not _is_ampere(device):
         raise InputError(
             "model.attention=cudnn needs an NVIDIA GPU of compute capability 8.0 or "
             f"later, this device is {device.device_kind}; set model.attention=xla or "
@@ -62,27 +66,28 @@ def resolve(
             f"model.attention=cudnn needs model.dtype=bfloat16, got {dtype}; set one "
             "of the two to auto"
         )
-    return Precision(dtype, attention)
+    return precision
 
 
 def supported(
     dtype: str | None = AUTO, attention: str | None = AUTO, *, device: Any = None
 ) -> Precision:
-    """As `resolve`, but what the device cannot compute with is "auto".
+    """As `choose`, with both chosen anew if the device cannot compute with them.
 
     For weights, whose network may have been trained on another device.
     """
     try:
-        return resolve(dtype, attention, device=device)
+        return check(choose(dtype, attention, device=device), device=device)
     except InputError:
-        return resolve(device=device)
+        return choose(device=device)
 
 
-def _compute_capability(device: Any) -> tuple[int, ...] | None:
-    """That of an NVIDIA GPU, such as (9, 0); None for other devices."""
+def _is_ampere(device: Any) -> bool | None:
+    """Whether an NVIDIA GPU has compute capability 8.0; None for other devices."""
     if device.platform != "gpu":
         return None
     try:
-        return tuple(int(part) for part in device.compute_capability.split("."))
+        capability = tuple(int(part) for part in device.compute_capability.split("."))
     except ValueError:  # AMD's names, such as gfx90a
         return None
+    return capability >= (8, 0)

@@ -20,8 +20,8 @@ Parameters are named `patch_embed`, `stage{s}_block{b}`, `stage{s}_merge` and `n
 `layer_index` and `has_weight_decay` depend on these names.
 
 Shapes: B images, H x W tokens, C channels, N windows, T tokens a window, D channels a
-head. Parameters are float32; `dtype` is that of the matrix products, while norms,
-logits, softmax and the residual stream stay in float32.
+head. Parameters, logits, softmax and statistics of norms are float32; `dtype` is that
+of the matrix products, the results of norms and the residual stream.
 """
 
 import re
@@ -39,6 +39,7 @@ from amlr_jax.models.layers import (
     drop_path_rates,
     layer_norm,
 )
+from amlr_jax.models.repeated import run_blocks
 from amlr_jax.models.swin_v2_blocks import PatchEmbed, PatchMerging, SwinBlock
 
 # MIM-Depth's presets, and nano. Heads have 32 channels, 16 in nano.
@@ -129,7 +130,7 @@ class SwinV2(nn.Module):
         as the identity.
       convention: "mim_depth" or "official", see the module.
       attention: "xla" or "cudnn", see `attention.attention`.
-      dtype: of the matrix products.
+      dtype: of the matrix products and the residual stream.
       remat: recompute every block in the backward pass instead of keeping it.
     """
 
@@ -163,11 +164,15 @@ class SwinV2(nn.Module):
         for stage, depth in enumerate(self.depths):
             if stage > 0:
                 x = PatchMerging(**options, name=f"stage{stage - 1}_merge")(x)
-            for block in range(depth):
-                window, shift = self._window_and_shift(stage, block, x.shape[1])
-                x = self._block(stage, block, window=window, shift=shift)(x, train)
+            sizes = [self._window_and_shift(stage, n, x.shape[1]) for n in range(depth)]
+            blocks = [self._block(stage, n, *size) for n, size in enumerate(sizes)]
+            period = 1 if len(set(sizes)) == 1 else 2
+            x = run_blocks(
+                self, blocks, x, train=train, remat=self.remat, period=period
+            )
             stages.append(x)
-        return [*stages, layer_norm(norm_eps, "norm")(x)]
+        stages.append(layer_norm(norm_eps, "norm", dtype=self.dtype)(x))
+        return [x.astype(jnp.float32) for x in stages]
 
     def _window_and_shift(self, stage: int, block: int, height: int) -> tuple[int, int]:
         window = self.window_size[stage]
@@ -175,10 +180,9 @@ class SwinV2(nn.Module):
             return height, 0
         return window, window // 2 if self.use_shift[stage] and block % 2 else 0
 
-    def _block(self, stage: int, block: int, *, window: int, shift: int) -> nn.Module:
-        kind = nn.remat(SwinBlock, static_argnums=(2,)) if self.remat else SwinBlock
+    def _block(self, stage: int, block: int, window: int, shift: int) -> SwinBlock:
         rates = drop_path_rates(self.drop_path, self.depths)
-        return kind(
+        return SwinBlock(
             num_heads=self.num_heads[stage],
             window=window,
             pretrained_window=self.pretrained_window_size[stage],

@@ -1,9 +1,9 @@
 """The modules and windows of a Swin V2 encoder, used by `swin_v2`.
 
 Shapes: B images, H x W tokens, C channels, N windows, T = window ** 2 tokens in each.
-Parameters are float32; `dtype` is that of the matrix products, while norms and the
-residual stream stay in float32. Labels of regions depend on sizes alone and are NumPy
-arrays, computed once while tracing.
+Parameters and statistics of norms are float32; `dtype` is that of the matrix products,
+the results of norms and the residual stream. Labels of regions depend on sizes alone
+and are NumPy arrays, computed once while tracing.
 """
 
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 from einops import rearrange
 
 from amlr_jax.models.attention import WindowAttention
-from amlr_jax.models.layers import drop_path, layer_norm, linear_init
+from amlr_jax.models.layers import layer_norm, linear_init
+from amlr_jax.models.repeated import Block, Drop, drop_path
 
 MLP_RATIO = 4  # hidden channels of an MLP per input channel
 PATCH_SIZE = 4  # pixels
@@ -93,33 +94,38 @@ class Mlp(nn.Module):
         return nn.Dense(channels, **options, name="fc2")(_gelu(x))
 
 
-class SwinBlock(nn.Module):
+class SwinBlock(Block):
     """Post-norm block: x + norm(attention(x)), then x + norm(mlp(x)); (B, H, W, C)."""
 
-    num_heads: int
-    window: int
-    pretrained_window: int
-    shift: int
-    drop_path: float
-    norm_eps: float
-    residual_init: float
-    dtype: Any
+    num_heads: int = 1
+    window: int = 8
+    pretrained_window: int = 0
+    shift: int = 0
+    norm_eps: float = 1e-6
+    residual_init: float = 1.0
+    dtype: Any = jnp.float32
     attention: str = "xla"
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, train: bool) -> jax.Array:
-        def residual(y: jax.Array, name: str) -> jax.Array:
-            y = layer_norm(self.norm_eps, name, scale=self.residual_init)(y)
-            return drop_path(y, self.drop_path, train=train)
+    def __call__(
+        self, x_BHWC: jax.Array, train: bool, drop: Drop | None = None
+    ) -> jax.Array:
+        drop = self.drop(train) if drop is None else drop
 
-        x_BHWC = x_BHWC + residual(self._attend(x_BHWC), "norm1")
+        def residual(y: jax.Array, branch: int) -> jax.Array:
+            options = {"scale": self.residual_init, "dtype": self.dtype}
+            y = layer_norm(self.norm_eps, f"norm{branch + 1}", **options)(y)
+            return drop_path(y, drop, branch)
+
+        x_BHWC = x_BHWC.astype(self.dtype)
+        x_BHWC = x_BHWC + residual(self._attend(x_BHWC), 0)
         mlp = Mlp(dtype=self.dtype, name="mlp")
-        return x_BHWC + residual(mlp(x_BHWC), "norm2")
+        return x_BHWC + residual(mlp(x_BHWC), 1)
 
     def _attend(self, x_BHWC: jax.Array) -> jax.Array:
         """Pad, shift, attend within windows, undo."""
         _, height, width, _ = x_BHWC.shape
-        x = pad_to_multiple(x_BHWC.astype(self.dtype), self.window)
+        x = pad_to_multiple(x_BHWC, self.window)
         padded = x.shape[1:3]
         regions = None
         if self.shift:
@@ -140,7 +146,7 @@ class SwinBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Patches of 4 x 4 to tokens: (B, H, W, 3) to (B, H/4, W/4, C), float32."""
+    """Patches of 4 x 4 to tokens: (B, H, W, 3) to (B, H/4, W/4, C), of `dtype`."""
 
     embed_dim: int
     norm_eps: float
@@ -158,11 +164,11 @@ class PatchEmbed(nn.Module):
             kernel_init=linear_init,
             name="proj",
         )(pad_to_multiple(image_BHWC, PATCH_SIZE))
-        return layer_norm(self.norm_eps, "norm")(x)
+        return layer_norm(self.norm_eps, "norm", dtype=self.dtype)(x)
 
 
 class PatchMerging(nn.Module):
-    """2 x 2 tokens to one: (B, H, W, C) to (B, H/2, W/2, 2C), rounded up; float32.
+    """2 x 2 tokens to one: (B, H, W, C) to (B, H/2, W/2, 2C), rounded up; of `dtype`.
 
     The four are concatenated in the order (row, column) = 00, 10, 01, 11; the norm
     follows the reduction (version 2).
@@ -183,4 +189,4 @@ class PatchMerging(nn.Module):
             kernel_init=linear_init,
             name="reduction",
         )(x)
-        return layer_norm(self.norm_eps, "norm")(x)
+        return layer_norm(self.norm_eps, "norm", dtype=self.dtype)(x)

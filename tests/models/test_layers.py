@@ -120,16 +120,64 @@ def test_drop_path_rates():
     np.testing.assert_allclose(rates, [i * 0.5 / 23 for i in range(24)], rtol=1e-12)
 
 
-def test_drop_path_takes_whole_samples_and_keeps_the_mean():
-    class Branch(nn.Module):
-        @nn.compact
-        def __call__(self, x, train):
-            return layers.drop_path(x, 0.25, train=train)
+CONVOLUTIONS = {
+    "3 x 3, zeros": (3, 1, 1),
+    "3 x 3": (3, 0, 1),
+    "1 x 1, four channels": (1, 0, 4),
+}
 
-    x = jnp.ones((400, 2, 3, 4))
-    keys = {"drop_path": jax.random.key(0)}
-    np.testing.assert_array_equal(Branch().apply({}, x, False), x)
-    y = np.asarray(Branch().apply({}, x, True, rngs=keys)).reshape(400, -1)
-    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
-    np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-6)
-    assert abs(y.mean() - 1) < 0.1
+
+@pytest.mark.parametrize(
+    ("size", "padding", "features"), CONVOLUTIONS.values(), ids=CONVOLUTIONS
+)
+def test_low_precision_convolution_to_float32(size, padding, features):
+    """Of rounded arrays it is exact, and so are its gradients but for rounding."""
+    x = jnp.asarray(_random(2, 5, 7, 6), jnp.bfloat16)
+    exact, low = (
+        layers.ConvToFloat32(features, size, padding, dtype)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    variables = exact.init(jax.random.key(0), x)
+    kernel = variables["params"]["kernel"].astype(jnp.bfloat16).astype(jnp.float32)
+    params = {"kernel": kernel, "bias": jnp.asarray(_random(features))}
+
+    def both(layer):
+        def loss(params, x):
+            y = layer.apply({"params": params}, x)
+            return jnp.sin(y).sum(), y
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, x)
+
+    (expected, of_x), y = both(exact)
+    (gradients, low_x), found = both(low)
+    assert found.dtype == y.dtype == jnp.float32 and low_x.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found, y, atol=1e-5)
+    np.testing.assert_allclose(low_x, of_x, atol=0.03 * np.abs(of_x).max())
+    for name, exact_gradient in expected.items():
+        bound = 0.01 * np.abs(exact_gradient).max()
+        np.testing.assert_allclose(gradients[name], exact_gradient, atol=bound)
+
+
+def test_convolution_to_float32_is_flaxs():
+    x = _random(2, 5, 7, 6)
+    ours = layers.ConvToFloat32(1, 3, padding=1)
+    theirs = nn.Conv(1, (3, 3), kernel_init=layers.conv_init)
+    variables = ours.init(jax.random.key(0), x)
+    same = theirs.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(
+        variables["params"]["kernel"], same["params"]["kernel"]
+    )
+    np.testing.assert_array_equal(
+        jax.jit(ours.apply)(variables, x), jax.jit(theirs.apply)(variables, x)
+    )
+
+
+def test_layer_norm_below_float32():
+    """Statistics in float32 in one pass; only the result is rounded."""
+    x = jnp.asarray(3 + _random(2, 3, 4, 64), jnp.bfloat16)
+    low = layers.layer_norm(1e-6, "norm", dtype=jnp.bfloat16)
+    exact = layers.layer_norm(1e-6, "norm")
+    variables = exact.init(jax.random.key(0), x)
+    y, expected = low.apply(variables, x), exact.apply(variables, x)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=0.01, rtol=0.005)

@@ -44,7 +44,9 @@ CPU = SimpleNamespace(platform="cpu", device_kind="cpu")
     ],
 )
 def test_choice(device, dtype, attention, expected):
-    assert precision.resolve(dtype, attention, device=device) == expected
+    chosen = precision.choose(dtype, attention, device=device)
+    assert precision.check(chosen, device=device) == expected
+    assert precision.supported(dtype, attention, device=device) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,31 +62,32 @@ def test_choice(device, dtype, attention, expected):
 )
 def test_what_a_device_cannot_do_is_one_line(device, dtype, attention, message):
     with pytest.raises(InputError, match=message) as raised:
-        precision.resolve(dtype, attention, device=device)
+        precision.check(
+            precision.choose(dtype, attention, device=device), device=device
+        )
     assert "\n" not in str(raised.value)
-    assert precision.supported(dtype, attention, device=device) == precision.resolve(
-        device=device
-    )
+    found = precision.supported(dtype, attention, device=device)
+    assert found == precision.choose(device=device)
 
 
 @pytest.mark.parametrize("key", ["dtype", "attention"])
 def test_unknown_values_list_the_known_ones(key):
     with pytest.raises(ValueError, match=f"`{key}` must be one of .*, auto, got 'x'"):
-        precision.resolve(**{key: "x"})
+        precision.choose(**{key: "x"})
 
 
 @pytest.mark.parametrize("name", ["swin_v2_nano", "glpdepth_b0", "monodepth2"])
 def test_a_network_knows_its_precision(name):
     made = depth.network(name, max_depth=80.0)
     assert depth.precision_of(made) == ("float32", "xla")
-    made = depth.network(name, max_depth=80.0, dtype="bfloat16", attention="xla")
+    made = depth.network(name, max_depth=80.0, dtype="bfloat16")
     assert depth.precision_of(made) == ("bfloat16", "xla")
     assert made.encoder.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("name", ["monodepth2", "five_level"])
 def test_networks_without_attention_refuse_a_kernel(name):
-    with pytest.raises(ValueError, match=f"`attention` is no option of {name}"):
+    with pytest.raises(ValueError, match=f"`attention` must be auto for {name}"):
         depth.network(name, max_depth=80.0, attention="cudnn")
 
 

@@ -67,14 +67,15 @@ class GradualDecoder(nn.Module):
         x = layers.upsample_bilinear_2x(layers.upsample_bilinear_2x(x))
         x = x[:, : size[0], : size[1]]
         x = self.activation(self._conv(self.head_channels, "head_conv")(x))
-        logits = self._conv(1, "head_depth", jnp.float32)(x)[..., 0]
-        return self.max_depth * nn.sigmoid(logits)
+        options = {"dtype": self.dtype, "kernel_init": self._initializer()}
+        head = layers.ConvToFloat32(1, 3, padding=1, **options, name="head_depth")
+        return self.max_depth * nn.sigmoid(head(x)[..., 0])
 
-    def _conv(self, channels: int, name: str, dtype: Any = None) -> nn.Conv:
+    def _conv(self, channels: int, name: str) -> nn.Conv:
         return nn.Conv(
             channels,
             (3, 3),
-            dtype=dtype or self.dtype,
+            dtype=self.dtype,
             kernel_init=self._initializer(),
             name=name,
         )
@@ -168,10 +169,9 @@ class SelectiveFusionDecoder(nn.Module):
             x = fusion(skip, x, train=train)
         x = layers.upsample_bilinear_2x(layers.upsample_bilinear_2x(x))
         x = x[:, : size[0], : size[1]]
-        head = {"size": 3, "padding": 1}
-        x = layers.conv(x, self.channels, **head, dtype=self.dtype, name="head_conv")
-        x = nn.relu(x)
-        logits = layers.conv(x, 1, **head, dtype=jnp.float32, name="head_depth")
+        head = {"size": 3, "padding": 1, "dtype": self.dtype}
+        x = nn.relu(layers.conv(x, self.channels, **head, name="head_conv"))
+        logits = layers.conv(x, 1, **head, to_float32=True, name="head_depth")
         return self.max_depth * nn.sigmoid(logits[..., 0])
 
     def _check(self, features: Sequence[jax.Array], size: tuple[int, int]) -> None:

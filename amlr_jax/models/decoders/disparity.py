@@ -95,11 +95,9 @@ class DisparityDecoder(nn.Module):
         )
 
 
-def conv3x3(x_BHWC: jax.Array, channels: int, *, dtype: Any, name: str) -> jax.Array:
-    """A 3 x 3 convolution padded by reflection; call it in a compact method."""
-    return layers.conv(
-        layers.reflect_pad(x_BHWC), channels, size=3, dtype=dtype, name=name
-    )
+def conv3x3(x_BHWC: jax.Array, channels: int, **options: Any) -> jax.Array:
+    """`layers.conv`, 3 x 3 and padded by reflection."""
+    return layers.conv(layers.reflect_pad(x_BHWC), channels, size=3, **options)
 
 
 def check_features(features: Sequence[jax.Array]) -> None:
@@ -153,7 +151,7 @@ class SkipDecoder(DisparityDecoder):
                 x = jnp.concatenate([x, features[level - 1]], axis=-1)
             x = nn.elu(conv(x, self.channels[level], name=f"level{level}_conv1"))
             if level in self.scales:
-                logits = conv3x3(x, 1, dtype=jnp.float32, name=f"head{level}")
+                logits = conv(x, 1, to_float32=True, name=f"head{level}")
                 maps.append(nn.sigmoid(logits[..., 0]))
         return maps[::-1]
 
@@ -229,5 +227,6 @@ class FiveLevelDecoder(DisparityDecoder):
     def _head(self, x: jax.Array, level: int) -> jax.Array:
         factor = 2**level if self.upsampling == "subpixel_head" else 1
         name = f"head{level}"
-        logits = layers.conv(x, factor**2, size=1, dtype=jnp.float32, name=name)
+        options = {"size": 1, "dtype": self.dtype, "to_float32": True}
+        logits = layers.conv(x, factor**2, **options, name=name)
         return layers.pixel_shuffle(logits, factor)[..., 0]
