@@ -274,6 +274,8 @@ KEYS = {
     "checkpoint": _CHECKPOINT,
     "log": _LOG,
     "parallel": _PARALLEL,
+    # Keep compiled functions in xla under data.cache, for a start within seconds
+    "compilation_cache": (True, FLAG),
     # Consecutive steps with non-finite losses or gradient that may be skipped.
     "max_skipped": (10, COUNT),
 }

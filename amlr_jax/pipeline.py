@@ -47,6 +47,10 @@ class Results:
                 **self._evaluator.facts(),
             )
 
+    def prepare(self, variables: dict) -> None:
+        """Compiles the evaluation ahead."""
+        self._evaluator.prepare(variables)
+
     def evaluate(self, variables: dict, step: int) -> dict[str, float] | None:
         """Writes evaluation.json and prints its table; None without test frames."""
         result = self._evaluator(variables, step)

@@ -13,15 +13,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from amlr_jax.config import trains_on_video
-from amlr_jax.data import sources
+from amlr_jax.data import loader, sources
+from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import pictures, protocols, published, side_outputs, tables
 from amlr_jax.evaluate.measure import Evaluation, evaluate_test_set, with_predictions
-from amlr_jax.evaluate.predictor import frame_predictor
+from amlr_jax.evaluate.predictor import pasted, predictor
 from amlr_jax.evaluate.protocols import Protocol
-from amlr_jax.metrics import METRIC_NAMES
+from amlr_jax.metrics import KB_CROP_SHAPE, METRIC_NAMES
 from amlr_jax.models import depth, precision, pretrained
-from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime import compilation, files, workdir
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.distributed import is_first
@@ -48,8 +49,9 @@ class Evaluator:
     ) -> None:
         self.protocol = protocols.protocol(config, network, data)
         self._config, self._data, self._folder = config, data, folder
-        at_once = config.eval.at_once
-        self._predict = frame_predictor(network, mesh, self.protocol, at_once=at_once)
+        options = {"at_once": config.eval.at_once, "mode": self.protocol.mode}
+        options["batch_size"] = config.eval.batch_size
+        self._predictor = predictor(network, mesh, **options)
 
     def __call__(self, variables: dict, step: int) -> Evaluation | None:
         """Writes evaluation.json and prints the table; None without a test frame."""
@@ -60,8 +62,25 @@ class Evaluator:
         return self.measure(found, facts, title=title)
 
     def predict(self, variables: dict) -> Callable[[np.ndarray], np.ndarray]:
-        """Maps images uint8 [B, H, W, 3] to depth float32 [B, H, W] in metres."""
-        return partial(self._predict, variables)
+        """Maps images uint8 [B, H, W, 3] to depth float32 [B, H, W] in metres.
+
+        In the protocol's test mode, and in its frame.
+        """
+        predict = partial(self._predictor, variables)
+        return pasted(predict) if self.protocol.paste_back else predict
+
+    def prepare(self, variables: dict) -> None:
+        """Compiles for the first test frame; `variables` may be shapes with sharding.
+
+        The others have its size, where frames are cropped for the protocol.
+        """
+        if not len(self._data.test):
+            return
+        kb_crop = self.protocol.crops_frames
+        size = loader.test_frame(self._data, 0, kb_crop=kb_crop)["image"].shape[:2]
+        size = KB_CROP_SHAPE if self.protocol.paste_back else size
+        shape = (self._config.eval.batch_size, *size, 3)
+        self._predictor.prepare(variables, shape)
 
     def measure(self, predict: Callable, facts: dict, *, title: str) -> Evaluation:
         """`__call__` for a predictor; `facts` are written with the metrics."""
@@ -170,6 +189,9 @@ def evaluate_weights(
     config.data.split = protocols.split_of(config)
     if checkpoint is None:
         _require_run(config, folder)
+    compilation.use_cache(
+        cache_folder(config.data.cache), wanted=config.compilation_cache
+    )
     source = checkpoint or folder
     network, variables, _ = pretrained.load_network(source)
     if resolutions:

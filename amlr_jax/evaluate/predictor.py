@@ -1,31 +1,88 @@
 """Depth of host images by a network on a mesh, compiled once for each image size."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from amlr_jax import metrics
 from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.models.depth_network import as_float
+from amlr_jax.runtime import compilation
 from amlr_jax.runtime import mesh as parallel
 
 ONCE = tiling.Mode()
 CPU_AT_ONCE = 4
 
 
+class Predictor:
+    """Maps host images uint8 [B, H, W, 3] to depth in metres, float32 [B, H, W].
+
+    Called with variables and images; see `predictor`.
+    """
+
+    def __init__(self, forward: Callable, whole: NamedSharding, batch: int) -> None:
+        self._jitted = jax.jit(
+            forward, in_shardings=(whole, whole), out_shardings=whole
+        )
+        self._whole, self._batch = whole, batch
+        self._compiled: dict[Any, Callable] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, variables: dict, image: np.ndarray) -> np.ndarray:
+        count = len(image)
+        if count < self._batch:
+            filling = np.repeat(image[-1:], self._batch - count, axis=0)
+            image = np.concatenate([image, filling])
+        everywhere = jax.make_array_from_callback(
+            image.shape, self._whole, lambda index: image[index]
+        )
+        compiled = self.prepare(variables, image.shape)
+        return np.asarray(compiled(variables, everywhere))[:count]
+
+    def prepare(self, variables: Any, shape: tuple[int, ...]) -> Callable:
+        """The compiled function for images of this shape, made if it is new.
+
+        `variables` may be `jax.ShapeDtypeStruct`s with a sharding.
+        """
+        leaves, structure = jax.tree.flatten(variables)
+        key = shape, structure, tuple((x.shape, x.dtype) for x in leaves)
+        with self._one_at_a_time:
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(variables, shape)
+        return self._compiled[key]
+
+    def _compile(self, variables: Any, shape: tuple[int, ...]) -> Callable:
+        what = "the network, {} x {}x{}".format(*shape)
+        remedy = "lower eval.batch_size, eval.at_once or the size of the images"
+        images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=self._whole)
+        line = f"out of memory: {what}; {remedy}"
+        first = not self._compiled  # of many sizes the others pass without a line
+        with compilation.announced(what, show=first), compilation.explained(line):
+            made = self._jitted.lower(variables, images).compile()
+        return compilation.within_memory(made, what=what, remedy=remedy)
+
+
 def predictor(
-    network, mesh: Mesh, *, mode: tiling.Mode = ONCE, at_once: int = 0
-) -> Callable:
+    network,
+    mesh: Mesh,
+    *,
+    mode: tiling.Mode = ONCE,
+    at_once: int = 0,
+    batch_size: int = 1,
+) -> Predictor:
     """`predict(variables, image)`: uint8 [B, H, W, 3] -> float32 metres [B, H, W].
 
     Image and depth are on the host. All windows and mirror images of `mode` are one
     batch, padded to a multiple of the devices and sharded over them. A device computes
-    `at_once` of them together; 0: all, but four on a CPU, where more is slower.
+    `at_once` of them together; 0: all, but four on a CPU, where more is slower. Fewer
+    than `batch_size` images are padded to that, so that a last batch compiles nothing.
     """
     whole, split = parallel.replicated(mesh), parallel.over_batch(mesh)
     if mesh.devices.flat[0].platform == "cpu":
@@ -42,15 +99,7 @@ def predictor(
 
         return tiling.predict(on_mesh, image, mode)
 
-    compiled = jax.jit(forward, in_shardings=(whole, whole), out_shardings=whole)
-
-    def predict(variables, image: np.ndarray) -> np.ndarray:
-        everywhere = jax.make_array_from_callback(
-            image.shape, whole, lambda index: image[index]
-        )
-        return np.asarray(compiled(variables, everywhere))
-
-    return predict
+    return Predictor(forward, whole, batch_size)
 
 
 def _in_parts(see: Callable, views: jax.Array, *, part: int, unit: int) -> jax.Array:

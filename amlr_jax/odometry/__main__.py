@@ -36,10 +36,13 @@ def main(argv: list[str]) -> None:
     """Finds the drives, predicts, measures and writes."""
     del argv
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax.data.prepared import cache_folder
     from amlr_jax.odometry import drives, pose_network, results
+    from amlr_jax.runtime import compilation
 
     checkpoint, root, output = map(command.path_of, (_CHECKPOINT, _ROOT, _OUTPUT))
     found = drives.find(root, sequences=_SEQUENCES.value, names=_DRIVES.value)
+    compilation.use_cache(cache_folder(""))
     weights = pose_network.load(checkpoint)
     files.make_writable(output, option="output")
     batch_size = _BATCH_SIZE.value or pose_network.BATCH

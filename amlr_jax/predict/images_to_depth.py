@@ -12,6 +12,7 @@ from flax import linen as nn
 from rich.markup import escape
 
 from amlr_jax.data import images
+from amlr_jax.data.prepared import cache_folder
 from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.models import depth as networks
@@ -21,7 +22,7 @@ from amlr_jax.models.depth_network import has_scale
 from amlr_jax.predict import cameras, inputs, outputs, pipeline, record, video
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle
-from amlr_jax.runtime import files
+from amlr_jax.runtime import compilation, files
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted, preview
@@ -67,6 +68,7 @@ def run(
     facts, failed = _facts(sources)
     if not facts:
         raise InputError(preview(failed, limit=1))
+    compilation.use_cache(cache_folder(""))
     network, variables, max_depth = pretrained.load_network(checkpoint)
     style = _style(network, max_depth, kinds, options)
     computed_in = networks.precision_of(network)._asdict()

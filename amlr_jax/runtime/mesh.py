@@ -9,6 +9,7 @@ processes: rank p of n holds the p-th of n consecutive parts.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -67,6 +68,34 @@ def _sharding(mesh: Mesh, array: Any, min_size: int) -> NamedSharding:
         return replicated(mesh)
     longest = max(fits, key=lambda axis: (array.shape[axis], axis))
     return NamedSharding(mesh, PartitionSpec(*[None] * longest, "fsdp"))
+
+
+def made_on_host(make: Callable[[], Any], sharding: Any) -> Any:
+    """The arrays of `make`, computed on the CPU of the host and put where they belong.
+
+    Random initial values are many small operations: on a GPU they compile for a minute
+    and on the host for seconds. Each process makes all and keeps its part.
+    """
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names GPUs alone
+        host = None
+    if host is None or jax.default_backend() == "cpu":
+        return jax.jit(make, out_shardings=sharding)()
+    with jax.default_device(host):
+        made = jax.jit(make)()
+    return jax.tree.map(_placed, made, sharding)
+
+
+def _placed(array: jax.Array, sharding: NamedSharding) -> jax.Array:
+    """An array of this process over the mesh; each process has the whole array."""
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = jax.random.key_data(array)
+        whole = NamedSharding(sharding.mesh, PartitionSpec())
+        impl = jax.random.key_impl(array)
+        return jax.random.wrap_key_data(_placed(data, whole), impl=impl)
+    host = np.asarray(array)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def gather_in_step(tree: Any, shardings: Any) -> Any:

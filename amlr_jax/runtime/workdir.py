@@ -41,7 +41,7 @@ TRAJECTORY = "trajectory.png"
 # Keys that may change when a run continues, because they do not change the results.
 FREE = {"checkpoint", "log", "eval", "steps", "parallel", "max_skipped"}
 FREE |= {"optimizer.span", "data.root", "data.cache", "data.threads", "data.workers"}
-FREE |= {"model.attention", "model.remat"}
+FREE |= {"model.attention", "model.remat", "compilation_cache"}
 # Keys that may differ between the processes of a run.
 OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
 LOCK = ".lock"  # held by rank 0 as long as the run lasts

@@ -13,9 +13,8 @@ from ml_collections import ConfigDict
 
 from amlr_jax import rebalance
 from amlr_jax.config import check
-from amlr_jax.models import depth
+from amlr_jax.models import depth, precision
 from amlr_jax.models.depth_network import DepthNetwork
-from amlr_jax.models.precision import AUTO, Precision
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train import optimizer
 from amlr_jax.train.objectives import self_supervised, supervised
@@ -58,8 +57,6 @@ def components(config: ConfigDict) -> Components:
             optimizer=_optimizer(config.optimizer, rate, network),
             schedule=rate,
         )
-    except InputError:
-        raise
     except (TypeError, ValueError) as error:
         raise InputError(f"config: {error}") from error
 
@@ -72,18 +69,27 @@ def with_precision(config: ConfigDict, saved: dict | None) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     model, old = config.model, (saved or {}).get("model") or {}
-    asked = {
-        key: old.get(key) or AUTO if model[key] == AUTO else model[key]
-        for key in Precision._fields
-    }
+    asked = {key: model[key] for key in precision.Precision._fields}
+    for key, value in asked.items():
+        if value == precision.AUTO:
+            asked[key] = old.get(key)
     try:
         chosen = depth.chosen_precision(model.name, **asked)
-    except InputError:
-        raise
     except ValueError as error:
         raise InputError(f"config: {error}") from error
-    model.dtype, model.attention = chosen
+    model.dtype, model.attention = precision.check(chosen)
     return config
+
+
+def memory_remedy(config: ConfigDict) -> str:
+    """The keys to change where a step does not fit into memory."""
+    keys = [f"lower batch_size ({config.batch_size})"]
+    keys.append(f"raise optimizer.accumulate ({config.optimizer.accumulate})")
+    if not config.model.remat:
+        keys.append("set model.remat=True")
+    if config.model.dtype == "float32":
+        keys.append("set model.dtype=bfloat16")
+    return ", ".join(keys[:-1]) + f" or {keys[-1]}"
 
 
 def state_before_training(config: ConfigDict, made: Components) -> TrainState:

@@ -2,9 +2,10 @@
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -15,10 +16,11 @@ from ml_collections import ConfigDict
 from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.config import check
+from amlr_jax.data.prepared import cache_folder
 from amlr_jax.models import depth as networks
 from amlr_jax.models import fitting
 from amlr_jax.models.pretrained import Pretrained
-from amlr_jax.runtime import distributed, files, workdir
+from amlr_jax.runtime import compilation, distributed, files, workdir
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.runtime.console import bar, mute, show
 from amlr_jax.runtime.distributed import is_first
@@ -67,6 +69,9 @@ class RunEvaluator(Protocol):
     def start(self, parameters: int) -> None:
         """Called before the first step, with the number of parameters."""
 
+    def prepare(self, variables: dict) -> None:
+        """Compiles the evaluation of variables with these shapes and shardings."""
+
     def evaluate(self, variables: dict, step: int) -> Mapping[str, float] | None:
         """The metrics of the test frames; None without any."""
 
@@ -91,6 +96,8 @@ def train(
         mute()
     saved = disk.config_of(folder / workdir.CHECKPOINTS)
     old = workdir.config_of(folder, saved=saved)
+    caches = cache_folder(config.data.cache)
+    compilation.use_cache(caches, wanted=config.compilation_cache)
     config = build.with_precision(config, old)
     with workdir.claim(folder, config.to_dict(), saved=saved) as before:
         found = disk.all_of(folder / workdir.CHECKPOINTS)
@@ -195,7 +202,7 @@ def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainStat
         show(f"Resuming from step {int(state.step)} of {run.config.steps}")
         return state, record["batches"]
     initial = partial(build.state_before_training, run.config, run.components)
-    state = jax.jit(initial, out_shardings=run.sharding)()
+    state = meshes.made_on_host(initial, run.sharding)
     params, batch_stats = run.sharding.params, run.sharding.batch_stats
     sharding = {"params": params, "batch_stats": batch_stats}
     return fitting.start_from(state, run.pretrained, sharding=sharding), 0
@@ -250,6 +257,7 @@ def _train_steps(
         watchdog = enter(Watchdog(patience=patience, active=_several()))
         with meter.spending("waiting"):
             batch = meshes.put_local(next(batches), run.mesh)
+        _prepare_evaluation(run, state, evaluator)
         with meter.spending("compiling"), watchdog.paused():
             step_function, meter.flops = _compile(run, state, batch)
         log = StepLog(config, run.train_set, record, meter, progress, watchdog)
@@ -316,8 +324,36 @@ def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, int]:
         optimizer=made.optimizer,
         schedule=made.schedule,
     )
-    traced = step_function.trace(state, batch)
-    return traced.lower().compile(), model_flops(traced.jaxpr)
+    size = "x".join(map(str, next(iter(batch.values())).shape[1:3]))
+    what = f"the training step, {run.config.batch_size} x {size}"
+    remedy = build.memory_remedy(run.config)
+    line = f"out of memory: {what}; {remedy}"
+    with compilation.announced(what), compilation.explained(line):
+        traced = step_function.trace(state, batch)
+        compiled = traced.lower().compile()
+    step = compilation.within_memory(compiled, what=what, remedy=remedy)
+    return step, model_flops(traced.jaxpr)
+
+
+def _prepare_evaluation(run: Run, state: TrainState, evaluator: RunEvaluator) -> None:
+    """Compiles the evaluation in a thread, beside the training step.
+
+    Not on a CPU, whose cores are busy, and not in one of several processes, which must
+    compile in one order.
+    """
+    if jax.default_backend() == "cpu" or _several():
+        return
+    whole = meshes.replicated(run.mesh)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), variables
+    )
+
+    def prepare() -> None:
+        with suppress(Exception):  # raised again by the evaluation itself
+            evaluator.prepare(shapes)
+
+    Thread(target=prepare, daemon=True).start()
 
 
 def _due(step: int, every: int) -> bool:

@@ -33,3 +33,22 @@ def test_in_the_frame_of_a_protocol():
     assert frame.shape == (1, 354, 1221)
     assert not frame[:, :2].any() and not frame[..., :2].any()
     assert not frame[..., 1218:].any()
+
+
+def test_a_last_batch_and_a_prepared_shape_compile_nothing(capsys):
+    network, mesh = Toy(), parallel.make_mesh()
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    image = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), np.uint8)
+    expected = predictor(network, mesh)(variables, image)
+    predict, whole = predictor(network, mesh, batch_size=3), parallel.replicated(mesh)
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), variables
+    )
+    capsys.readouterr()
+    predict.prepare(shapes, image.shape)
+    assert "Compiling the network, 3 x 16x24" in capsys.readouterr().out
+    variables = jax.device_put(variables, whole)
+    for count in (3, 2, 1):
+        depth = predict(variables, image[:count])
+        np.testing.assert_allclose(depth, expected[:count], rtol=1e-6)
+    assert not capsys.readouterr().out

@@ -150,6 +150,8 @@ def test_best_checkpoint_stays(tiny_config, tmp_path):
         ("data.kb_crop", True, "kb_crop=False"),
         ("model.name", "swin_v3", "must be one of swin_v2_nano"),
         ("model.dtype", "float8", "must be one of float32, bfloat16"),
+        ("model.attention", "flash", "must be one of xla, cudnn"),
+        ("model.attention", "cudnn", "attention=cudnn needs an NVIDIA GPU"),
         ("rebalance.rule", "alr", "must be one of amlr, log_amlr"),
         ("rebalance.b1", 1.5, "b1"),
         ("rebalance.shares", {"silog": 1.0}, "must name each loss"),
