@@ -16,7 +16,7 @@ PRINTS = """
 import sys
 from amlr_jax.runtime.console import bar, show, watcher
 from rich.table import Table
-for line in range(3000):
+for line in range(400):
     show(f"line {line} of a table \u2193")
     watcher.print("and of the bar", line)
 table = Table("Abs Rel \u2193")
@@ -48,10 +48,8 @@ def run(*redirect: str, **variables) -> int:
     ],
 )
 def test_a_reader_that_is_gone(redirect):
-    """The command ends with its own status."""
-    assert run(*redirect) in (7, 120)  # 120: Python's last flush to a full disk
-    if "/dev/full" not in redirect[0]:
-        assert run(*redirect) == 7
+    """With the status of the command; 120: the last flush of Python to a full disk."""
+    assert run(*redirect) in ((7, 120) if "/dev/full" in redirect[0] else (7,))
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8"])
