@@ -4,7 +4,7 @@
     3  train, evaluate             which do not know each other
     2  models, data, street, checkpoints
     1  runtime
-    0  losses, rebalance, geometry, metrics
+    0  losses, rebalance, geometry, metrics, on inputs, which checks their arrays
 
 Rooms of one floor do not import each other, but where `ROOMS` says so. Nothing imports
 configs. A new room needs a line in `ROOMS`.
@@ -43,10 +43,11 @@ COMMAND = STEP | IMAGES | FLAGS | {"rich"}
 # The longest prefix that matches a module decides.
 ROOMS = {
     "amlr_jax": Room(set(), set()),
-    "amlr_jax.losses": Room(set(), ARRAYS),
-    "amlr_jax.metrics": Room(set(), ARRAYS),
-    "amlr_jax.geometry": Room(set(), ARRAYS),
-    "amlr_jax.rebalance": Room(set(), {"jax", "optax"}),
+    "amlr_jax.inputs": Room(set(), {"jax"}),
+    "amlr_jax.losses": Room({"inputs"}, ARRAYS),
+    "amlr_jax.metrics": Room({"inputs"}, ARRAYS),
+    "amlr_jax.geometry": Room({"inputs"}, ARRAYS),
+    "amlr_jax.rebalance": Room({"inputs"}, {"jax", "optax"}),
     "amlr_jax.runtime": Room(set(), ARRAYS | FLAGS | {"rich"}),
     "amlr_jax.config": Room({"runtime"}, {"ml_collections"}),
     "amlr_jax.recipes": Room(set(), {"ml_collections"}),

@@ -14,9 +14,9 @@ Conventions, the same in every function:
   what they are applied to: none (one for all), all of them, or the first few. Nothing
   else broadcasts; what does not fit is a ValueError.
 
-Every function computes and returns float32. A pixel without a result (NaN or infinite
-depth, a point behind the camera) is marked, has gradient 0, and changes neither the
-other pixels nor the gradient of the pose.
+Every function computes and returns float32, or float64 if an input is. A pixel without
+a result (NaN or infinite depth, a point behind the camera) is marked, has gradient 0,
+and changes neither the other pixels nor the gradient of the pose.
 """
 
 from amlr_jax.geometry.camera import (

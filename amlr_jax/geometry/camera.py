@@ -9,6 +9,8 @@ operations, which run in full float32 on a GPU and which XLA fuses.
 import jax
 import jax.numpy as jnp
 
+from amlr_jax.inputs import as_floats, check_map, check_unit
+
 NEAR = 1e-3  # metres; a point nearer than this to the camera's plane has no pixel
 # The pixel coordinate of a point without one: finite, and far outside every image.
 NOWHERE = -1e6
@@ -29,25 +31,26 @@ def backproject(depth: jax.Array, intrinsics: jax.Array) -> jax.Array:
         axes are the first axes of `depth`.
 
     Returns:
-      float32 [..., H, W, 3] metres: x right, y down, z forward.
+      [..., H, W, 3] metres: x right, y down, z forward.
 
     Raises:
-      ValueError: `depth` has fewer than two axes, or `intrinsics` does not fit.
+      ValueError: `depth` is not [..., H, W], or `intrinsics` does not fit.
+      TypeError: `depth` is unsigned integers, a file's unit and not metres.
 
     >>> import jax.numpy as jnp
     >>> points = backproject(jnp.full((3, 5), 2.0), jnp.array([1.0, 1.0, 2.0, 1.0]))
     >>> points[0, 4].tolist()
     [4.0, -2.0, 2.0]
     """
-    depth = jnp.asarray(depth, jnp.float32)
-    if depth.ndim < 2:
-        raise ValueError(f"`depth` must be [..., H, W], got shape {depth.shape}.")
+    check_map("depth", depth)
+    check_unit(depth=depth)
+    depth, intrinsics = as_floats(depth, intrinsics)
     entries = _entries(intrinsics)
     _check_prefix("intrinsics", entries[0].shape, "depth", depth.shape[:-2])
     fx, fy, cx, cy = _spread(entries, axes=depth.ndim)
     height, width = depth.shape[-2:]
-    u = jnp.arange(width, dtype=jnp.float32)
-    v = jnp.arange(height, dtype=jnp.float32)[:, None]
+    u = jnp.arange(width, dtype=depth.dtype)
+    v = jnp.arange(height, dtype=depth.dtype)[:, None]
     seen = jnp.isfinite(depth)
     z = jnp.where(seen, depth, 0.0)
     points = jnp.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=-1)
@@ -64,7 +67,7 @@ def transform(points: jax.Array, pose: jax.Array) -> jax.Array:
       pose: a_from_b, [..., 4, 4]; its batch axes are the first axes of `points`.
 
     Returns:
-      The points in frame a, float32, shape of `points`.
+      The points in frame a, shape of `points`.
 
     Raises:
       ValueError: the last axis of `points` is not 3, or `pose` does not fit.
@@ -74,8 +77,8 @@ def transform(points: jax.Array, pose: jax.Array) -> jax.Array:
     >>> transform(jnp.ones((2, 3)), pose).tolist()
     [[1.0, 1.0, 6.0], [1.0, 1.0, 6.0]]
     """
-    points = _points(points)
-    pose = jnp.asarray(pose, jnp.float32)
+    points, pose = as_floats(points, pose)
+    _check_points(points)
     if pose.shape[-2:] != (4, 4):
         raise ValueError(f"`pose` must be [..., 4, 4], got shape {pose.shape}.")
     _check_prefix("pose", pose.shape[:-2], "points", points.shape[:-1])
@@ -108,7 +111,7 @@ def project(
       near: metres.
 
     Returns:
-      Pixel coordinates (u, v), float32 [..., 2], and a boolean mask [...], True in
+      Pixel coordinates (u, v), [..., 2], and a boolean mask [...], True in
       front of the camera.
 
     Raises:
@@ -120,7 +123,8 @@ def project(
     >>> pixels[0].tolist(), valid.tolist()
     ([10.0, 7.5], [True, False])
     """
-    points = _points(points)
+    points, intrinsics = as_floats(points, intrinsics)
+    _check_points(points)
     entries = _entries(intrinsics)
     _check_prefix("intrinsics", entries[0].shape, "points", points.shape[:-1])
     fx, fy, cx, cy = _spread(entries, axes=points.ndim - 1)
@@ -130,9 +134,8 @@ def project(
     return jnp.where(valid[..., None], pixels, NOWHERE), valid
 
 
-def _entries(intrinsics: jax.Array) -> tuple[jax.Array, ...]:
+def _entries(k: jax.Array) -> tuple[jax.Array, ...]:
     """fx, fy, cx, cy, each [...]."""
-    k = jnp.asarray(intrinsics, jnp.float32)
     if k.shape[-2:] == (3, 3):
         return k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]
     if k.shape[-1:] == (4,):
@@ -159,11 +162,9 @@ def _check_prefix(
         )
 
 
-def _points(points: jax.Array) -> jax.Array:
-    points = jnp.asarray(points, jnp.float32)
+def _check_points(points: jax.Array) -> None:
     if points.shape[-1:] != (3,):
         raise ValueError(f"`points` must be [..., 3], got shape {points.shape}.")
-    return points
 
 
 def _coordinates(points: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -9,6 +9,8 @@ and every derivative are finite at zero rotation, where pose networks start.
 import jax
 import jax.numpy as jnp
 
+from amlr_jax.inputs import as_float, as_floats
+
 _SERIES = 0.25  # radians^2; four terms are exact to 1e-8 below it
 _HIGHEST = jax.lax.Precision.HIGHEST  # a GPU would multiply float32 with 10 bits
 
@@ -24,7 +26,7 @@ def rotation_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
       axis_angle: v, [..., 3] radians.
 
     Returns:
-      float32 [..., 3, 3].
+      [..., 3, 3].
 
     Raises:
       ValueError: the last axis is not 3.
@@ -34,10 +36,11 @@ def rotation_from_axis_angle(axis_angle: jax.Array) -> jax.Array:
     >>> quarter[:, 0].round(3).tolist()  # where the x axis goes
     [-0.0, 1.0, 0.0]
     """
-    v = _vector("axis_angle", axis_angle, 3)
+    v = as_float(axis_angle)
+    _check_vector("axis_angle", v)
     first, second = _coefficients(_square(v))
     cross = _cross_matrix(v)
-    return jnp.eye(3) + first * cross + second * _cross_squared(v)
+    return jnp.eye(3, dtype=v.dtype) + first * cross + second * _cross_squared(v)
 
 
 def pose_from_axis_angle(
@@ -58,7 +61,7 @@ def pose_from_axis_angle(
       invert: give the inverse pose.
 
     Returns:
-      float32 [..., 4, 4].
+      [..., 4, 4].
 
     Raises:
       ValueError: a shape is not [..., 3], or they differ.
@@ -68,8 +71,9 @@ def pose_from_axis_angle(
     >>> pose[:3, 3].tolist()
     [1.0, 2.0, 3.0]
     """
+    axis_angle, t = as_floats(axis_angle, translation)
     rotation = rotation_from_axis_angle(axis_angle)
-    t = _vector("translation", translation, 3)
+    _check_vector("translation", t)
     if t.shape != jnp.shape(axis_angle):
         raise ValueError(
             "`translation` must have the shape of `axis_angle`, got translation "
@@ -86,7 +90,7 @@ def inverse_pose(pose: jax.Array) -> jax.Array:
       pose: a_from_b, [..., 4, 4], rigid.
 
     Returns:
-      b_from_a, float32 [..., 4, 4].
+      b_from_a, [..., 4, 4].
 
     Raises:
       ValueError: the last two axes are not 4 x 4.
@@ -96,7 +100,9 @@ def inverse_pose(pose: jax.Array) -> jax.Array:
     >>> bool(jnp.allclose(inverse_pose(pose) @ pose, jnp.eye(4), atol=1e-6))
     True
     """
-    pose = _matrix("pose", pose, 4)
+    pose = as_float(pose)
+    if pose.shape[-2:] != (4, 4):
+        raise ValueError(f"`pose` must be [..., 4, 4], got shape {pose.shape}.")
     back = jnp.swapaxes(pose[..., :3, :3], -1, -2)
     return _pose(back, -_apply(back, pose[..., :3, 3]))
 
@@ -122,12 +128,15 @@ def _cross_matrix(v: jax.Array) -> jax.Array:
 
 def _cross_squared(v: jax.Array) -> jax.Array:
     """[v]^2 = v v^T - |v|^2 I."""
-    return v[..., :, None] * v[..., None, :] - _square(v)[..., None] * jnp.eye(3)
+    return v[..., :, None] * v[..., None, :] - _square(v)[..., None] * jnp.eye(
+        3, dtype=v.dtype
+    )
 
 
 def _pose(rotation: jax.Array, translation: jax.Array) -> jax.Array:
     top = jnp.concatenate([rotation, translation[..., None]], axis=-1)
-    last = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0]), (*top.shape[:-2], 1, 4))
+    last = jnp.array([0.0, 0.0, 0.0, 1.0], top.dtype)
+    last = jnp.broadcast_to(last, (*top.shape[:-2], 1, 4))
     return jnp.concatenate([top, last], axis=-2)
 
 
@@ -140,15 +149,6 @@ def _square(v: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(v), axis=-1, keepdims=True)
 
 
-def _vector(name: str, array: jax.Array, size: int) -> jax.Array:
-    shape = jnp.shape(array)
-    if shape[-1:] != (size,):
-        raise ValueError(f"`{name}` must be [..., {size}], got shape {shape}.")
-    return jnp.asarray(array, jnp.float32)
-
-
-def _matrix(name: str, array: jax.Array, size: int) -> jax.Array:
-    shape = jnp.shape(array)
-    if shape[-2:] != (size, size):
-        raise ValueError(f"`{name}` must be [..., {size}, {size}], got shape {shape}.")
-    return jnp.asarray(array, jnp.float32)
+def _check_vector(name: str, array: jax.Array) -> None:
+    if array.shape[-1:] != (3,):
+        raise ValueError(f"`{name}` must be [..., 3], got shape {array.shape}.")

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from amlr_jax.inputs import CHANNELS, as_float, as_floats
+
 Padding = Literal["border", "zeros"]
 
 _UNROLLED = 16  # channels; up to here a sum of slices is faster than a reduction
@@ -42,10 +44,11 @@ def bilinear_sample(
       padding: "border" or "zeros".
 
     Returns:
-      float32 [..., h, w, C].
+      [..., h, w, C].
 
     Raises:
-      ValueError: the shapes do not fit, `image` has no pixel, or `padding` is unknown.
+      ValueError: the shapes do not fit, `image` has no pixel or is [..., 3, H, W] or
+        [..., 1, H, W] of more than four columns, or `padding` is unknown.
 
     >>> import jax.numpy as jnp
     >>> image = jnp.array([[0.0, 1.0], [2.0, 3.0]])[..., None]
@@ -55,8 +58,7 @@ def bilinear_sample(
     >>> bilinear_sample(image, where, padding="zeros")[..., 0].tolist()
     [[1.5, 0.5]]
     """
-    image = jnp.asarray(image, jnp.float32)
-    coordinates = jnp.asarray(coordinates, jnp.float32)
+    image, coordinates = as_floats(image, coordinates)
     _check(image.shape, coordinates.shape, padding)
     if padding == "zeros":  # the border of an image framed in zeros
         frame = [(0, 0)] * (image.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
@@ -90,7 +92,7 @@ def in_image(
     >>> in_image(where, height=4, width=5).tolist()
     [True, False, False]
     """
-    coordinates = jnp.asarray(coordinates, jnp.float32)
+    coordinates = as_float(coordinates)
     if coordinates.shape[-1:] != (2,):
         raise ValueError(
             f"`coordinates` must be [..., 2], got shape {coordinates.shape}."
@@ -154,7 +156,7 @@ def _image_gradient(shape: tuple[int, ...], cell: _Cell, g: jax.Array) -> jax.Ar
     height, width, channels = shape
     right, left = g * cell.x, g * (1.0 - cell.x)
     parts = left * (1.0 - cell.y), right * (1.0 - cell.y), left * cell.y, right * cell.y
-    total = jnp.zeros((height * width, channels))
+    total = jnp.zeros((height * width, channels), g.dtype)
     for index, part in zip(cell.corners, parts, strict=True):
         total = total.at[index].add(part, mode="promise_in_bounds")
     return total.reshape(shape)
@@ -190,12 +192,19 @@ def _corners(image: jax.Array, cell: _Cell) -> list[jax.Array]:
 def _channel_sum(x: jax.Array) -> jax.Array:
     if x.shape[-1] > _UNROLLED:
         return jnp.sum(x, axis=-1)
-    return sum((x[..., k] for k in range(x.shape[-1])), jnp.zeros(x.shape[:-1]))
+    return sum(
+        (x[..., k] for k in range(x.shape[-1])), jnp.zeros(x.shape[:-1], x.dtype)
+    )
 
 
 def _check(image: tuple[int, ...], coordinates: tuple[int, ...], padding: str) -> None:
     if len(image) < 3 or 0 in image[-3:-1]:
         raise ValueError(f"`image` must be [..., H, W, C], got shape {image}.")
+    if image[-3] in (1, 3) and image[-1] > CHANNELS:
+        raise ValueError(
+            f"`image` must be [..., H, W, C], got shape {image}, channels first; pass "
+            "jnp.moveaxis(image, -3, -1)."
+        )
     fits = len(coordinates) == len(image) and coordinates[-1] == 2
     if not fits or coordinates[:-3] != image[:-3]:
         raise ValueError(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from amlr_jax.geometry.camera import NOWHERE, backproject, project, transform
 from amlr_jax.geometry.sampling import Padding, bilinear_sample, in_image
+from amlr_jax.inputs import as_float
 
 _ROUNDING = 1e-2  # pixels; float32 puts the identity this far outside, at most
 
@@ -14,7 +15,7 @@ _ROUNDING = 1e-2  # pixels; float32 puts the identity this far outside, at most
 class Warped(NamedTuple):
     """A synthesised view and the mask of its valid pixels."""
 
-    image: jax.Array  # float32 [..., H, W, C]
+    image: jax.Array  # [..., H, W, C]
     valid: jax.Array  # boolean [..., H, W]
 
 
@@ -36,7 +37,7 @@ def reproject(
       source_intrinsics: of the source camera; None = the same.
 
     Returns:
-      Pixel coordinates in the source, float32 [..., H, W, 2], and a boolean mask
+      Pixel coordinates in the source, [..., H, W, 2], and a boolean mask
       [..., H, W]: the depth is finite and > 0, and the point is in front of the source
       camera. Elsewhere the coordinates lie outside every image and have gradient 0.
 
@@ -54,7 +55,7 @@ def reproject(
         source_intrinsics = intrinsics
     points = transform(backproject(depth, intrinsics), pose)
     pixels, in_front = project(points, source_intrinsics)
-    valid = in_front & (jnp.asarray(depth, jnp.float32) > 0)
+    valid = in_front & (as_float(depth) > 0)
     return jnp.where(valid[..., None], pixels, NOWHERE), valid
 
 
@@ -84,7 +85,7 @@ def warp(
       padding: "border" or "zeros", see `bilinear_sample`.
 
     Returns:
-      `image` float32 [..., H, W, C] and `valid`, boolean [..., H, W]: the depth is
+      `image` [..., H, W, C] and `valid`, boolean [..., H, W]: the depth is
       finite and > 0, and its point in front of the source camera, within its image.
 
     Raises:

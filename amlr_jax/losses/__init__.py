@@ -1,9 +1,10 @@
 """Losses as pure functions on arrays; needs jax and nothing else.
 
-Each `*_loss` returns one unweighted float32 scalar, each `*_error` a map. `where=`
-masks are boolean, options are keyword-only, and value and gradient are finite on every
-degenerate input that the docstrings name. Only `amlr_jax.rebalance.weighted_total`
-multiplies losses by weights.
+Each `*_loss` returns one unweighted scalar, each `*_error` a map; both are float32, or
+float64 if an input is (with `jax_enable_x64`). `where=` masks are boolean, options are
+keyword-only, and value and gradient are finite on every degenerate input that the
+docstrings name. An array whose shape or dtype shows another layout or unit is refused.
+Only `amlr_jax.rebalance.weighted_total` multiplies losses by weights.
 """
 
 from amlr_jax.losses.depth import gradient_loss, scale_invariant_loss, silog_loss

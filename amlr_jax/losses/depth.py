@@ -8,11 +8,11 @@ along the one before (H). `where` is True where the target is measured, normally
 `target > 0`. Every mean is over all valid pixels of the whole array, or with
 `per_image=True` over those of each image: the result is then [...] instead of a scalar.
 
-Everything is computed in float32. Before the logarithm a depth is clamped to
-[MIN_DEPTH, MAX_DEPTH], so a prediction or target of 0, of less or of infinity gives a
-large but finite d; the gradient with respect to a clamped prediction is 0. A NaN
-under the mask is ignored. A NaN at a valid pixel stays NaN, because it is an error of
-the model that must not be hidden.
+Everything is computed in float32, or in float64 if a map is float64. Before the
+logarithm a depth is clamped to [MIN_DEPTH, MAX_DEPTH], so a prediction or target of 0,
+of less or of infinity gives a large but finite d; the gradient with respect to a
+clamped prediction is 0. A NaN under the mask is ignored. A NaN at a valid pixel stays
+NaN, because it is an error of the model that must not be hidden.
 
 `scale_invariant_loss` with variance_focus 1 and `gradient_loss` are invariant to a
 global factor on the prediction, so these two alone do not constrain metric scale.
@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from amlr_jax.inputs import as_floats, check_map
 from amlr_jax.losses.masked import (
     Axis,
     checked_mask,
@@ -59,11 +60,11 @@ def scale_invariant_loss(
       per_image: one loss for each image, over the last two axes.
 
     Returns:
-      float32 scalar >= 0 (or [...]), in squared log metres; 0 for an empty mask.
+      Scalar >= 0 (or [...]), in squared log metres; 0 for an empty mask.
 
     Raises:
       ValueError: shapes differ, or `variance_focus` is outside [0, 1].
-      TypeError: `where` is not boolean.
+      TypeError: `where` is not boolean, or a depth is unsigned integers.
 
     >>> import jax.numpy as jnp
     >>> target = jnp.array([[1.0, 2.0], [3.0, 4.0]])
@@ -74,7 +75,7 @@ def scale_invariant_loss(
     """
     _check_variance_focus(variance_focus)
     d, where = log_difference(prediction, target, where)
-    axis = reduced_axes(per_image, d.ndim)
+    axis = reduced_axes(per_image, d)
     mean = masked_mean(d, where=where, axis=axis)
     variance = masked_variance(d, where=where, axis=axis)
     return variance + (1.0 - variance_focus) * mean**2
@@ -105,11 +106,11 @@ def silog_loss(
       per_image: one loss for each image, over the last two axes.
 
     Returns:
-      float32 scalar >= 0 (or [...]), in log metres; 0 for an empty mask.
+      Scalar >= 0 (or [...]), in log metres; 0 for an empty mask.
 
     Raises:
       ValueError: shapes differ, or `variance_focus` is outside [0, 1].
-      TypeError: `where` is not boolean.
+      TypeError: `where` is not boolean, or a depth is unsigned integers.
 
     >>> import jax.numpy as jnp
     >>> target = jnp.array([[1.0, 2.0], [3.0, 4.0]])
@@ -149,12 +150,12 @@ def gradient_loss(
       per_image: one loss for each image, over the last two axes.
 
     Returns:
-      float32 scalar >= 0 (or [...]), in squared log metres; a direction without a
+      Scalar >= 0 (or [...]), in squared log metres; a direction without a
       valid pair adds 0.
 
     Raises:
-      ValueError: shapes differ, or there are fewer than two axes.
-      TypeError: `where` is not boolean.
+      ValueError: shapes differ, have fewer than two axes or are [..., H, W, 1].
+      TypeError: `where` is not boolean, or a depth is unsigned integers.
 
     >>> import jax.numpy as jnp
     >>> target = jnp.ones((2, 2))
@@ -162,10 +163,9 @@ def gradient_loss(
     >>> round(float(gradient_loss(prediction, target)), 5)
     1.0
     """
+    check_map("prediction", prediction)
     d, where = log_difference(prediction, target, where)
-    if d.ndim < 2:
-        raise ValueError(f"`prediction` must be [..., H, W], got shape {d.shape}.")
-    axes = reduced_axes(per_image, d.ndim)
+    axes = reduced_axes(per_image, d)
     along_x, along_y = (_mean_squared_step(d, where, axis, axes) for axis in (-1, -2))
     return along_x + along_y
 
@@ -188,14 +188,15 @@ def valid_pairs(where: jax.Array, *, axis: int) -> jax.Array:
 def log_difference(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """d = log y - log y*, float32 and exactly 0 under the mask, and the mask."""
+    """d = log y - log y*, exactly 0 under the mask, and the mask."""
     where = checked_mask(prediction, target, where)
+    prediction, target = as_floats(prediction, target)
     return _safe_log(target, where) - _safe_log(prediction, where), where
 
 
 def _safe_log(depth: jax.Array, where: jax.Array) -> jax.Array:
     """log of the clamped depth; masked pixels become log 1 before the logarithm."""
-    depth = jnp.where(where, jnp.asarray(depth, jnp.float32), 1.0)
+    depth = jnp.where(where, depth, 1.0)
     return jnp.log(jnp.clip(depth, MIN_DEPTH, MAX_DEPTH))
 
 

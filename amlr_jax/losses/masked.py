@@ -2,74 +2,45 @@
 
 Notation: `x` is an array of any shape, `where` a boolean array of the same shape
 that is True where a pixel counts, and n the number of True. `where=None` counts
-every pixel. Statistics are float32 for every dtype of `x`. Values where the mask is
+every pixel. Statistics are float32, or float64 if `x` is. Values where the mask is
 False are ignored, so they may be NaN; over an empty mask every statistic is 0.
 
 Sums and counts run over the whole array, not over one device's part of it, so a
 masked mean inside a jitted, sharded step is the mean over the global batch.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+
+from amlr_jax.inputs import (
+    as_float,
+    check_map,
+    check_same_shape,
+    check_unit,
+    resolve_where,
+)
 
 Axis = int | tuple[int, ...] | None
 
 
-def check_same_shape(**arrays: Any) -> None:
-    """Raises ValueError unless all named arrays have the shape of the first.
-
-    Broadcasting is refused: [B, H, W] against [B, H, W, 1] would silently give an
-    array like [B, B, H, W].
-    """
-    (first, reference), *others = arrays.items()
-    for name, array in others:
-        if jnp.shape(array) != jnp.shape(reference):
-            raise ValueError(
-                f"`{name}` must have the shape of `{first}`, got {name} "
-                f"{jnp.shape(array)} and {first} {jnp.shape(reference)}."
-            )
-
-
-def resolve_where(where: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
-    """The boolean mask of `shape`; all True for None.
+def reduced_axes(per_image: bool, x: jax.Array) -> Axis:
+    """The axes a loss of `x` reduces: all, or with `per_image` the last two, H and W.
 
     Raises:
-      TypeError: `where` is not boolean.
-      ValueError: `where` has another shape.
-    """
-    if where is None:
-        return jnp.ones(shape, bool)
-    where = jnp.asarray(where)
-    if where.dtype != jnp.bool_:
-        raise TypeError(f"`where` must be boolean, got dtype {where.dtype}.")
-    if where.shape != shape:
-        raise ValueError(
-            f"`where` must have the shape of the data, got where {where.shape} "
-            f"and data {shape}."
-        )
-    return where
-
-
-def reduced_axes(per_image: bool, ndim: int) -> Axis:
-    """The axes a loss reduces: all, or with `per_image` the last two, H and W.
-
-    Raises:
-      ValueError: `per_image`, and there are fewer than two axes.
+      ValueError: `per_image`, and `x` is not [..., H, W].
     """
     if not per_image:
         return None
-    if ndim < 2:
-        raise ValueError(f"`per_image` needs [..., H, W], got {ndim} axes.")
+    check_map("prediction", x)
     return (-2, -1)
 
 
 def checked_mask(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> jax.Array:
-    """The mask of two maps of one shape, with the checks of both functions above."""
+    """The mask of two depth maps of one shape, in metres."""
     check_same_shape(prediction=prediction, target=target)
+    check_unit(prediction=prediction, target=target)
     if where is not None:
         check_same_shape(prediction=prediction, where=where)
     return resolve_where(where, jnp.shape(prediction))
@@ -102,7 +73,7 @@ def masked_mean(
       keepdims: keep the reduced axes with size 1.
 
     Returns:
-      float32, `x` reduced over `axis`.
+      `x` reduced over `axis`, float32 or of float64 float64.
 
     Raises:
       TypeError: `where` is not boolean.
@@ -113,10 +84,11 @@ def masked_mean(
     >>> float(masked_mean(x, where=jnp.array([True, True, False])))
     2.0
     """
-    x = jnp.asarray(x, jnp.float32)
+    x = as_float(x)
     where = resolve_where(where, x.shape)
     total = jnp.sum(jnp.where(where, x, 0.0), axis=axis, keepdims=keepdims)
-    return total / jnp.maximum(valid_count(where, axis=axis, keepdims=keepdims), 1)
+    count = valid_count(where, axis=axis, keepdims=keepdims)
+    return total / jnp.maximum(count, 1).astype(x.dtype)
 
 
 def masked_max(
@@ -126,11 +98,11 @@ def masked_max(
     axis: Axis = None,
     keepdims: bool = False,
 ) -> jax.Array:
-    """The largest valid value of x >= 0, float32; 0 when there is none.
+    """The largest valid value of x >= 0; 0 when there is none.
 
     Args, Raises: as `masked_mean`.
     """
-    x = jnp.asarray(x, jnp.float32)
+    x = as_float(x)
     where = resolve_where(where, x.shape)
     return jnp.max(jnp.where(where, x, 0.0), axis=axis, keepdims=keepdims, initial=0.0)
 
@@ -148,7 +120,7 @@ def masked_variance(
       axis: axes to reduce; None = all.
 
     Returns:
-      float32, `x` reduced over `axis`; 0 where there is no valid pixel.
+      `x` reduced over `axis`, float32 or of float64 float64; 0 where no pixel is valid.
 
     Raises:
       TypeError, ValueError: as `masked_mean`.
@@ -157,7 +129,7 @@ def masked_variance(
     >>> float(masked_variance(jnp.array([1.0, 3.0])))
     1.0
     """
-    x = jnp.asarray(x, jnp.float32)
+    x = as_float(x)
     where = resolve_where(where, x.shape)
     x = jnp.where(where, x, 0.0)
     mean = masked_mean(x, where=where, axis=axis, keepdims=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.losses.masked import resolve_where
+from amlr_jax.inputs import as_floats, float_type, resolve_where
 from amlr_jax.losses.pointwise import LARGEST, absolute
 from amlr_jax.losses.ssim import (
     additive_ssim_error,
@@ -62,7 +62,7 @@ def photometric_error(
         for "ssim_a"; and the window options of `ssim_components`.
 
     Returns:
-      [..., H, W] float32 >= 0; of a "valid" window's size if that is the padding.
+      [..., H, W] >= 0; of a "valid" window's size if that is the padding.
 
     Raises:
       ValueError: `kind` is unknown, or as `ssim_components`.
@@ -88,7 +88,7 @@ def photometric_components(
 
     Returns:
       `mae` mean |I - I'|, `luminance` 1 - L, `contrast` 1 - C, `structure` (1 - S) / 2:
-      each [..., H, W] float32. Weighted and added they are
+      each [..., H, W]. Weighted and added they are
       `photometric_error(kind="ssim_a")`.
 
     >>> import jax.numpy as jnp
@@ -128,7 +128,7 @@ def minimum_reprojection(
     only. Equal frames are thus masked and not chosen at random.
 
     Returns:
-      `error`, float32, 0 at a pixel without a visible source or identity error; `mask`.
+      `error`, 0 at a pixel without a visible source or identity error; `mask`.
       `error.mean()` is Monodepth2's loss, over all pixels N as in Eq. 4;
       `masked_mean(error, where=mask)` divides by the pixels kept.
 
@@ -169,7 +169,7 @@ def select_components(
       where, key: as `minimum_reprojection`.
 
     Returns:
-      The components of the chosen source, [..., H, W] float32 by name, and the mask.
+      The components of the chosen source, [..., H, W] by name, and the mask.
 
     Raises:
       ValueError: the names or shapes differ, or as `minimum_reprojection`.
@@ -184,11 +184,14 @@ def select_components(
     """
     shape = _check_components(components, weights, identity_components)
     parts, where = _stacked(components, identity_components, where, shape)
-    weighted = (weights[name] * parts[name] for name in sorted(parts))
-    total = jnp.asarray(sum(map(jax.lax.stop_gradient, weighted)))
+    dtype = float_type(*parts.values())
+    weighted = [
+        jnp.asarray(weights[name]).astype(dtype) * parts[name] for name in sorted(parts)
+    ]
+    total = jax.lax.stop_gradient(sum(weighted[1:], weighted[0]))
     identities = total.shape[0] - shape[0]
     if key is not None and identities:
-        noise = NOISE * jax.random.normal(key, (identities, *shape[1:]))
+        noise = NOISE * jax.random.normal(key, (identities, *shape[1:]), dtype)
         total = total.at[:identities].add(noise)
     winner = jnp.argmin(jnp.where(where, total, jnp.inf), axis=0)
     sources = jnp.arange(total.shape[0]).reshape(-1, *[1] * (total.ndim - 1))
@@ -203,19 +206,18 @@ def select_components(
 def _stacked(
     components: Maps, identity_components: Maps | None, where: Mask, shape: Shape
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Identity maps before sources, float32 and 0 under the mask, and the mask."""
+    """Identity maps before sources, 0 under the mask, in one dtype, and the mask."""
     where = resolve_where(where, shape)
+    identity = identity_components or {}
+    dtype = float_type(*components.values(), *identity.values())
     parts = {
-        name: jnp.where(where, jnp.asarray(part, jnp.float32), 0.0)
+        name: jnp.where(where, jnp.asarray(part).astype(dtype), 0.0)
         for name, part in components.items()
     }
-    if identity_components is None:
+    if not identity:
         return parts, where
-    identity = {
-        name: jnp.asarray(part, jnp.float32)
-        for name, part in identity_components.items()
-    }
-    parts = {name: jnp.concatenate([identity[name], parts[name]]) for name in parts}
+    first = {name: jnp.asarray(part).astype(dtype) for name, part in identity.items()}
+    parts = {name: jnp.concatenate([first[name], parts[name]]) for name in parts}
     count = next(iter(parts.values())).shape[0] - shape[0]
     return parts, jnp.concatenate([jnp.ones((count, *shape[1:]), bool), where])
 
@@ -280,12 +282,9 @@ def _mean_absolute_error(
     x: jax.Array, y: jax.Array, where: Mask, **window: Any
 ) -> jax.Array:
     """mean_c |x - y| / data_range at the pixels of a map, 0 under the mask."""
-    check_images(x, y, where)
     scale = window.get("data_range", 1.0)
-    x, y = (
-        jnp.clip(jnp.asarray(image, jnp.float32) / scale, -LARGEST, LARGEST)
-        for image in (x, y)
-    )
+    check_images(x, y, where, scale)
+    x, y = (jnp.clip(image / scale, -LARGEST, LARGEST) for image in as_floats(x, y))
     difference = x - y
     if where is not None:
         visible = jnp.asarray(where)[..., None]

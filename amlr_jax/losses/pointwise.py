@@ -9,6 +9,7 @@ gives a large finite loss with gradient 0. The gradient at a zero error is 0.
 import jax
 import jax.numpy as jnp
 
+from amlr_jax.inputs import as_floats
 from amlr_jax.losses.depth import log_difference
 from amlr_jax.losses.masked import checked_mask, masked_max, masked_mean, reduced_axes
 
@@ -32,18 +33,18 @@ def l1_loss(
       per_image: one loss for each image, over the last two axes.
 
     Returns:
-      float32 scalar >= 0 in metres, or [...]; 0 for an empty mask.
+      Scalar >= 0 in metres, or [...]; 0 for an empty mask.
 
     Raises:
-      ValueError: shapes differ, or `per_image` of fewer than two axes.
-      TypeError: `where` is not boolean.
+      ValueError: shapes differ, or `per_image` of maps that are not [..., H, W].
+      TypeError: `where` is not boolean, or a depth is unsigned integers.
 
     >>> import jax.numpy as jnp
     >>> float(l1_loss(jnp.array([[1.0, 4.0]]), jnp.array([[2.0, 2.0]])))
     1.5
     """
     error, where = _absolute_error(prediction, target, where)
-    return masked_mean(error, where=where, axis=reduced_axes(per_image, error.ndim))
+    return masked_mean(error, where=where, axis=reduced_axes(per_image, error))
 
 
 def berhu_loss(
@@ -67,7 +68,7 @@ def berhu_loss(
     6.5
     """
     error, where = _absolute_error(prediction, target, where)
-    axis = reduced_axes(per_image, error.ndim)
+    axis = reduced_axes(per_image, error)
     largest = masked_max(error, where=where, axis=axis, keepdims=True)
     c = jax.lax.stop_gradient(BERHU_SHARE * largest)
     ratio = error / jnp.where(c == 0.0, 1.0, c)  # never squares an error of 1e30
@@ -93,7 +94,7 @@ def log_l1_loss(
     0.6931
     """
     d, where = log_difference(prediction, target, where)
-    axis = reduced_axes(per_image, d.ndim)
+    axis = reduced_axes(per_image, d)
     return masked_mean(absolute(d), where=where, axis=axis)
 
 
@@ -105,12 +106,8 @@ def absolute(x: jax.Array) -> jax.Array:
 def _absolute_error(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """|y - y*|, float32 and 0 under the mask, and the mask."""
+    """|y - y*|, 0 under the mask, and the mask."""
     where = checked_mask(prediction, target, where)
-    clamped = (
-        jnp.clip(
-            jnp.where(where, jnp.asarray(depth, jnp.float32), 0.0), -LARGEST, LARGEST
-        )
-        for depth in (prediction, target)
-    )
-    return absolute(next(clamped) - next(clamped)), where
+    maps = (jnp.where(where, depth, 0.0) for depth in as_floats(prediction, target))
+    first, second = (jnp.clip(depth, -LARGEST, LARGEST) for depth in maps)
+    return absolute(first - second), where

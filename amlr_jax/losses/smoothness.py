@@ -3,8 +3,15 @@
 import jax
 import jax.numpy as jnp
 
+from amlr_jax.inputs import (
+    as_floats,
+    check_image,
+    check_map,
+    check_unit,
+    resolve_where,
+)
 from amlr_jax.losses.depth import valid_pairs
-from amlr_jax.losses.masked import Axis, masked_mean, reduced_axes, resolve_where
+from amlr_jax.losses.masked import Axis, masked_mean, reduced_axes
 from amlr_jax.losses.pointwise import LARGEST, absolute
 
 SMALLEST_MEAN = 1e-7  # added to the mean disparity, as in Monodepth2
@@ -36,11 +43,12 @@ def smoothness_loss(
       per_image: one loss for each image, over the last two axes.
 
     Returns:
-      float32 scalar >= 0 (or [...]); 0 for an empty mask.
+      Scalar >= 0 (or [...]); 0 for an empty mask.
 
     Raises:
       ValueError: `image` is not [..., H, W, C] of the disparity's [..., H, W].
-      TypeError: `where` is not boolean.
+      TypeError: `where` is not boolean, `image` is integers, or `disparity` unsigned
+        ones.
 
     >>> import jax.numpy as jnp
     >>> disparity, flat = jnp.array([[1.0, 3.0]]), jnp.zeros((1, 2, 3))
@@ -55,13 +63,17 @@ def smoothness_loss(
             f"`image` must be [..., H, W, C] for a disparity [..., H, W], got image "
             f"{jnp.shape(image)} and disparity {shape}."
         )
+    check_map("disparity", disparity)
+    check_unit(disparity=disparity)
     where = resolve_where(where, shape)
+    check_image("image", image)
+    disparity, image = as_floats(disparity, image)
     disparity = _finite(disparity, where)
     if normalize:
         mean = masked_mean(disparity, where=where, axis=(-2, -1), keepdims=True)
         disparity = disparity / (jnp.maximum(mean, 0.0) + SMALLEST_MEAN)
     image = _finite(image, where[..., None])
-    axes = reduced_axes(per_image, len(shape))
+    axes = reduced_axes(per_image, disparity)
     along_x, along_y = (_step(disparity, image, where, a, axes) for a in (-1, -2))
     return along_x + along_y
 
@@ -76,6 +88,5 @@ def _step(
 
 
 def _finite(x: jax.Array, where: jax.Array) -> jax.Array:
-    """float32, clamped, 0 under the mask."""
-    x = jnp.where(where, jnp.asarray(x, jnp.float32), 0.0)
-    return jnp.clip(x, -LARGEST, LARGEST)
+    """Clamped, 0 under the mask."""
+    return jnp.clip(jnp.where(where, x, 0.0), -LARGEST, LARGEST)

@@ -15,14 +15,15 @@ exponents 1:
 
 Images are [..., H, W, C] in [0, R]; channels are compared one by one. Names that end
 in `_error` are maps [..., H, W], the mean over the channels; `_loss` is their mean over
-the valid pixels, a float32 scalar. `where` is [..., H, W], shared by the channels: a
+the valid pixels, a scalar. `where` is [..., H, W], shared by the channels: a
 window uses its valid pixels only, and a map value is valid where the pixel itself is
 valid. At other pixels the value comes from valid neighbours and must not be used.
 
 Window 3 "box" with "reflect" is Monodepth2's; 11 "gaussian" with sigma 1.5 is Wang et
-al.'s. Statistics are centred and float32. Values are clamped to 1e3 R, so that 1e30
-gives a finite loss; a NaN under the mask is ignored, a NaN at a valid pixel stays. A
-deviation below the rounding of its mean counts as 0 and has gradient 0.
+al.'s. Statistics are centred, in float32 or, of float64 images, in float64. Values are
+clamped to 1e3 R, so that 1e30 gives a finite loss; a NaN under the mask is ignored, a
+NaN at a valid pixel stays. A deviation below the rounding of its mean counts as 0 and
+has gradient 0.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.losses.masked import check_same_shape, masked_mean, resolve_where
+from amlr_jax.inputs import as_floats, check_image, check_same_shape, resolve_where
+from amlr_jax.losses.masked import masked_mean
 from amlr_jax.losses.similarity import dissimilarities, similarity
 from amlr_jax.losses.windows import (
     Moments,
@@ -62,13 +64,16 @@ def ssim_components(
       data_range: the largest value an image can have (1.0).
 
     Returns:
-      (L, C, S), each [..., H, W, C] float32; C and S at most 1, S at least -1. L is in
+      (L, C, S), each [..., H, W, C]; C and S at most 1, S at least -1. L is in
       [0, 1] for images that are not negative.
 
     Raises:
-      ValueError: x and y differ in shape, have fewer than three axes or are smaller
-        than the window, `where` has another shape, or an option is out of its range.
-      TypeError: `where` is not boolean.
+      ValueError: x and y differ in shape, have fewer than three axes or more than four
+        channels (channels-first or grey [B, H, W] images), are smaller than the window,
+        `where` has another shape, or an option is out of its range.
+      TypeError: `where` is not boolean, or x or y are integers while `data_range` is 1.
+        Float images in 0..255 cannot be told from others: divide them, or set
+        `data_range`.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.linspace(0.0, 1.0, 75).reshape(5, 5, 3)
@@ -166,7 +171,7 @@ def additive_ssim_error(
 def ssim_loss(
     x: jax.Array, y: jax.Array, *, where: jax.Array | None = None, **window: Any
 ) -> jax.Array:
-    """The mean of `ssim_error` over the valid pixels, a float32 scalar in [0, 1].
+    """The mean of `ssim_error` over the valid pixels, a scalar in [0, 1].
 
     0 for equal images and for an empty mask. Arguments and errors: `ssim_components`.
 
@@ -218,11 +223,13 @@ def valid_pixels(
     return where[..., radius:-radius, radius:-radius]
 
 
-def check_images(x: jax.Array, y: jax.Array, where: jax.Array | None) -> None:
-    """Raises ValueError or TypeError unless x and y are [..., H, W, C], one shape."""
+def check_images(
+    x: jax.Array, y: jax.Array, where: jax.Array | None, data_range: float
+) -> None:
+    """Raises ValueError or TypeError unless x and y are images of one shape."""
     check_same_shape(x=x, y=y)
-    if jnp.ndim(x) < 3:
-        raise ValueError(f"Images must be [..., H, W, C], got shape {jnp.shape(x)}.")
+    check_image("x", x, data_range=data_range)
+    check_image("y", y, data_range=data_range)
     if where is not None:
         resolve_where(where, jnp.shape(x)[:-1])
 
@@ -242,7 +249,7 @@ def _maps(
     data_range: float = 1.0,
 ) -> Any:
     """`formula(moments, C1, C2)` of every window, [C, ..., H, W]."""
-    check_images(x, y, where)
+    check_images(x, y, where, data_range)
     form = make_window(window_size, window, sigma, padding)
     least = form.radius + 1 if padding == "reflect" else window_size
     if min(jnp.shape(x)[-3:-1]) < least:
@@ -254,16 +261,16 @@ def _maps(
     def one_channel(x: jax.Array, y: jax.Array, weight: jax.Array | None) -> Any:
         return formula(window_moments(form, x, y, weight), k1**2, k2**2)
 
-    x, y = (_prepared(image, where, data_range) for image in (x, y))
-    weight = None if where is None else jnp.asarray(where, jnp.float32)
+    x, y = (_prepared(image, where, data_range) for image in as_floats(x, y))
+    weight = None if where is None else jnp.asarray(where).astype(x.dtype)
     return over_channels(one_channel, x, y, weight)
 
 
 def _prepared(
     image: jax.Array, where: jax.Array | None, data_range: float
 ) -> jax.Array:
-    """float32 in units of `data_range`, 0 under the mask, clamped."""
-    image = jnp.asarray(image, jnp.float32) / data_range
+    """In units of `data_range`, 0 under the mask, clamped."""
+    image = image / data_range
     if where is not None:
         image = jnp.where(jnp.asarray(where)[..., None], image, 0.0)
     return jnp.clip(image, -LARGEST, LARGEST)

@@ -4,7 +4,8 @@ Notation: p is the prediction and g the ground truth (target), both [..., H, W] 
 metres; a mean is over the valid pixels of one image. Metrics are per image because the
 protocols average images, not pixels: the mean over a test set is taken by the caller.
 A "metric" with the name of another paper's is often not the same number, so every
-formula is spelled out in `depth_metrics`.
+formula is spelled out in `depth_metrics`. Results are float32, or float64 if an input
+is.
 """
 
 from amlr_jax.metrics.alignment import ALIGNMENTS, Aligned, align

@@ -1,9 +1,19 @@
 """Errors of a depth map against ground truth, per image."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
+
+from amlr_jax.inputs import (
+    as_float,
+    as_floats,
+    check_map,
+    check_same_shape,
+    check_unit,
+    resolve_where,
+)
 
 # The order of printed tables: as in the AMLR paper, with silog, which it does not
 # print, after the other errors. Dicts that leave a jitted function are sorted by key.
@@ -52,11 +62,11 @@ def depth_metrics(
       where: boolean [..., H, W], True = valid; None = every pixel.
 
     Returns:
-      name -> float32 [...], the names and order of METRIC_NAMES.
+      name -> [...], the names and order of METRIC_NAMES.
 
     Raises:
-      ValueError: shapes differ, or there are fewer than two axes.
-      TypeError: `where` is not boolean.
+      ValueError: shapes differ, have fewer than two axes or are [..., H, W, 1].
+      TypeError: `where` is not boolean, or a depth is unsigned integers.
 
     >>> import jax.numpy as jnp
     >>> errors = depth_metrics(jnp.full((1, 1), 3.0), jnp.full((1, 1), 2.0))
@@ -74,11 +84,9 @@ def depth_metrics(
         "sq_rel": _mean(jnp.square(error) / g, where),
         "rmse": jnp.sqrt(_mean(jnp.square(error), where)),
         "rmse_log": jnp.sqrt(_mean(jnp.square(d), where)),
-        "log10": _mean(jnp.abs(d), where) / np.float32(np.log(10.0)),
+        "log10": _mean(jnp.abs(d), where) / math.log(10.0),
         "silog": jnp.sqrt(spread + 0.5 * jnp.square(bias)),
-        "d1": _mean(ratio < 1.25, where),
-        "d2": _mean(ratio < 1.25**2, where),
-        "d3": _mean(ratio < 1.25**3, where),
+        **{f"d{k}": _mean((ratio < 1.25**k).astype(p.dtype), where) for k in (1, 2, 3)},
     }
 
 
@@ -103,7 +111,8 @@ def valid_mask(
     >>> valid_mask(jnp.array([0.0, 0.001, 5.0, 80.0]), max_depth=80.0).tolist()
     [False, False, True, False]
     """
-    target = jnp.asarray(target, jnp.float32)
+    check_unit(target=target)
+    target = as_float(target)
     return (target > min_depth) & (target < max_depth)
 
 
@@ -123,7 +132,7 @@ def sanitize(
       clamp: also clamp to [min_depth, max_depth], as BTS and monodepth2 do.
 
     Returns:
-      float32, shape of `prediction`.
+      Floating point, shape of `prediction`.
 
     >>> import jax.numpy as jnp
     >>> depth = jnp.array([jnp.inf, jnp.nan, 99.0])
@@ -132,7 +141,8 @@ def sanitize(
     >>> sanitize(depth, max_depth=80.0, min_depth=0.5, clamp=True).tolist()
     [80.0, 0.5, 80.0]
     """
-    prediction = jnp.asarray(prediction, jnp.float32)
+    check_unit(prediction=prediction)
+    prediction = as_float(prediction)
     prediction = jnp.where(jnp.isinf(prediction), max_depth, prediction)
     prediction = jnp.where(jnp.isnan(prediction), min_depth, prediction)
     return jnp.clip(prediction, min_depth, max_depth) if clamp else prediction
@@ -141,22 +151,16 @@ def sanitize(
 def valid_pixels(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Prediction and target in float32 with 1 under the mask, and the mask."""
-    shape = jnp.shape(prediction)
-    where = jnp.ones(shape, bool) if where is None else jnp.asarray(where)
-    if where.dtype != jnp.bool_:
-        raise TypeError(f"`where` must be boolean, got dtype {where.dtype}.")
-    if len(shape) < 2 or not shape == jnp.shape(target) == where.shape:
-        raise ValueError(
-            "`prediction`, `target` and `where` must have one shape [..., H, W], got "
-            f"{shape}, {jnp.shape(target)} and {where.shape}."
-        )
-    prediction = jnp.where(where, jnp.asarray(prediction, jnp.float32), 1.0)
-    return prediction, jnp.where(where, jnp.asarray(target, jnp.float32), 1.0), where
+    """Prediction and target as floats with 1 under the mask, and the mask."""
+    check_map("prediction", prediction)
+    check_same_shape(prediction=prediction, target=target)
+    check_unit(prediction=prediction, target=target)
+    where = resolve_where(where, jnp.shape(prediction))
+    p, g = (jnp.where(where, x, 1.0) for x in as_floats(prediction, target))
+    return p, g, where
 
 
 def _mean(x: jax.Array, where: jax.Array) -> jax.Array:
     """The mean over the valid pixels of each image; NaN when there is none."""
-    x = jnp.where(where, x.astype(jnp.float32), 0.0)
-    total = jnp.sum(x, axis=(-2, -1))
-    return total / jnp.sum(where, axis=(-2, -1), dtype=jnp.int32)
+    total = jnp.sum(jnp.where(where, x, 0.0), axis=(-2, -1))
+    return total / jnp.sum(where, axis=(-2, -1), dtype=jnp.int32).astype(total.dtype)

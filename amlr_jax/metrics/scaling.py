@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from amlr_jax.inputs import as_float, as_floats
 from amlr_jax.metrics.depth import MIN_DEPTH, sanitize, valid_pixels
 
 
@@ -23,7 +24,7 @@ def median_scale(
       where: boolean [..., H, W], True = valid; None = every pixel.
 
     Returns:
-      float32 [...]; NaN for an image without a valid pixel.
+      [...]; NaN for an image without a valid pixel.
 
     Raises:
       ValueError, TypeError: as `depth_metrics`.
@@ -39,8 +40,8 @@ def median_scale(
 class MedianScaled(NamedTuple):
     """A prediction brought to the scale of its ground truth, and the factor."""
 
-    prediction: jax.Array  # float32 [..., H, W] metres, clamped
-    ratio: jax.Array  # float32 [...]
+    prediction: jax.Array  # [..., H, W] metres, clamped
+    ratio: jax.Array  # [...]
 
 
 def median_scaled(
@@ -79,7 +80,8 @@ def median_scaled(
     """
     prediction = sanitize(prediction, max_depth=max_depth, min_depth=min_depth)
     ratio = median_scale(prediction, target, where=where)
-    scaled = prediction * ratio[..., None, None]
+    scaled, ratio = as_floats(prediction, ratio)
+    scaled = scaled * ratio[..., None, None]
     return MedianScaled(jnp.clip(scaled, min_depth, max_depth), ratio)
 
 
@@ -95,14 +97,14 @@ def ratio_summary(ratios: ArrayLike) -> tuple[jax.Array, jax.Array]:
         is left out.
 
     Returns:
-      Two float32 scalars; NaN when there is no ratio.
+      Two scalars; NaN when there is no ratio.
 
     >>> import jax.numpy as jnp
     >>> median, spread = ratio_summary(jnp.array([30.0, 20.0, 40.0, jnp.nan]))
     >>> float(median), round(float(spread), 4)
     (30.0, 0.2722)
     """
-    ratios = jnp.asarray(ratios, jnp.float32)
+    ratios = as_float(ratios)
     median = jnp.nanmedian(ratios)
     return median, jnp.nanstd(ratios / median)
 

@@ -22,6 +22,7 @@ from amlr_jax.rebalance.transforms import (
     equal_weights,
     every_k_steps,
     normalize_loss_weights,
+    skipped_updates,
     weighted_total,
 )
 
@@ -45,6 +46,7 @@ __all__ = (
     "lee_kim_strength",
     "log_amlr",
     "normalize_loss_weights",
+    "skipped_updates",
     "softadapt",
     "uncertainty",
     "weighted_total",

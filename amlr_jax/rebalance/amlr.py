@@ -13,14 +13,17 @@ Both rules use the same choices where the paper is silent:
     t = 1    w_i = r_i * L_tot / L_i, L_tot = sum_j w_j^0 L_j   Eq. 9; m = v = 0
     t >= 2   first the weights, from m^{t-1} and v^{t-1}; then P^t, m^t, v^t
 
-so w^2 = w^1. A step is skipped, leaving weights, state and call number as they were,
+so w^2 = w^1. A step is skipped, leaving weights, moments and call number as they were,
 when a loss is not finite, when a loss is not positive (an empty mask: it has no share,
-and no logarithm), or when the arithmetic would overflow.
+and no logarithm), or when the arithmetic would overflow. At t = 1 it is also skipped
+while a loss is below 1.2e-7 L_tot, the rounding of L_tot in float32: Eq. 9 would give
+it a weight without bound, 1e11 for a loss of 1e-12. The state counts skipped steps in
+`skipped`. A loss that stays at 0, or is negative, stops a rule for good, so watch it.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +35,7 @@ from amlr_jax.rebalance.loss_dict import (
     check_adam,
     check_number,
     common_names,
+    equalizing,
     pack,
     value_at,
 )
@@ -43,9 +47,11 @@ class AMLRState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far, the t of the next one.
     count: jax.Array  # type: ignore[assignment]
-    share: LossDict  # float32 scalars. P of the step before.
-    m: LossDict  # float32 scalars. First moment, Eq. 10.
-    v: LossDict  # float32 scalars. Second moment, Eq. 11.
+    share: LossDict  # Scalars. P of the step before.
+    m: LossDict  # Scalars. First moment, Eq. 10.
+    v: LossDict  # Scalars. Second moment, Eq. 11.
+    # shape=(), dtype=int32. Steps skipped so far, which changed nothing.
+    skipped: jax.Array
 
 
 def amlr(
@@ -212,10 +218,11 @@ def _rule(
         m: jax.Array,
         v: jax.Array,
     ) -> tuple[jax.Array, ...]:
-        ratios = 1.0 / w_before.size if shares is None else pack(shares, sorted(shares))
-        moved = weights(w_before, m, v, value_at(learning_rate, t), t - 2)
-        initial = ratios * jnp.sum(w_before * losses) / losses
-        w = jnp.where(t >= 2, moved, initial)
+        ratios: Any = 1.0 / w_before.size
+        if shares is not None:
+            ratios = pack(shares, sorted(shares), w_before.dtype)
+        moved = weights(w_before, m, v, value_at(learning_rate, t, v), t - 2)
+        w = jnp.where(t >= 2, moved, equalizing(ratios, w_before, losses))
         w = jnp.where(t == 0, 1.0 / w.size, w)
         now = share(w, losses)
         g = jnp.where(t >= 2, change(now, share_before, w_before), 0.0)

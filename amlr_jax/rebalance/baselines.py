@@ -11,12 +11,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from amlr_jax.inputs import float_type
 from amlr_jax.rebalance.loss_dict import (
     TINY,
     LossDict,
     all_finite,
     check_number,
+    check_start,
     common_names,
+    constant,
+    equalizing,
+    is_zero,
     keep_if,
     pack,
     unpack,
@@ -29,8 +34,8 @@ def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs
     """Constant loss weights.
 
     This is the baseline. Weight 0 switches a loss off: it is logged but not part of
-    `weighted_total`. As with every rule, a step with a non-finite loss returns the
-    input weights.
+    `weighted_total`, in value and gradient even where it is not finite. As with every
+    rule, a step with another non-finite loss returns the input weights.
 
     Args:
       weights: name -> finite number >= 0.
@@ -49,8 +54,14 @@ def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs
     for name, weight in weights.items():
         check_number(f"weights[{name!r}]", weight, "at least 0", lambda x: x >= 0)
 
+    on = sorted(name for name, weight in weights.items() if not is_zero(weight))
+
+    def off(dtype: Any) -> LossDict:
+        """Zeros that are not traced, so `weighted_total` drops their losses."""
+        return {name: constant(0.0, dtype) for name in weights if name not in on}
+
     def init_fn(loss_weights: LossDict) -> optax.EmptyState:
-        common_names(loss_weights=loss_weights, weights=weights)
+        check_start(loss_weights, weights=weights)
         return optax.EmptyState()
 
     def update_fn(
@@ -62,10 +73,15 @@ def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs
         **extra_args: Any,
     ) -> tuple[LossDict, optax.EmptyState]:
         del params, extra_args
-        names = common_names(loss_weights=loss_weights, losses=losses, weights=weights)
-        finite = all_finite(pack(losses, names))
-        chosen = keep_if(finite, pack(weights, names), pack(loss_weights, names))
-        return unpack(chosen, names), state
+        common_names(loss_weights=loss_weights, losses=losses, weights=weights)
+        dtype = float_type(*loss_weights.values())
+        if not on:
+            return off(dtype), state
+        finite = all_finite(pack(losses, on))
+        chosen = keep_if(
+            finite, pack(weights, on, dtype), pack(loss_weights, on, dtype)
+        )
+        return {**unpack(chosen, on), **off(dtype)}, state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -75,7 +91,8 @@ class LeeKimState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
-    losses: LossDict  # float32 scalars. Losses of the call before.
+    losses: LossDict  # Scalars. Losses of the call before.
+    skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
 
 
 def lee_kim_strength(count: jax.Array) -> jax.Array:
@@ -87,7 +104,8 @@ def lee_kim_strength(count: jax.Array) -> jax.Array:
     >>> [float(lee_kim_strength(count)) for count in (0, 4, 8, 12, 16, 100)]
     [3.0, 1.5, 0.0, -1.5, -3.0, -3.0]
     """
-    return jnp.maximum(3.0 - 1.5 * (jnp.asarray(count) // 4), -3.0)
+    epoch = (jnp.asarray(count) // 4).astype(float)
+    return jnp.maximum(3.0 - 1.5 * epoch, -3.0)
 
 
 def lee_kim(
@@ -105,8 +123,9 @@ def lee_kim(
     an epoch with mean losses:
     `every_k_steps(lee_kim(), steps_per_epoch // 4)`.
 
-    A step is skipped, leaving weights and state as they were, when a loss is not
-    finite or not positive, or when the arithmetic would overflow.
+    A step is skipped, which only `skipped` in the state counts, when a loss is not
+    finite or not positive, when the arithmetic would overflow, or at t = 0 while a loss
+    is below 1.2e-7 L_tot, where its weight would have no bound.
 
     Args:
       strength: lambda, any finite number, or a schedule of the number of calls so far.
@@ -134,8 +153,8 @@ def lee_kim(
     ) -> tuple[jax.Array, ...]:
         total = jnp.sum(w * now)
         q = total / jnp.maximum(jnp.sum(w * before), TINY) * (before / now)
-        factor = 1.0 + value_at(strength, count) * (q - 1.0)
+        factor = 1.0 + value_at(strength, count, w) * (q - 1.0)
         later = w * jnp.clip(factor, 1.0 / max_factor, max_factor)
-        return jnp.where(count == 0, total / now / now.size, later), now
+        return jnp.where(count == 0, equalizing(1.0 / w.size, w, now), later), now
 
     return vector_rule(LeeKimState, step)

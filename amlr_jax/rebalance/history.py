@@ -22,7 +22,8 @@ class HistoryState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
-    losses: LossDict  # float32 scalars. Losses of the call before.
+    losses: LossDict  # Scalars. Losses of the call before.
+    skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
 
 
 def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from amlr_jax.rebalance.loss_dict import LossDict, check_number
+from amlr_jax.inputs import float_type
+from amlr_jax.rebalance.loss_dict import (
+    LossDict,
+    check_number,
+    common_names,
+    constant,
+)
 
 
 def hold_loss_weights(
@@ -39,11 +43,10 @@ def hold_loss_weights(
     """
     for name, weight in weights.items():
         check_number(f"weights['{name}']", weight, "at least 0", lambda x: x >= 0)
-    held = {name: jnp.float32(weight) for name, weight in weights.items()}
     inner = optax.with_extra_args_support(inner)
 
     def init(loss_weights: LossDict) -> Any:
-        return inner.init(_others(loss_weights, held))
+        return inner.init(_others(loss_weights, weights))
 
     def update(
         loss_weights: LossDict,
@@ -54,18 +57,22 @@ def hold_loss_weights(
         **extra: Any,
     ) -> tuple[LossDict, Any]:
         moved, state = inner.update(
-            _others(loss_weights, held),
+            _others(loss_weights, weights),
             state,
             params,
-            losses=_others(losses, held),
+            losses=_others(losses, weights),
             **extra,
         )
+        # Not traced, so `weighted_total` drops the losses of weight 0.
+        dtype = float_type(*moved.values())
+        held = {name: constant(weight, dtype) for name, weight in weights.items()}
         return {**moved, **held}, state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _others(found: LossDict, held: dict[str, jax.Array]) -> LossDict:
+def _others(found: LossDict, held: Mapping[str, float]) -> LossDict:
+    common_names(losses=found)
     lost = sorted(held.keys() - found.keys())
     if lost:
         raise ValueError(

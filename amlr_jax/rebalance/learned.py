@@ -4,7 +4,7 @@ Neither needs a gradient of the network: the gradient of the parameters is a
 formula in the losses. Notation: call number t = 0, 1, 2, ... of `update` takes the
 losses L_i^t of step t, before that step changes the network, and returns the weights
 w_i^t of the same step. A step with a loss that is not finite or not positive is
-skipped, leaving weights and state as they were.
+skipped, leaving weights and state as they were, but for its count `skipped`.
 """
 
 from typing import NamedTuple
@@ -28,8 +28,9 @@ class UncertaintyState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
-    m: LossDict  # float32 scalars. Adam's first moment of the gradient in s.
-    v: LossDict  # float32 scalars. Adam's second moment.
+    m: LossDict  # Scalars. Adam's first moment of the gradient in s.
+    v: LossDict  # Scalars. Adam's second moment.
+    skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
 
 
 def uncertainty(
@@ -86,7 +87,7 @@ def uncertainty(
         count: jax.Array, losses: jax.Array, w: jax.Array, m: jax.Array, v: jax.Array
     ) -> tuple[jax.Array, ...]:
         mean, square = bias_corrected(m, b1, count), bias_corrected(v, b2, count)
-        rate = value_at(learning_rate, count)
+        rate = value_at(learning_rate, count, w)
         w = w * jnp.exp(rate * mean / (jnp.sqrt(square) + eps))
         g = 1.0 - w * losses
         return w, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
@@ -99,8 +100,9 @@ class FAMOState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
-    losses: LossDict  # float32 scalars. Losses of the call before.
-    logits: LossDict  # float32 scalars. xi.
+    losses: LossDict  # Scalars. Losses of the call before.
+    logits: LossDict  # Scalars. xi.
+    skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
 
 
 def famo(
@@ -158,7 +160,8 @@ def famo(
     ) -> tuple[jax.Array, ...]:
         del w
         before = jnp.where(count == 0, losses, before)
-        rate, z = value_at(learning_rate, count), jax.nn.softmax(logits)
+        rate = value_at(learning_rate, count, logits)
+        z = jax.nn.softmax(logits)
         fall = jnp.log(before) - jnp.log(losses)
         slope = z * (fall - jnp.sum(z * fall))
         logits = logits - rate * (slope + gamma * logits)

@@ -9,8 +9,11 @@ a step are the keyword-only extra argument `losses`:
     loss_weights, state = rule.update(loss_weights, state, losses=losses)
 
 Update before the weighted total of the same step: the new weights are those of this
-step. Weights and state are float32 for every dtype of the losses, and no gradient
-flows into either. Losses must be means over the global batch.
+step. Weights and state are float32, or float64 if the weights given to `init` are, for
+every dtype of the losses; no gradient flows into either. Losses must be means over the
+global batch.
+
+A rule cannot be in `optax.MultiSteps`, whose updates between two windows are 0.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,11 +23,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from amlr_jax.inputs import float_type
 from amlr_jax.rebalance.loss_dict import (
     TINY,
     LossDict,
+    all_finite,
     check_number,
+    check_start,
     common_names,
+    is_zero,
     pack,
     unpack,
     zeros,
@@ -32,7 +39,7 @@ from amlr_jax.rebalance.loss_dict import (
 
 
 def equal_weights(names: Iterable[str]) -> LossDict:
-    """The weight 1/n for each of n names, w^0 of Eq. 8.
+    """The weight 1/n for each of n names, w^0 of Eq. 8, in JAX's default precision.
 
     Raises:
       ValueError: no name, or a name twice.
@@ -43,22 +50,26 @@ def equal_weights(names: Iterable[str]) -> LossDict:
     names = list(names)
     if not names or len(set(names)) != len(names):
         raise ValueError(f"`names` must be distinct and at least one, got {names}.")
-    return {name: jnp.float32(1 / len(names)) for name in names}
+    return {name: jnp.asarray(1 / len(names), float) for name in names}
 
 
 def weighted_total(losses: LossDict, loss_weights: LossDict) -> jax.Array:
     """The total loss, Eq. 4: L_tot = sum_i w_i L_i.
 
-    No gradient flows into the weights. A term of weight exactly 0 is left out, so that
-    a loss which is only logged adds 0 to the value and to the gradient even where it
-    is infinite or NaN; any other non-finite term makes the total non-finite.
+    No gradient flows into the weights. A loss of weight exactly 0 adds 0 to the value
+    even where it is infinite or NaN; any other non-finite term makes the total
+    non-finite. A 0 that is known when the function is traced (a number, or an array
+    that is not traced, as `fixed` and `hold_loss_weights` return) takes the loss out of
+    the computation, so its gradient is 0 too. Of a traced 0 that holds in forward mode
+    (`jax.jvp`); in reverse mode its gradient is 0 times the loss's derivatives, which
+    is NaN where one of these is infinite or NaN, so make such a weight a constant.
 
     Args:
       losses: name -> scalar, any floating dtype, unweighted.
       loss_weights: the same names -> scalar.
 
     Returns:
-      float32 scalar.
+      Scalar, float64 if a loss is that, else float32.
 
     Raises:
       TypeError: an argument is not a dict with string keys.
@@ -68,10 +79,31 @@ def weighted_total(losses: LossDict, loss_weights: LossDict) -> jax.Array:
     2.0
     """
     names = common_names(losses=losses, loss_weights=loss_weights)
-    weights = jax.lax.stop_gradient(pack(loss_weights, names))
-    kept = weights != 0
-    terms = jnp.where(kept, pack(losses, names), 0.0)
+    dtype = float_type(*losses.values())
+    on = [name for name in names if not is_zero(loss_weights[name])]
+    if not on:
+        return jnp.zeros((), dtype)
+    weights = jax.lax.stop_gradient(pack(loss_weights, on, dtype))
+    terms = jnp.where(weights != 0, pack(losses, on, dtype), 0.0)
     return jnp.sum(weights * terms)
+
+
+def skipped_updates(state: Any) -> jax.Array:
+    """How many updates the rules in a state have skipped so far, int32 scalar.
+
+    The sum of the `skipped` of a rule, of what wraps it and of its chain. A number that
+    grows with every step means a rule that does nothing: a loss is 0, negative or not
+    finite for good.
+
+    >>> rule = every_k_steps(clip_loss_weights(0.0, 1.0), 2)
+    >>> weights = {"a": 3.0}
+    >>> _, state = rule.update(weights, rule.init(weights), losses={"a": jnp.nan})
+    >>> int(skipped_updates(state))
+    1
+    """
+    found = optax.tree.get_all_with_path(state, "skipped")
+    counts = [count for _, count in found if count.dtype == jnp.int32]  # no loss's name
+    return sum(counts, jnp.zeros((), jnp.int32))
 
 
 def clip_loss_weights(
@@ -110,7 +142,8 @@ def normalize_loss_weights(
       ValueError: `total` is not positive and finite.
 
     >>> rule = normalize_loss_weights(3.0)
-    >>> weights, _ = rule.update({"a": 1.0, "b": 3.0}, rule.init({}))
+    >>> weights = {"a": 1.0, "b": 3.0}
+    >>> weights, _ = rule.update(weights, rule.init(weights))
     >>> float(weights["a"]), float(weights["b"])
     (0.75, 2.25)
     """
@@ -131,8 +164,9 @@ class EveryKStepsState(NamedTuple):
 
     # shape=(), dtype=int32. Finite steps in the open window, < k.
     count: jax.Array  # type: ignore[assignment]
-    mean: LossDict  # float32 scalars. Mean loss over those steps, 0 when none.
-    inner: Any  # State of the inner rule.
+    mean: LossDict  # Scalars. Mean loss over those steps, 0 when none.
+    inner: Any  # State of the inner rule, which counts the windows it skipped.
+    skipped: jax.Array  # shape=(), dtype=int32. Steps in no window: a loss not finite.
 
 
 def every_k_steps(
@@ -167,11 +201,12 @@ def every_k_steps(
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(loss_weights: LossDict) -> EveryKStepsState:
-        names = common_names(loss_weights=loss_weights)
+        names = check_start(loss_weights)
         return EveryKStepsState(
             count=jnp.zeros((), jnp.int32),
-            mean=zeros(names),
+            mean=zeros(loss_weights),
             inner=inner.init(_detached(loss_weights, names)),
+            skipped=jnp.zeros((), jnp.int32),
         )
 
     def update_fn(
@@ -183,7 +218,12 @@ def every_k_steps(
         **extra_args: Any,
     ) -> tuple[LossDict, EveryKStepsState]:
         names = common_names(loss_weights=loss_weights, losses=losses, state=state.mean)
-        count, mean = _add_to_window(state, pack(losses, names), names)
+        mean = pack(state.mean, names)
+        now = jax.lax.stop_gradient(pack(losses, names, mean.dtype))
+        finite = all_finite(now)
+        count = state.count + finite.astype(jnp.int32)
+        steps = jnp.maximum(count, 1).astype(mean.dtype)
+        mean = jnp.where(finite, mean + (now - mean) / steps, mean)
         closes = count == k
 
         def close(weights: LossDict, inner_state: Any) -> tuple[LossDict, Any]:
@@ -204,20 +244,12 @@ def every_k_steps(
             count=jnp.where(closes, 0, count),
             mean=unpack(jnp.where(closes, 0.0, mean), names),
             inner=inner_state,
+            skipped=jnp.where(
+                finite, state.skipped, optax.safe_increment(state.skipped)
+            ),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _add_to_window(
-    state: EveryKStepsState, losses: jax.Array, names: list[str]
-) -> tuple[jax.Array, jax.Array]:
-    """Count and mean of the window with this step, if all its losses are finite."""
-    losses, mean = jax.lax.stop_gradient(losses), pack(state.mean, names)
-    finite = jnp.all(jnp.isfinite(losses))
-    count = state.count + finite
-    longer = mean + (losses - mean) / jnp.maximum(count, 1)
-    return count, jnp.where(finite, longer, mean)
 
 
 def _detached(loss_weights: LossDict, names: list[str]) -> LossDict:
@@ -230,7 +262,7 @@ def _stateless(
     """A stateless transformation that maps the vector of weights."""
 
     def init_fn(loss_weights: LossDict) -> optax.EmptyState:
-        del loss_weights
+        check_start(loss_weights)
         return optax.EmptyState()
 
     def update_fn(

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from amlr_jax.inputs import float_type
 from amlr_jax.rebalance.loss_dict import (
     TINY,
     LossDict,
     all_finite,
+    check_start,
     common_names,
     keep_if,
     pack,
@@ -26,15 +28,16 @@ def vector_rule(
     positive: bool = True,
     named: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """A rule from its equations on float32 vectors in the order of the sorted names.
+    """A rule from its equations on vectors in the order of the sorted names.
 
     A step is skipped, leaving weights, state and count as they were, when a loss is not
     finite, when the arithmetic would overflow, or, with `positive`, when a loss is not
-    positive: an empty mask has no share, no ratio and no logarithm.
+    positive: an empty mask has no share, no ratio and no logarithm. `skipped` counts
+    these steps; a rule whose `count` stays 0 while `skipped` grows has never started.
 
     Args:
-      state_type: a NamedTuple of `count`, int32, the accepted updates so far, and then
-        `LossDict`s; all start at 0.
+      state_type: a NamedTuple of `count`, int32, the accepted updates so far, then
+        `LossDict`s, and `skipped`, int32; all start at 0.
       step: (count, losses, weights, *the vectors of the state) -> (new weights, *new
         vectors).
       positive: whether every loss must be positive.
@@ -43,9 +46,9 @@ def vector_rule(
     named = named or {}
 
     def init_fn(loss_weights: LossDict) -> Any:
-        names = common_names(loss_weights=loss_weights, **named)
-        dicts = (zeros(names) for _ in state_type._fields[1:])
-        return state_type(jnp.zeros((), jnp.int32), *dicts)
+        check_start(loss_weights, **named)
+        dicts = (zeros(loss_weights) for _ in state_type._fields[1:-1])
+        return state_type(jnp.zeros((), jnp.int32), *dicts, jnp.zeros((), jnp.int32))
 
     def update_fn(
         loss_weights: LossDict,
@@ -56,20 +59,20 @@ def vector_rule(
         **extra_args: Any,
     ) -> tuple[LossDict, Any]:
         del params, extra_args
-        count, *dicts = state
+        count, *dicts, skipped = state
         names = common_names(
             loss_weights=loss_weights, losses=losses, state=dicts[0], **named
         )
-        now = pack(losses, names)
-        old = tuple(pack(values, names) for values in (loss_weights, *dicts))
+        dtype = float_type(*dicts[0].values())  # of the weights given to `init`
+        now, *old = (pack(x, names, dtype) for x in (losses, loss_weights, *dicts))
         new = step(count, now, *old)
         accept = all_finite(now, *new)
         if positive:
             accept &= jnp.all(now > TINY)
-        w, *vectors = keep_if(accept, new, old)
+        w, *vectors = keep_if(accept, new, tuple(old))
         count = keep_if(accept, optax.safe_increment(count), count)
-        return unpack(w, names), state_type(
-            count, *(unpack(vector, names) for vector in vectors)
-        )
+        skipped = keep_if(accept, skipped, optax.safe_increment(skipped))
+        found = (unpack(vector, names) for vector in vectors)
+        return unpack(w, names), state_type(count, *found, skipped)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

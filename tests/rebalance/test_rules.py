@@ -96,6 +96,20 @@ def assert_same(left, right, **tolerance):
 exactly = {"rtol": 0.0, "atol": 0.0}
 
 
+def without_skipped(carry):
+    """The carry with every count of skipped steps at 0."""
+    if carry[1] == optax.EmptyState():  # of `fixed`, which has nothing to start
+        return carry
+    return optax.tree.set(carry, skipped=jnp.int32(0))
+
+
+def assert_counts_one_more(after, before):
+    """A skipped step is counted once, by every rule that has a state."""
+    if after[1] != optax.EmptyState():
+        more = int(rebalance.skipped_updates(after))
+        assert more == int(rebalance.skipped_updates(before)) + 1
+
+
 @cache
 def _jitted(rule):
     """One compiled update per rule for the whole file."""
@@ -145,6 +159,8 @@ def test_non_finite_step_leaves_weights_and_state(rule, bad, at):
     for row in LOSSES[:at]:
         carry = update(carry, jnp.asarray(row, jnp.float32))
     after = update(carry, jnp.array([0.1, bad], jnp.float32))
+    assert_counts_one_more(after, carry)
+    after, carry = without_skipped(after), without_skipped(carry)
     if hasattr(carry[1], "inner_state"):  # the injected count is optax's and goes on
         after, carry = ((w, state.inner_state) for w, state in (after, carry))
     assert_same(after, carry, rtol=1e-7, atol=0.0)
@@ -156,7 +172,9 @@ def test_a_loss_without_a_share_skips_the_step(name, bad):
     update = _jitted(RULES[name])
     carry = start(RULES[name])
     for row in jnp.asarray(LOSSES[:5], jnp.float32):
-        assert_same(update(carry, row.at[0].set(bad)), carry, **exactly)
+        after = update(carry, row.at[0].set(bad))
+        assert_counts_one_more(after, carry)
+        assert_same(without_skipped(after), without_skipped(carry), **exactly)
         carry = update(carry, row)
 
 
