@@ -61,11 +61,13 @@ def _facts(run: RunFiles) -> dict[str, str]:
     names = [str(data[k]) for k in ("name", "split") if data.get(k)]
     losses = as_dict((run.config or {}).get("losses"))
     steps = _number(config.get("steps"), ",", " steps")
+    last = run.rows[-1] if run.rows else {}
     found = {
         "Network": config.get("model.name") or known.get("network"),
         "Parameters": _number(known.get("parameters"), ","),
         "Losses": ", ".join(losses),
         "Loss weights by": config.get("rebalance.rule"),
+        "Skipped updates of them": _number(last.get("skipped_updates") or None, ","),
         "Training": steps and f"{steps} of {config.get('batch_size', '?')} images",
         "Data": " ".join(names) or config.get("data.name"),
         "Training frames": _number(data.get("train"), ","),

@@ -18,7 +18,7 @@ from tensorboardX import SummaryWriter
 
 from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime.console import Bar, show
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.watchdog import Watchdog
 from amlr_jax.train.meter import Meter
 
@@ -88,6 +88,8 @@ class StepLog:
         self._config, self._train_set, self._record = config, train_set, record
         self._meter, self._progress, self._watchdog = meter, progress, watchdog
         self._pending: tuple[int, dict] | None = None
+        self._row: dict = {}  # the last one logged
+        self._updates = self._told = 0  # skipped by the rule; when last shown
 
     def step(self, step: int, metrics: dict) -> None:
         """Logs the previous step, and keeps the metrics of this one on the device."""
@@ -108,7 +110,11 @@ class StepLog:
             self._report_skipped(row)
         if self._meter.due():
             self._record.speed(step, self._meter.values())
-        self._progress.advance(note=f"total {row['total']:.4f} {self._meter.note()}")
+        self._report_rule(row)
+        note = f"total {row['total']:.4f} {self._meter.note()}"
+        if self._updates:
+            note += f", {counted(self._updates, 'skipped update')} of the weights"
+        self._progress.advance(note=note)
 
     def _report_skipped(self, row: dict) -> None:
         """Names the losses and the samples; ends the run after `max_skipped`."""
@@ -124,6 +130,31 @@ class StepLog:
                 "optimizer.peak, set optimizer.clip_norm, or look at these samples"
             )
         show(f"Step {row['step']} skipped: {fault} ({row['skipped']} so far)")
+
+    def _report_rule(self, row: dict) -> None:
+        """Warns when the rule skips its first update, its tenth, its hundredth, ..."""
+        self._row, self._updates = row, row["skipped_updates"]
+        if self._updates >= max(10 * self._told, 1):
+            self._warn_of_rule()
+
+    def _warn_of_rule(self) -> None:
+        rebalance, row = self._config.rebalance, self._row
+        free = {k: x for k, x in row["losses"].items() if k not in rebalance.held}
+        low = [f"{name} is {x:.3g}" for name, x in free.items() if not x > 0]
+        why = f" ({', '.join(low)})" if low else ""
+        show(
+            f"[yellow]warning[/yellow] step {row['step']}: {rebalance.rule} has "
+            f"skipped {counted(self._updates, 'update')} of the loss weights{why}. It "
+            "needs finite and positive losses: one that stays at 0 or below stops it. "
+            "Remove that loss, or give it a constant weight by rebalance.held"
+        )
+        self._told = self._updates
+
+    def close(self) -> None:
+        """Logs the last step; warns of what the rule skipped since the last warning."""
+        self.flush()
+        if self._updates > self._told:
+            self._warn_of_rule()
 
 
 def append_speed(folder: Path, step: int, values: dict) -> None:

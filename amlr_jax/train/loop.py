@@ -228,10 +228,19 @@ def introduce(run: Run, state: TrainState) -> int:
         f"{jax.devices()[0].device_kind}, in "
         f"{networks.precision_of(run.components.network)}; losses "
         f"{', '.join(run.components.objective.loss_names)}; "
-        f"loss weights by {config.rebalance.rule}\n"
+        f"loss weights by {config.rebalance.rule}{_timestep(config)}\n"
         f"Workdir {run.folder}"
     )
     return count
+
+
+def _timestep(config: ConfigDict) -> str:
+    """How often the rule updates, if not at every step."""
+    every, rule = config.rebalance.every_k_steps, config.rebalance.rule
+    if every == 1 or rule == "fixed":
+        return ""
+    never = ": never in this run" if every > config.steps else ""
+    return f", updated every {every} steps{never}"
 
 
 def _train_steps(
@@ -284,6 +293,7 @@ def _train_steps(
                 with meter.spending("waiting"):
                     batch = meshes.put_local(next(batches), run.mesh)
             meter.step()
+        log.close()
         record.speed(config.steps, meter.values())
     return state
 

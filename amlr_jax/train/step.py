@@ -88,7 +88,8 @@ def train_step(
     first pass computes the losses of all parts and a second one differentiates them.
 
     Metrics: `total`, `losses` and `weights` by name, `learning_rate`, `grad_norm`;
-    `skipped` and `skipped_in_a_row`; `samples` int32 [B], if the batch has `index`.
+    `skipped` and `skipped_in_a_row`; `skipped_updates` of the loss weights; `samples`
+    int32 [B], if the batch has `index`.
     Those of a skipped step are reported unchanged, so some are not finite.
     """
     key = jax.random.fold_in(state.key, state.step)
@@ -120,6 +121,7 @@ def train_step(
         "grad_norm": grad_norm,
         "skipped": new.skipped.total,
         "skipped_in_a_row": new.skipped.in_a_row,
+        "skipped_updates": rebalance.skipped_updates(new.rebalance_state),
     }
     samples = {"samples": batch["index"]} if "index" in batch else {}
     return new, metrics | samples

@@ -1,9 +1,15 @@
 """The written record forgets what came after the checkpoint, and only that."""
 
 import json
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+import pytest
 
 from amlr_jax.runtime.workdir import METRICS, SPEED
-from amlr_jax.train.log import Record, as_row, not_finite
+from amlr_jax.train.log import Record, StepLog, as_row, not_finite
+from configs import demo
 
 
 def row(step, total=1.0):
@@ -85,3 +91,53 @@ def test_silent_record_leaves_no_file(tmp_path):
     record.scalars(1, {"abs_rel": 0.1}, prefix="eval/")
     record.close()
     assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------- a rule that does nothing
+
+
+def told(rows, *, held=()) -> list[str]:
+    """The warnings, and the last note of the bar, for (skipped updates, losses)."""
+    config = demo.get_config()
+    config.rebalance.held = dict.fromkeys(held, 0.1)
+    progress = mock.Mock()
+    meter = SimpleNamespace(due=lambda: False, note=lambda: "")
+    others = (None, mock.Mock(), meter, progress, mock.Mock())
+    log = StepLog(config, *others)
+    said = []
+    with mock.patch("amlr_jax.train.log.show", said.append):
+        for step, (skipped, losses) in enumerate(rows, 1):
+            metrics = {"total": 1.0, "losses": losses, "skipped_in_a_row": 0}
+            log.step(step, metrics | {"skipped_updates": np.int32(skipped)})
+        log.close()
+    return [*said, progress.advance.call_args.kwargs["note"]]
+
+
+@pytest.mark.parametrize(
+    "loss, words", [(0.0, "gradient is 0)"), (-0.25, "gradient is -0.25)")]
+)
+def test_a_rule_that_never_starts(loss, words):
+    """At its first skipped update, the tenth, the hundredth, and at the end."""
+    losses = {"silog": 0.3, "gradient": loss}
+    *said, note = told([(count, losses) for count in range(1, 131)])
+    assert [line.split(" skipped ")[1].split(" of ")[0] for line in said] == [
+        "1 update", "10 updates", "100 updates", "130 updates",
+    ]  # fmt: skip
+    assert all(words in line and "log_amlr has" in line for line in said)
+    assert note.endswith("130 skipped updates of the weights")
+
+
+def test_a_held_loss_is_not_the_reason():
+    losses = {"silog": 0.3, "gradient": 0.0, "l1": -1.0}
+    said = told([(1, losses)], held=["gradient"])[0]
+    assert "(l1 is -1)" in said
+
+
+def test_a_rule_that_works_says_nothing():
+    assert told([(0, {"silog": 0.3, "gradient": 0.0})] * 5) == ["total 1.0000 "]
+
+
+def test_a_few_skipped_updates_are_told_once():
+    good, bad = {"silog": 0.3, "gradient": 0.1}, {"silog": 0.3, "gradient": 0.0}
+    *said, _ = told([(0, good), (1, bad), (1, good), (1, good)])
+    assert len(said) == 1 and "step 2" in said[0]

@@ -43,7 +43,7 @@ def test_a_run_leaves_its_results(tiny_config, tmp_path, capsys):
     assert [row["step"] for row in written] == [1, 2, 3, 4, 5, 6]
     assert written[0].keys() == {
         "step", "total", "losses", "weights", "learning_rate", "grad_norm",
-        "skipped", "skipped_in_a_row",
+        "skipped", "skipped_in_a_row", "skipped_updates",
     }  # fmt: skip
     assert written[0]["losses"].keys() == {"silog", "gradient"}
     evaluation = json.loads((folder / "evaluation.json").read_text())
