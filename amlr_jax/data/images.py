@@ -91,7 +91,8 @@ def decode_rgb(path: Path, data: bytes) -> np.ndarray:
     any other image, DamagedFile for one that cannot be decoded.
     """
     with _loaded(path, data, what="image") as found:
-        _require(found.kind == "RGB", path, f"an 8-bit RGB image, got {found.kind}")
+        wanted = f"an 8-bit RGB image, got {found.kind}; convert it to RGB"
+        _require(found.kind == "RGB", path, wanted)
         _require_upright(path, found)
         return judged_rgb(np.array(found.image), path)
 
@@ -194,18 +195,22 @@ class _Loaded(NamedTuple):
 @contextmanager
 def _loaded(path: Path, data: bytes, *, what: str) -> Iterator[_Loaded]:
     """The image of a file; what goes wrong inside the block is an InputError."""
-    with (
-        decoding(path, what=what),
-        Image.open(io.BytesIO(data), formats=FORMATS) as image,
-    ):
+    with decoding(path, what=what), _opened(data) as image:
         _check_size(image)
         kind, name = _kind(image), str(image.format)
+        if name == "PNG":  # `load` does not compare its checksums
+            with _opened(data) as other:
+                other.verify()
         # Pillow turns a TIFF when it loads it, and forgets the orientation.
         before = _orientation(image) if name == "TIFF" else 1
         image.load()
         after = _orientation(image)
         upright = image.transpose(_TURNS[after]) if after != 1 else image
         yield _Loaded(upright, name, kind, before if after == 1 else after)
+
+
+def _opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def _check_size(image: Image.Image) -> None:

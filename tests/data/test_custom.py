@@ -180,7 +180,7 @@ def test_image_that_a_camera_held_on_its_side(tmp_path):
     Image.open(path).save(path.with_suffix(".jpg"), exif=exif)
     path.unlink()
     layout = custom.read_layout(tmp_path / "data")
-    with pytest.raises(InputError, match="1.jpg' must be upright .* orientation 6"):
+    with pytest.raises(InputError, match="1.jpg' must be stored upright, got"):
         prepare(layout, cache=tmp_path / "cache", bar=Counter())
 
 

@@ -324,6 +324,9 @@ def test_damaged_or_unfit(tmp_path):
     (tmp_path / "cut.png").write_bytes(whole[:-60])
     with pytest.raises(InputError, match="cut.png' is damaged or invalid"):
         images.read_as_rgb(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes(whole[:-14])  # every pixel is there
+    with pytest.raises(images.DamagedFile, match="cut.png' is damaged"):
+        images.decode_rgb(tmp_path / "cut.png", whole[:-14])
     floats = saved(tmp_path, "f.tif", GREY.astype(np.float32))
     with pytest.raises(InputError, match="holds floats or codes beyond 16 bits; give"):
         images.read_as_rgb(floats)
