@@ -13,7 +13,7 @@ modulo 1 m), in every fourth sample. Here the strip is scaled by `max_depth`, an
 samples are chosen at random.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -34,6 +34,20 @@ class Augmentation(NamedTuple):
     hue_saturation: float = 0.5
     cut_depth: float = 0.25
     max_depth: float = 80.0  # metres that CutDepth shows as 255; more is clipped
+
+
+def check_crops(
+    sizes: Mapping[tuple[int, int], str], crop: tuple[int, int], *, kb_crop: bool
+) -> None:
+    """Raises InputError, with the name, for a frame in which the crops do not fit.
+
+    `sizes` has a frame's name for each (height, width) of the training frames.
+    """
+    for size, key in sizes.items():
+        if kb_crop:
+            _kb_offsets(size, key)
+            size = metrics.KB_CROP_SHAPE
+        _require_fit(size, crop, of=f"that of frame {key}")
 
 
 def metric_example(example: dict, *, depth_scale: float, kb_crop: bool) -> dict:
@@ -136,15 +150,19 @@ def random_crop(
     shape: tuple[int, int], crop: tuple[int, int], rng: np.random.Generator
 ) -> tuple[slice, slice]:
     """Rows and columns of a window: y = int((H - h) U), x = int((W - w) U)."""
-    if crop[0] > shape[0] or crop[1] > shape[1]:
-        raise InputError(
-            f"data.crop={tuple(crop)} must fit in the image, which is {tuple(shape)}"
-        )
+    _require_fit(shape, crop, of="one")
     top, left = (
         int((size - part) * rng.random())
         for size, part in zip(shape, crop, strict=True)
     )
     return slice(top, top + crop[0]), slice(left, left + crop[1])
+
+
+def _require_fit(shape: tuple[int, int], crop: tuple[int, int], *, of: str) -> None:
+    if crop[0] > shape[0] or crop[1] > shape[1]:
+        raise InputError(
+            f"data.crop={tuple(crop)} must fit in the image, and {of} is {tuple(shape)}"
+        )
 
 
 def _recoloured(

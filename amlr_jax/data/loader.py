@@ -26,6 +26,7 @@ from absl import flags
 from amlr_jax.data.augment import (
     Augmentation,
     augment,
+    check_crops,
     cropped_example,
     metric_example,
 )
@@ -55,6 +56,7 @@ def training_batches(
     float32 [B, 4] in pixels of the image, `index` int32 [B], the places in
     `data.train`. Close the iterator when done.
     """
+    check_crops(data.train_sizes, setting.crop, kb_crop=kb_crop)
     scale = data.depth_scale
     change = partial(_augmented, setting=setting, depth_scale=scale, kb_crop=kb_crop)
     return endless(data.train, change, **options)

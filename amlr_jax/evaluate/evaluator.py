@@ -41,7 +41,7 @@ class Evaluator:
 
     `variables` are {"params", "batch_stats"}, replicated on every device. All processes
     call the methods; rank 0 writes. Raises InputError for a protocol that is invalid or
-    does not fit the first frame.
+    does not fit a test frame.
     """
 
     def __init__(

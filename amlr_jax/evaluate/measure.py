@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax import metrics
 from amlr_jax.data import loader
-from amlr_jax.evaluate.protocols import Protocol
+from amlr_jax.evaluate.protocols import Protocol, check_frame
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted
 
@@ -82,11 +82,13 @@ def evaluate(
     """Evaluates `predict`, which maps uint8 [B, H, W, 3] to depth [B, H, W] in metres.
 
     A batch holds `image`, `depth` in metres, 0 = not measured, and `key` [B]; `advance`
-    is called with the number of images. Raises InputError if no pixel is evaluated.
+    is called with the number of images. Raises InputError for a frame on which a crop
+    of the protocol is not defined, and if no pixel is evaluated.
     """
     images, constants, narrow = [], [], 0
     for batch in batches:
         image, target = batch["image"], batch["depth"]
+        check_frame(protocol, target.shape[1:], str(batch["key"][0]))
         values = measure(predict(image), target, protocol=protocol)
         keys = map(str, batch["key"])
         images += [r | {"key": k} for r, k in zip(_rows(values), keys, strict=True)]

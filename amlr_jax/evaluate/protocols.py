@@ -151,7 +151,7 @@ def _limits(options: ConfigDict, preset: Preset) -> tuple[float, float]:
 def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:
     """The protocol of a config for a network on a prepared data set.
 
-    Raises InputError as `check`, and if a crop is not defined on the first test frame.
+    Raises InputError as `check`, and if a crop is not defined on a test frame.
     """
     check(config)
     name, options = choose(config), config.eval
@@ -177,17 +177,32 @@ def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:
         cap_target=preset.cap_target or bool(options.min_depth or options.max_depth),
         clamp=preset.clamp,
     )
-    if len(data.test):
-        _check_crop(made, data)
+    _check_frames(made, data)
     return made
 
 
-def _check_crop(made: Protocol, data: Any) -> None:
-    frame = loader.test_frame(data, 0, kb_crop=made.crops_frames)
-    shape = frame["depth"].shape
+def check_frame(made: Protocol, size: tuple[int, int], key: str) -> None:
+    """Raises InputError unless the protocol's crops are defined on a test frame.
+
+    `size` is (height, width) of the frame, `key` its name.
+    """
+    remedy = "--config.eval.crop=none"
     try:
-        metrics.evaluation_mask(*shape, crop=made.crop)
-        if made.paste_back:
-            metrics.kb_crop_offsets(*shape)
+        metrics.evaluation_mask(*size, crop=made.crop)
+        remedy = "--config.data.kb_crop=False"
+        if made.kb_crop:
+            metrics.kb_crop_offsets(*size)
     except ValueError as error:
-        raise InputError(f"eval.crop of eval.protocol={made.name}: {error}") from error
+        raise InputError(
+            f"test frame {key} does not fit eval.protocol={made.name}: {error} Leave "
+            f"it out of the test, or set {remedy} (another protocol)"
+        ) from error
+
+
+def _check_frames(made: Protocol, data: Any) -> None:
+    """`check_frame` for every size that the prepared set says its test frames have."""
+    for size, key in data.test_sizes.items():
+        check_frame(made, size, key)
+    if len(data.test) and not data.test_sizes:  # not recorded
+        frame = loader.test_frame(data, 0, kb_crop=made.crops_frames)
+        check_frame(made, frame["depth"].shape, frame["key"])

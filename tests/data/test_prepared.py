@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from amlr_jax.data import kitti, nyu
+from amlr_jax.data import kitti, loader, nyu
+from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import prepare
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
@@ -93,6 +94,37 @@ def test_image_and_depth_of_different_size(kitti_root, tmp_path):
     cv2.imwrite(str(path), np.ones((64, 100), np.uint16))
     with pytest.raises(InputError, match="is 64x192, .* is 64x100"):
         prepared(kitti_root, tmp_path / "cache")
+
+
+def test_sizes_of_the_test_frames_are_kept(kitti_root, tmp_path):
+    tiny_kitti.write_frame(kitti_root, "0002", 5, size=(60, 180))
+    drive = tiny_kitti.drive
+    want = {
+        (64, 192): f"{drive('0001')}/0000000005",
+        (60, 180): f"{drive('0002')}/0000000005",
+    }
+    for _ in range(2):  # prepared, and read again
+        assert prepared(kitti_root, tmp_path / "cache").test_sizes == want
+
+
+def test_crops_are_checked_on_every_size_before_training(kitti_root, tmp_path):
+    tiny_kitti.write_frame(kitti_root, "0001", 3, size=(60, 180))
+    data = prepared(kitti_root, tmp_path / "cache")
+    key = f"{tiny_kitti.drive('0001')}/0000000003"
+    assert list(data.train_sizes.items()) == [
+        ((64, 192), f"{tiny_kitti.drive('0001')}/0000000000"),
+        ((60, 180), key),
+    ]
+    options = {"batch_size": 2, "seed": 0}
+    for crop, kb_crop, words in (
+        ((62, 64), False, rf"must fit in the image, and that of frame {key} is \(60"),
+        ((32, 64), True, "frame .*0000000000: .*data.kb_crop=False"),
+    ):
+        with pytest.raises(InputError, match=words):
+            loader.training_batches(
+                data, Augmentation(crop), kb_crop=kb_crop, **options
+            )
+    loader.training_batches(data, Augmentation((60, 64)), kb_crop=False, **options)
 
 
 def test_eight_bit_ground_truth(kitti_root, tmp_path):

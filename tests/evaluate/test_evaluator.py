@@ -33,7 +33,8 @@ def evaluator(tmp_path, monkeypatch):
     config = kitti_selfsup.get_config("tiny")
     monkeypatch.setattr(loader, "test_frame", lambda data, index, kb_crop: frame(index))
     monkeypatch.setattr(protocols, "has_scale", lambda network: False)
-    data = SimpleNamespace(name="kitti", split="eigen_697", median_depth=9.0, test="ab")
+    facts = {"name": "kitti", "split": "eigen_697", "median_depth": 9.0}
+    data = SimpleNamespace(**facts, test="ab", test_sizes={})
     return Evaluator(config, Toy(), data, parallel.make_mesh(), tmp_path)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from amlr_jax import metrics
+from amlr_jax.evaluate import protocols
 from amlr_jax.evaluate.measure import as_measured, evaluate, measure
 from amlr_jax.evaluate.predictor import pasted
 from amlr_jax.evaluate.protocols import Protocol
@@ -225,3 +226,36 @@ def test_protocol_in_one_line():
     ).line()
     for words in ("pasted back", "every depth", ", median scal", "(16 windows)"):
         assert words in other
+
+
+NYU = PROTOCOL._replace(name="nyu", dataset="nyu", crop="nyu", kb_crop=False)
+BTS = PROTOCOL._replace(name="kitti_eigen_bts", paste_back=True)
+
+
+@pytest.mark.parametrize(
+    "protocol, sizes, words",
+    [
+        (NYU, [(480, 640), (240, 320)], "drive/0 does not fit eval.protocol=nyu.*none"),
+        (NYU, [(480, 640), (481, 640)], r"defined for \(480, 640\).*got \(481, 640\)"),
+        (BTS, [(375, 1242), (188, 621)], "does not fit .*_bts.*data.kb_crop=False"),
+        (BTS, [(375, 1242), (370, 1215)], r"at least \(352, 1216\).*got \(370, 1215\)"),
+        (BTS, [(375, 1242), (376, 1241), (352, 1216)], ""),
+        (NYU._replace(crop="none"), [(48, 64), (24, 32)], ""),
+        (NYU._replace(crop="garg"), [(48, 64), (24, 33)], ""),
+    ],
+)
+def test_later_frames_of_another_size(protocol, sizes, words):
+    """They are measured where the protocol's crops are defined, else it is one line."""
+    batches = [next(batched(1, 1, size)) for size in sizes]
+    network = pasted(predict) if protocol.paste_back else predict
+    if words:
+        with pytest.raises(InputError, match=words):
+            evaluate(network, batches, protocol=protocol)
+        with pytest.raises(InputError, match=words):
+            protocols.check_frame(protocol, sizes[-1], "drive/0")
+        return
+    found = evaluate(network, batches, protocol=protocol)
+    alone = [evaluate(network, [one], protocol=protocol) for one in batches]
+    for name in metrics.METRIC_NAMES:
+        want = np.mean([one.metrics[name] for one in alone])
+        assert found.metrics[name] == pytest.approx(want, rel=1e-6)

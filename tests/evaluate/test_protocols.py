@@ -57,6 +57,19 @@ def test_named(name, split, facts):
     assert resolved(partial).split == "folder"
 
 
+@pytest.mark.parametrize("name", ["kitti_eigen", "kitti_eigen_bts"])
+def test_every_size_of_the_test_is_checked_before_anything_runs(name):
+    made = config(eval__protocol=name)
+    sizes = {(375, 1242): "a/1", (376, 1241): "b/1"}
+    data = Unmeasured("kitti", "eigen", test_sizes=sizes)
+    assert protocols.protocol(made, METRIC, data).name == name
+    data = data._replace(test_sizes=sizes | {(188, 621): "c/7"})
+    with pytest.raises(InputError, match=f"c/7 does not fit eval.protocol={name}"):
+        protocols.protocol(made, METRIC, data)
+    made.data.kb_crop = False
+    assert not protocols.protocol(made, METRIC, data).kb_crop
+
+
 def test_median_scaling_follows_the_network():
     """Where a network knows no scale, unless the protocol or the user says."""
     benchmark = config(eval__protocol="kitti_eigen_benchmark")

@@ -18,6 +18,7 @@ from amlr_jax.data.prepared.shards import (
 )
 from amlr_jax.data.storage import (
     AS_THE_FILES,
+    Size,
     Storage,
     array,
     image_feature,
@@ -37,8 +38,9 @@ class Prepared:
     not all PNGs; `intrinsics` [4], `key`, `index`. `median_depth` (metres) and
     `valid_share` are those of the training frames, or of the test frames where the
     layout has no others (`Layout.test_only`). `skipped` names the training frames that
-    were left out because their files are damaged. Reading a damaged record raises
-    InputError.
+    were left out because their files are damaged. `train_sizes` and `test_sizes` have
+    a frame's name for each (height, width); they are empty for a set prepared before
+    sizes were recorded. Reading a damaged record raises InputError.
     """
 
     def __init__(self, builder: "DepthFrames", layout: Layout) -> None:
@@ -53,6 +55,11 @@ class Prepared:
         self.median_depth = facts["median_code"] / depth_files.count_scale(layout)
         self.valid_share = facts["valid_share"]
         self.skipped = tuple(facts.get("skipped", ()))
+        sizes = facts.get("sizes", {})
+        self.train_sizes, self.test_sizes = (
+            {(height, width): key for height, width, key in sizes.get(part, ())}
+            for part in ("train", "test")
+        )
         self.folder = Path(builder.data_dir)
         self.train = Records(builder, "train")
         self.test = Records(builder, "test")
@@ -107,12 +114,14 @@ class DepthFrames(SetBuilder):
     ) -> None:
         del dl_manager, download_config
         layout, skipped = self.builder_config.source, []
+        sizes: dict[str, dict[Size, str]] = {"train": {}, "test": {}}
         counts = np.zeros(CODES, np.int64)
         splits = []
         for name, frames in (("train", layout.train), ("test", layout.test)):
             counted = counts if name == "train" or layout.test_only else None
             may_skip = name == "train" and self.builder_config.storage.skip_bad
-            records = self._records(frames, counted, skipped if may_skip else None)
+            skips = skipped if may_skip else None
+            records = self._records(frames, counted, skips, sizes[name])
             size = sum(
                 path.stat().st_size for f in frames for path in (f.image, f.depth)
             )
@@ -120,15 +129,20 @@ class DepthFrames(SetBuilder):
         self.info.set_splits(tfds.core.splits.SplitDict(splits))
         median, valid_share = depth_facts(counts)
         facts = {"median_code": median, "valid_share": valid_share}
-        self.info.metadata.update(facts, skipped=skipped)
+        named = {
+            part: [[*size, key] for size, key in found.items()]
+            for part, found in sizes.items()
+        }
+        self.info.metadata.update(facts, skipped=skipped, sizes=named)
 
     def _records(
         self,
         frames: Sequence[Frame],
         counts: np.ndarray | None,
         skipped: list[str] | None,
+        sizes: dict[Size, str],
     ) -> Iterator[bytes | None]:
-        """The frames as records; adds their depth codes to `counts`.
+        """The frames as records; adds their depth codes to `counts`, and to `sizes`.
 
         A damaged frame is an error; with `skipped` it is named there and gives None.
         """
@@ -146,6 +160,7 @@ class DepthFrames(SetBuilder):
             if counts is not None:
                 counts += np.bincount(codes.ravel(), minlength=CODES)
             kept = stored(example, file, config.storage)
+            sizes.setdefault(kept["depth"].shape[:2], frame.key)
             yield self.info.features.serialize_example(kept)
 
 

@@ -27,6 +27,8 @@ class Unmeasured(NamedTuple):
     split: str = sources.NO_TEST
     train: tuple = ()
     test: tuple = ()
+    train_sizes: dict = {}
+    test_sizes: dict = {}
     skipped: tuple = ()
     folder: Path = Path()
     depth_scale: float = 1.0
