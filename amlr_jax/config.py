@@ -114,6 +114,8 @@ _DATA = {
     "depth_scale": (0.0, AT_LEAST_0),
     "depth_cap": (0.0, AT_LEAST_0),
     "depth_key": ("", TEXT),
+    # custom: stored values that mean "not measured", beside 0, as (65535,)
+    "invalid_values": ((), each(number("(-inf, inf)"), text="numbers, as (65535,)")),
     "cache": ("", TEXT),  # prepared data; empty: $AMLR_JAX_CACHE or ~/.cache/amlr_jax
     "kb_crop": (True, FLAG),  # KITTI benchmark crop, 352x1216, train and test
     "crop": ((352, 352), SIZE),  # random crop

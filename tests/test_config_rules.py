@@ -29,7 +29,8 @@ eval.windows=-2 eval.pictures=-1 eval.batch_size=0 eval.every_steps=-1
 eval.max_depth=-3.0 eval.max_depth=nan data.workers=-1 data.threads=-1
 data.threads=0 data.crop=(64,) data.crop=(0,64) data.crop=(64.0,64.0) data.crop=()
 data.crop=(400,400) data.resize=(64,64) data.resize=(64,) data.flip=1.5
-data.flip=nan data.cut_depth=-0.1 data.depth_cap=nan data.depth_scale=-1.0
+data.flip=nan data.cut_depth=-0.1 data.depth_cap=nan data.invalid_values=(None,)
+data.invalid_values=("a",) data.invalid_values=(1e999,) data.depth_scale=-1.0
 data.name=kiti data.root= data.split= data.split=none data.min_speed=-1.0
 data.offsets=(0,1) data.sides=rl data.camera=mine data.street.drives=0
 losses.silog.variance_focus=2.0 losses.silog.variance_focus=nan

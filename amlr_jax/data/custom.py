@@ -41,6 +41,7 @@ def read_layout(
     depth_scale: float = 0.0,
     depth_cap: float = 0.0,
     depth_key: str = "",
+    invalid_values: tuple[float, ...] = (),
     train_list: str = "",
     test_list: str = "",
     report: Report = refuse,
@@ -49,7 +50,8 @@ def read_layout(
 
     `depth_scale` is the stored value of a metre; 0: 1000 in PNGs, 1 elsewhere. Depth
     beyond `depth_cap` metres is no measurement; 0: no cap. `depth_key` names the array
-    or channel of files with several. Lists replace ROOT/train.txt and ROOT/test.txt.
+    or channel of files with several. `invalid_values` are stored values of pixels that
+    were not measured, beside 0. Lists replace ROOT/train.txt and ROOT/test.txt.
     Missing, duplicate or mixed files are passed to `report`; InputError for a folder
     without files.
     """
@@ -79,6 +81,7 @@ def read_layout(
         in_metres=not whole,
         depth_cap=depth_cap,
         depth_key=depth_key,
+        invalid_values=tuple(invalid_values),
         notes=chosen.notes,
     )
 

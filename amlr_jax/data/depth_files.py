@@ -6,9 +6,9 @@
     .exr   the channel `depth_key`, or the only one, or Z (`exr`)
     .bin   a lidar scan, with `Frame.projection` (`lidar_depth`)
 
-Metres are stored value / `depth_scale`. A value of 0, negative, NaN, infinite or beyond
-`depth_cap` is no measurement. A layout of PNGs keeps its 16-bit codes; any other is
-stored as float32 metres, without rounding.
+Metres are stored value / `depth_scale`. A value of 0, negative, NaN, infinite, beyond
+`depth_cap` or one of `invalid_values` is no measurement. A layout of PNGs keeps its
+16-bit codes; any other is stored as float32 metres, without rounding.
 
 A lidar scan becomes depth by monodepth2's rule, the ground truth of KITTI's Eigen
 split. All published values of "KITTI Eigen, raw" use this depth, so its known faults
@@ -65,6 +65,7 @@ def read(frame: Frame, layout: Layout, size: tuple[int, int]) -> Depth:
             f"'{frame.depth}' is {size_name(values.shape)}; resize one of them (depth "
             "by nearest neighbour) if both show the same view"
         )
+    values = _without(values, layout.invalid_values)
     if layout.in_metres:
         # A scan is in metres for every unit of the layout's PNGs.
         scale = 1.0 if frame.projection else layout.depth_scale
@@ -139,6 +140,15 @@ def lidar_depth(
     nearest = np.full(shape, np.inf, np.float32)
     np.minimum.at(nearest, (rows, columns), depth)
     return np.where(np.isfinite(nearest), np.maximum(nearest, 0), np.float32(0))
+
+
+def _without(values: np.ndarray, invalid: tuple[float, ...]) -> np.ndarray:
+    """The stored values, 0 where they are one of `invalid` in the file's type."""
+    if not invalid:
+        return values
+    is_float = values.dtype.kind == "f"
+    listed = np.array(invalid, values.dtype if is_float else np.float64)
+    return np.where(np.isin(values, listed), values.dtype.type(0), values)
 
 
 def _metres(values: np.ndarray, *, scale: float, cap: float) -> np.ndarray:

@@ -49,6 +49,7 @@ class Layout(NamedTuple):
     depth_key: str = ""  # the array of an npz, the channel of an EXR; "": the only one
     notes: tuple[str, ...] = ()  # messages for the user: omissions and decisions
     test_only: bool = False  # training frames were not requested
+    invalid_values: tuple[float, ...] = ()  # as stored: not measured, as 0 is
 
 
 class View(NamedTuple):
@@ -115,7 +116,8 @@ def report_missing(
 def fingerprint(layout: Layout) -> str:
     """A hash of the files and cameras of the frames, twelve hexadecimal digits."""
     rule = (*layout[:3], layout.in_metres, layout.depth_cap, layout.depth_key)
-    digest = hashlib.sha256(repr(rule).encode())
+    # Where there are no such values it is the hash of earlier versions.
+    digest = hashlib.sha256(repr((*rule, *layout.invalid_values)).encode())
     for part in (layout.train, layout.test):
         for frame in part:
             stats = [path.stat() for path in (frame.image, frame.depth)]

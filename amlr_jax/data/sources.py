@@ -25,6 +25,7 @@ _USES = {
     "depth_scale": ("custom",),
     "depth_cap": ("custom",),
     "depth_key": ("custom",),
+    "invalid_values": ("custom",),
     "decoded": LAYOUTS,
     "resize": LAYOUTS,
     "skip_bad": LAYOUTS,
@@ -52,7 +53,8 @@ def read_layout(
             raise InputError(
                 f"data.split must be folder for custom, got '{config.split}'"
             )
-        units = {k: config[k] for k in ("depth_scale", "depth_cap", "depth_key")}
+        keys = "depth_scale", "depth_cap", "depth_key", "invalid_values"
+        units = {key: config[key] for key in keys}
         return custom.read_layout(root, report=report, **units, **lists)
     options = {"split": config.split, "report": report, **lists}
     if config.name == "nyu":

@@ -126,6 +126,36 @@ def test_all_depth_beyond_the_cap(own):
     assert one.level == FAULT
 
 
+def not_measured(root, code, *, share=0.11, ending="png"):
+    """Writes `code` at a share of the pixels of each depth map."""
+    rng = np.random.default_rng(1)
+    for path in sorted(root.rglob(f"depth/**/*.{ending}")):
+        values = np.load(path) if ending == "npy" else cv2.imread(str(path), -1)
+        values[rng.random(values.shape) < share] = code
+        np.save(path, values) if ending == "npy" else cv2.imwrite(str(path), values)
+
+
+@pytest.mark.parametrize(
+    "code, ending, stored",
+    [(65535, "png", "65535"), (1, "png", "1"), (65.504, "npy", "65.504")],
+)
+def test_a_value_that_may_mean_not_measured(tmp_path, code, ending, stored):
+    root = test_custom.write(tmp_path / "mine", ending=ending)
+    not_measured(root, code, ending=ending)
+    options = CUSTOM | {"depth_cap": 80.0, "max_depth": 80.0}
+    shared = "have the same extreme value"
+    (one,) = matching(
+        findings(root, **options), "depth", shared, f"stored as {stored};"
+    )
+    assert f"--config.data.invalid_values='({stored},)'" in one.text
+    assert (one.level, len(one.names)) == (WARNING, 10)
+    assert float(one.text.split("%")[0]) == pytest.approx(15, abs=3)  # of 74 % measured
+    found = findings(root, **options, invalid_values=(code,))
+    assert not matching(found, "depth", shared)
+    capped = findings(root, **CUSTOM)  # 10 m
+    assert bool(matching(capped, "depth", shared)) == (code == 1)
+
+
 def test_faults_of_own_folders(own):
     (own / "rgb/hall/1.png").unlink()
     (own / "depth/hall/2.png").unlink()

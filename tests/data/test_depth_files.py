@@ -10,6 +10,7 @@ from amlr_jax.data import depth_files
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame, Layout
 from amlr_jax.runtime.errors import InputError
 from tests.data.exr_files import PIXELS, content
+from tests.data.test_images import mutated
 
 SIZE = (18, 3)
 
@@ -82,6 +83,64 @@ def test_png_keeps_its_codes_unless_capped(tmp_path):
     np.testing.assert_array_equal(capped.codes, want)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int16, np.float32])
+@pytest.mark.parametrize("ending", ["tif", "TIFF"])
+def test_tiff(tmp_path, dtype, ending):
+    """Floats are metres; whole numbers need the number per metre."""
+    values = np.arange(54).reshape(SIZE).astype(dtype)
+    path = tmp_path / f"depth.{ending}"
+    path.write_bytes(cv2.imencode(".tiff", values)[1].tobytes())
+    if dtype != np.float32:
+        with pytest.raises(InputError, match="whole numbers .*depth_scale=N"):
+            read(path)
+    scale = 1.0 if dtype == np.float32 else 10.0
+    depth, _ = read(path, scale=scale)
+    want = values.astype(np.float32) / np.float32(scale)
+    np.testing.assert_array_equal(depth.stored[..., 0], want)
+
+
+def test_tiff_that_is_no_depth(tmp_path):
+    path = tmp_path / "depth.tif"
+    for values in (np.ones(SIZE, np.uint8), np.ones((*SIZE, 3), np.uint16)):
+        path.write_bytes(cv2.imencode(".tiff", values)[1].tobytes())
+        with pytest.raises(InputError, match="a 16- or 32-bit grey TIFF as ground"):
+            read(path)
+    path.write_bytes(cv2.imencode(".tiff", np.ones(SIZE))[1].tobytes())  # float64
+    with pytest.raises(InputError, match="depth.tif' is damaged or no image of a"):
+        read(path)
+
+
+CODES = np.uint16([[1, 1000, 65535], [9, 65535, 65534]])
+METRES = np.float64([[1.5, 65.535, 2], [1e10, 65.5, 3.5]])
+
+
+@pytest.mark.parametrize(
+    "values, invalid, lost",
+    [
+        (CODES, (65535,), [[0, 0, 1], [0, 1, 0]]),
+        (CODES, (1, 65535.0), [[1, 0, 1], [0, 1, 0]]),
+        (CODES, (0.5, 70000, -1), np.zeros((2, 3))),
+        (METRES.astype(np.float32), (65.535, 1e10), [[0, 1, 0], [1, 0, 0]]),
+        (METRES, (65.535, 2), [[0, 1, 1], [0, 0, 0]]),
+        (CODES.astype(np.int32), (65535, 9), [[0, 0, 1], [1, 1, 0]]),
+    ],
+)
+def test_values_that_mean_not_measured(tmp_path, values, invalid, lost):
+    path = tmp_path / "depth.npy"
+    if values.dtype == np.uint16:
+        path = tmp_path / "depth.png"
+        cv2.imwrite(str(path), values)
+    else:
+        np.save(path, values)
+    scale = 1.0 if values.dtype.kind == "f" else 10.0
+    depth, _ = read(path, size=(2, 3), scale=scale, invalid_values=invalid)
+    want = np.where(lost, 0, values)
+    if path.suffix == ".npy":
+        want = want.astype(np.float32) / np.float32(scale)
+    np.testing.assert_array_equal(depth.stored[..., 0], want)
+    assert ((depth.codes > 0) == (want > 0)).all()
+
+
 def test_png_beside_scans_is_in_metres(tmp_path):
     """A layout with lidar depth keeps its PNGs as metres too."""
     codes = np.arange(54, dtype=np.uint16).reshape(SIZE)
@@ -123,6 +182,25 @@ def test_arrays_of_an_npz(tmp_path):
 def test_arrays_that_are_no_depth(tmp_path, values, words):
     with pytest.raises(InputError, match=words):
         read(saved(tmp_path, "depth.npy", values))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", ["npy", "npz", "exr"])
+def test_no_mutated_header_raises_anything_else(tmp_path, ending):
+    path = tmp_path / f"depth.{ending}"
+    if ending == "exr":
+        path.write_bytes(content("zip32"))
+    else:
+        saved(tmp_path, path.name, PIXELS)
+    data, rng, damaged = path.read_bytes(), np.random.default_rng(3), 0
+    for number in range(500):
+        path.write_bytes(mutated(data, rng, number))
+        try:
+            read(path)
+        except InputError as error:
+            damaged += 1
+            assert path.name in str(error) and "\n" not in str(error)
+    assert damaged > 100
 
 
 @pytest.mark.parametrize("ending", ["png", "npy", "npz", "exr", "bin"])

@@ -43,6 +43,7 @@ RULES: tuple[Callable[[Examined], list[Finding]], ...] = (
     rules.files,
     rules.sizes,
     depth.depth_range,
+    depth.shared_extreme,
     depth.unit,
     rules.cameras,
     rules.leak,

@@ -2,13 +2,17 @@
 
 import math
 import statistics
+from collections import Counter
 from typing import NamedTuple
 
-from amlr_jax.data.check.facts import Examined, quantile
+import numpy as np
+
+from amlr_jax.data.check.facts import DepthSummary, Examined, quantile
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
 from amlr_jax.runtime.errors import counted
 
 _BEYOND = 0.05  # share of measurements that a limit may remove without a warning
+_SHARED = 0.01  # share of measurements that may have one extreme value
 # Stored value of a metre in common data sets.
 SCALES = {
     1.0: "whole metres",
@@ -49,6 +53,42 @@ def depth_range(examined: Examined) -> list[Finding]:
         )
         findings.append(Finding("depth", WARNING, text))
     return findings
+
+
+def shared_extreme(examined: Examined) -> list[Finding]:
+    """A warning for an extreme value that many pixels share: is it "not measured"?"""
+    every = [fact.depth for fact in examined.facts if fact.depth]
+    total = sum(int(summary.counts.sum()) for summary in every)
+    pixels: Counter[float] = Counter()
+    for summary in every:
+        for metres, count in summary.spikes:
+            pixels[metres] += count
+    layout, findings = examined.layout, []
+    for metres, count in sorted(pixels.items()):
+        if count < _SHARED * total or 0 < layout.depth_cap < metres:
+            continue
+        names = [f.key for f in examined.facts if f.depth and _has(f.depth, metres)]
+        code = _as_stored(metres, layout.depth_scale)
+        text = (
+            f"{count / total:.1%} of the measured pixels have the same extreme value, "
+            f"{metres:.6g} m, stored as {code}"
+        )
+        if layout.name == "custom":
+            text += '; if it means "not measured", set '
+            text += f"--config.data.invalid_values='({code},)'"
+        findings.append(Finding("depth", WARNING, text, tuple(names)))
+    return findings
+
+
+def _has(summary: DepthSummary, metres: float) -> bool:
+    return any(metres == value for value, _ in summary.spikes)
+
+
+def _as_stored(metres: float, scale: float) -> str:
+    """The value in the file, which is float32 or a whole number."""
+    value = np.float32(metres) * np.float32(scale)
+    whole = scale != 1 and abs(value - np.rint(value)) < 0.01
+    return str(int(np.rint(value))) if whole else str(value)
 
 
 class Band(NamedTuple):

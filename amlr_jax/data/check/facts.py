@@ -39,6 +39,7 @@ class DepthSummary(NamedTuple):
     share: float  # of all pixels that have depth, up to the cap
     beyond: float  # share of the measured pixels that the cap removes
     counts: np.ndarray  # uint32: pixels per bin
+    spikes: tuple[tuple[float, int], ...] = ()  # see `_spikes`
 
 
 class Example(NamedTuple):
@@ -213,7 +214,23 @@ def summarize(metres: np.ndarray, *, cap: float) -> DepthSummary:
     kept = np.searchsorted(values, cap or np.inf, side="right")
     counts = np.diff(np.searchsorted(values, _BORDERS), prepend=0, append=total)
     beyond = 1 - kept / total if total else 0.0
-    return DepthSummary(kept / metres.size, beyond, counts.astype(np.uint32))
+    share = kept / metres.size
+    return DepthSummary(share, beyond, counts.astype(np.uint32), _spikes(values))
+
+
+def _spikes(values: np.ndarray) -> tuple[tuple[float, int], ...]:
+    """Extreme values that many pixels share, (metres, pixels), of ascending `values`.
+
+    The largest or smallest value is one if it has a hundredth of the pixels and ten
+    times as many as the value next to it: measurements end gradually.
+    """
+    found = []
+    for ordered in (values, -values[::-1]):
+        count = np.searchsorted(ordered, ordered[:1], side="right").sum()
+        beside = np.searchsorted(ordered, ordered[count : count + 1], side="right")
+        if beside.size and count >= max(0.01 * len(values), 10 * (beside[0] - count)):
+            found.append((abs(float(ordered[0])), int(count)))
+    return tuple(found)
 
 
 def _counts(summaries: Iterable[DepthSummary]) -> np.ndarray:
