@@ -186,16 +186,16 @@ def check_frame(made: Protocol, size: tuple[int, int], key: str) -> None:
 
     `size` is (height, width) of the frame, `key` its name.
     """
-    remedy = "--config.eval.crop=none"
+    rule, remedy = f"eval.crop={made.crop}", "--config.eval.crop=none"
     try:
         metrics.evaluation_mask(*size, crop=made.crop)
-        remedy = "--config.data.kb_crop=False"
+        rule, remedy = "the benchmark crop", "--config.data.kb_crop=False"
         if made.kb_crop:
             metrics.kb_crop_offsets(*size)
     except ValueError as error:
         raise InputError(
-            f"test frame {key} does not fit eval.protocol={made.name}: {error} Leave "
-            f"it out of the test, or set {remedy} (another protocol)"
+            f"test frame {key} does not fit {rule} of eval.protocol={made.name}: "
+            f"{error} Leave it out of the test, or set {remedy} (another protocol)"
         ) from error
 
 

@@ -161,7 +161,7 @@ def spoil(folder, fault: str) -> None:
         ("", {"eval.protocol": "kiti"}, "eval.protocol must be one of"),
         ("", {"eval.protocol": "nyu"}, "is for data.name nyu"),
         ("", {"eval.test_mode": "flp"}, "did you mean flip?"),
-        ("", {"eval.crop": "nyu"}, "eval.crop of .* defined for"),
+        ("", {"eval.crop": "nyu"}, "eval.crop=nyu of .* defined for"),
         ("", {"eval.protocol": "kitti_eigen_bts", "data.kb_crop": True}, "at least"),
         ("", {"data.split": "eigen"}, "frames of data.split=eigen"),
     ],

@@ -235,7 +235,7 @@ BTS = PROTOCOL._replace(name="kitti_eigen_bts", paste_back=True)
 @pytest.mark.parametrize(
     "protocol, sizes, words",
     [
-        (NYU, [(480, 640), (240, 320)], "drive/0 does not fit eval.protocol=nyu.*none"),
+        (NYU, [(480, 640), (240, 320)], "drive/0 does not fit .*=nyu.*none"),
         (NYU, [(480, 640), (481, 640)], r"defined for \(480, 640\).*got \(481, 640\)"),
         (BTS, [(375, 1242), (188, 621)], "does not fit .*_bts.*data.kb_crop=False"),
         (BTS, [(375, 1242), (370, 1215)], r"at least \(352, 1216\).*got \(370, 1215\)"),
