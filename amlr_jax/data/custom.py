@@ -1,17 +1,20 @@
 """Custom images and depth, in two folders with the same names.
 
-    ROOT/rgb/<any folders>/<name>.{png,jpg,jpeg}
+    ROOT/rgb/<any folders>/<name>.png, or another of `images.READABLE`
     ROOT/depth/<the same folders>/<name>.{png,npy,npz,exr}    one of these everywhere
     ROOT/train.txt, ROOT/test.txt    optional: a name a line, "<folders>/<name>"
     ROOT/intrinsics.json             optional: {"fx": .., "fy": .., "cx": .., "cy": ..}
                                      for all, or {"<folders>/<name>": {...}, ...}
 
-Without lists the last fifth of each folder is held out. `depth_files` describes the
-formats of depth.
+Names may tell what the file is, as <name>.color.jpg and <name>.depth.png do; a <name>
+is then without it, and where there is no rgb/ and depth/ such files may stand side by
+side. Without lists the last fifth of each folder is held out. `depth_files` describes
+the formats of depth.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,17 @@ from amlr_jax.data.frames import (
     report_missing,
 )
 from amlr_jax.data.intrinsics import KEYS, camera_of
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
 
-IMAGES = (".png", ".jpg", ".jpeg")
 DEPTHS = tuple(ending for ending in depth_files.FORMATS if ending != ".bin")
+# What a name says of its file, at its end and at its start.
+_MARKS = {
+    "rgb": ("rgb", "color", "colour", "image", "img"),
+    "depth": ("sync_depth", "depth", "depthmap", "gt"),
+}
+_OTHERS = ("train.txt", "test.txt", "intrinsics.json")
+Files = dict[str, Path]
 MILLIMETRES = 1000.0  # stored values of a metre in a 16-bit PNG, unless depth_scale
 
 
@@ -55,7 +65,8 @@ def read_layout(
     Missing, duplicate or mixed files are passed to `report`; InputError for a folder
     without files.
     """
-    frames = _frames(root, report)
+    notes: list[str] = []
+    frames = _frames(root, report, notes)
     endings = {frame.depth.suffix.lower() for frame in frames.values()}
     if len(endings) > 1:
         text = f"'{root / 'depth'}' mixes {', '.join(sorted(endings))}"
@@ -82,16 +93,15 @@ def read_layout(
         depth_cap=depth_cap,
         depth_key=depth_key,
         invalid_values=tuple(invalid_values),
-        notes=chosen.notes,
+        notes=(*notes, *chosen.notes),
     )
 
 
-def _frames(root: Path, report: Report) -> dict[str, Frame]:
+def _frames(root: Path, report: Report, notes: list[str]) -> dict[str, Frame]:
     """Name -> frame, for each name with an image or depth."""
-    colour = _files(root, "rgb", IMAGES, report)
-    depth = _files(root, "depth", DEPTHS, report)
+    colour, depth = _both(root, report, notes)
     ending = min(path.suffix for path in depth.values())
-    names = sorted({*colour, *depth})
+    names = sorted({*colour, *depth}, key=paths.natural)
     cameras = _cameras(root / "intrinsics.json", names, report)
     frames = {
         name: Frame(
@@ -107,27 +117,76 @@ def _frames(root: Path, report: Report) -> dict[str, Frame]:
     return frames
 
 
-def _files(
-    root: Path, folder: str, endings: tuple[str, ...], report: Report
-) -> dict[str, Path]:
-    """Name without ending -> file; hidden files and other endings do not count."""
-    found: dict[str, Path] = {}
-    twice = []
-    for path in sorted((root / folder).rglob("*")):
-        if path.suffix.lower() in endings and not path.name.startswith("."):
-            name = path.relative_to(root / folder).with_suffix("").as_posix()
-            if name in found:
-                twice.append(f"'{found[name]}' and '{path}'")
-            found[name] = path
-    if not found:
-        raise InputError(
-            f"no {folder} files at data.root='{root}'; expected "
-            f"{root}/rgb/<name>{{{','.join(IMAGES)}}} and "
-            f"{root}/depth/<name>{{{','.join(DEPTHS)}}}"
-        )
-    if twice:
-        report(Problem("two files of one name", tuple(twice), "keep one of them"))
-    return found
+def _both(root: Path, report: Report, notes: list[str]) -> tuple[Files, Files]:
+    """Images and depth by name; files that are neither are counted in `notes`."""
+    apart = (root / "rgb").is_dir() or (root / "depth").is_dir()
+    folders = [root / "rgb", root / "depth"] if apart else [root]
+    found = {folder: paths.find(folder) for folder in folders}
+    lost = tuple(line for _, lines in found.values() for line in lines)
+    if lost:
+        report(Problem("files that cannot be found", lost, "restore them"))
+    colour, depth = (
+        _by_name(root, folder, found[folder].files, role, report)
+        for role, folder in (("rgb", folders[0]), ("depth", folders[-1]))
+    )
+    if not apart:
+        depth = _without_marks(depth, "depth")
+        colour = {name: p for name, p in colour.items() if not _bare(name, "depth")}
+    colour, depth = _paired(colour, depth)
+    if not apart:  # what has neither a mark nor depth is another picture
+        colour = {n: p for n, p in colour.items() if n in depth or _bare(p.stem, "rgb")}
+    for role, files in (("rgb", colour), ("depth", depth)):
+        if not files:
+            raise InputError(
+                f"no {role} files at data.root='{root}'; expected "
+                f"{root}/rgb/<name>.{{png,jpg,...}} and "
+                f"{root}/depth/<name>{{{','.join(DEPTHS)}}}"
+            )
+    used = {*colour.values(), *depth.values(), *(root / name for name in _OTHERS)}
+    for folder, (every, _) in found.items():
+        notes += paths.passed_over(folder, set(every) - used)
+    return colour, depth
+
+
+def _by_name(
+    root: Path, folder: Path, files: list[Path], role: str, report: Report
+) -> Files:
+    """Name without ending -> file, of those with the endings of a role."""
+    endings: Collection[str] = images.READABLE if role == "rgb" else DEPTHS
+    named: dict[str, list[Path]] = {}
+    for path in files:
+        if path.suffix.lower() in endings:
+            name = path.relative_to(folder).as_posix()[: -len(path.suffix)]
+            named.setdefault(paths.plain(name), []).append(path)
+    twice = [same for same in named.values() if len(same) > 1]
+    if twice and folder != root:
+        names = tuple(" and ".join(f"'{path}'" for path in same) for same in twice)
+        report(Problem("two files of one name", names, "keep one of them"))
+    return {name: same[-1] for name, same in named.items()}
+
+
+def _paired(colour: Files, depth: Files) -> tuple[Files, Files]:
+    """Both by names as they are, or without marks where only that makes pairs."""
+    forms = [
+        (one, other)
+        for one in (colour, _without_marks(colour, "rgb"))
+        for other in (depth, _without_marks(depth, "depth"))
+    ]
+    return max(forms, key=lambda both: len(both[0].keys() & both[1].keys()))
+
+
+def _without_marks(files: Files, role: str) -> Files:
+    """The files that have a mark, by their names without it."""
+    bare = ((_bare(name, role), path) for name, path in files.items())
+    return {name: path for name, path in bare if name is not None}
+
+
+def _bare(name: str, role: str) -> str | None:
+    """A name without its mark, "a/7" of "a/7.color" and "a/color_7"; None without."""
+    folder, slash, leaf = name.rpartition("/")
+    marks = "|".join(_MARKS[role])
+    found = re.fullmatch(f"(.+)[._-](?:{marks})|(?:{marks})[._-](.+)", leaf, re.I)
+    return f"{folder}{slash}{found[1] or found[2]}" if found else None
 
 
 def _listed(
@@ -137,18 +196,21 @@ def _listed(
     usual = root / f"{part}.txt"
     if not path and not usual.is_file():
         return None
-    place = Path(path) if path else usual
-    names = [(number, _bare_name(text)) for number, text in lists.lines(place)]
+    place = paths.expanded(path) if path else usual
+    names = [(number, _name(text, frames)) for number, text in lists.lines(place)]
     lost = [f"'{name}' (line {n})" for n, name in names if name not in frames]
     lists.report_lost(place, lost, total=len(names), report=report)
     return tuple(frames[name] for _, name in names if name in frames)
 
 
-def _bare_name(text: str) -> str:
-    """The name of a frame: without a leading rgb/ and without an ending."""
-    name = text.strip("/").replace("\\", "/").removeprefix("rgb/")
-    ending = next((e for e in IMAGES if name.lower().endswith(e)), "")
-    return name[: len(name) - len(ending)]
+def _name(text: str, frames: Collection[str]) -> str:
+    """The name of a frame, in a list with or without rgb/, ending and mark."""
+    name = lists.file_name(text).removeprefix("rgb/")
+    ending = Path(name).suffix
+    if name not in frames and ending.lower() in images.READABLE:
+        name = name[: -len(ending)]
+    bare = _bare(name, "rgb")
+    return bare if name not in frames and bare in frames else name  # type: ignore
 
 
 def _cameras(path: Path, names: Sequence[str], report: Report) -> dict[str, Camera]:
@@ -163,6 +225,7 @@ def _cameras(path: Path, names: Sequence[str], report: Report) -> dict[str, Came
         return cameras
     if not isinstance(given, dict) or "fx" in given:
         given = dict.fromkeys(names, given)
+    given = {paths.plain(name): value for name, value in given.items()}
     lost = tuple(name for name in names if name not in given)
     if lost:
         advice = (

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, preview
 
 Camera = tuple[float, float, float, float]
@@ -106,8 +107,8 @@ def report_missing(
     """Reports missing ground truth and missing images of `frames`."""
     scans = any(frame.depth.suffix == ".bin" for frame in frames)
     for what in ("lidar scans" if scans else "ground truth", "image"):
-        paths = (f.image if what == "image" else f.depth for f in frames)
-        lost = tuple(str(path) for path in paths if not path.is_file())
+        wanted = (f.image if what == "image" else f.depth for f in frames)
+        lost = tuple(str(path) for path in wanted if not path.is_file())
         if lost:
             text = f"missing {what} of {len(lost)} of {len(frames)} {of}"
             report(Problem(text, lost, advice, missing=True))
@@ -141,13 +142,36 @@ def hold_out_last_fifth(
     """
     train: list[Named] = []
     test: list[Named] = []
-    for _, group in sorted(by_group(named).items()):
-        group = sorted(group)
+    groups = by_group(named)
+    for name in sorted(groups, key=paths.natural):
+        group = in_time(groups[name])
         held_out = max(len(group) // 5, 1) if len(group) > 1 else 0
         cut = len(group) - held_out
         train += group[:cut]
         test += group[cut:]
     return tuple(train), tuple(test)
+
+
+_SAME = 0.9  # share of equal numbers that makes sequences those of one time
+
+
+def in_time(group: Sequence[Named]) -> list[Named]:
+    """The frames of a drive or scene in the order of time, as their names tell it.
+
+    That is natural order. Where the names are sequences of the same numbers, as left_1,
+    left_2, ..., right_1, right_2, ..., frames of one number stand together, because
+    they may show the same moment.
+    """
+    ordered = sorted(group, key=lambda frame: paths.natural(frame.key))
+    numbers = [paths.last_number(frame.key) or (frame.key, -1) for frame in ordered]
+    sequences: dict[str, set] = {}
+    for form, number in numbers:
+        sequences.setdefault(form, set()).add(number)
+    common = set.intersection(*sequences.values()) if sequences else ()
+    if len(common) < _SAME * len({number for _, number in numbers}):
+        return ordered
+    places = sorted(range(len(ordered)), key=lambda place: numbers[place][1])
+    return [ordered[place] for place in places]
 
 
 def by_group(named: Iterable[Named]) -> dict[str, list[Named]]:

@@ -5,10 +5,11 @@
     folder frame side     monodepth2; side l or r
     sequence frame side   monodepth2, KITTI odometry
 
-Windows line ends, leading slashes and empty lines are accepted; all lines must have the
-format of the first. The layout's reader resolves the paths.
+Windows line ends, back slashes, leading slashes, empty lines and UTF-16 are accepted;
+all lines must have the format of the first. The layout's reader resolves the paths.
 """
 
+import codecs
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 from amlr_jax.data import images
 from amlr_jax.data.frames import Frame, Problem, Report, hold_out_last_fifth, refuse
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, counted, preview
 
 
@@ -91,16 +93,26 @@ def read_list(path: str | Path) -> Listing:
 
 def lines(path: str | Path) -> list[tuple[int, str]]:
     """Line numbers from 1 and stripped lines of a text file, empty ones left out."""
-    data = images.read(Path(path), what="list")
+    data = images.read(paths.expanded(path), what="list")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"list '{path}' must be a text file in UTF-8") from error
+        raise InputError(
+            f"list '{path}' must be a text file in UTF-8: byte {error.start} is not; "
+            f"convert it: iconv -f WINDOWS-1252 -t UTF-8 '{path}'"
+        ) from error
     stripped = ((n, line.strip()) for n, line in enumerate(text.splitlines(), 1))
     found = [(number, line) for number, line in stripped if line]
     if not found:
         raise InputError(f"list '{path}' is empty; it must name at least one frame")
     return found
+
+
+def file_name(text: str) -> str:
+    """The name in a list as names on disk are compared: "a/0001" of "\\\\a\\\\0001"."""
+    name = paths.plain(text.replace("\\", "/")).strip("/")
+    return name.removeprefix("./")
 
 
 def _row(number: int, text: str) -> tuple[str, Pair | Numbered] | None:
@@ -109,9 +121,9 @@ def _row(number: int, text: str) -> tuple[str, Pair | Numbered] | None:
         found = form.fullmatch(text)
         if found and kind in ("odometry", "monodepth2"):
             folder, frame, side = found.groups()
-            return kind, Numbered(number, folder.strip("/"), int(frame), side)
+            return kind, Numbered(number, file_name(folder), int(frame), side)
         if found:
-            image, depth = (part.lstrip("/") for part in found.groups())
+            image, depth = map(file_name, found.groups())
             return kind, Pair(number, image, None if depth == "None" else depth)
     return None
 

@@ -6,10 +6,12 @@
 Depth is uint16 millimetres with holes.
 """
 
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from amlr_jax.data import lists
+from amlr_jax.data import images, lists
 from amlr_jax.data.frames import (
     Frame,
     Layout,
@@ -19,6 +21,7 @@ from amlr_jax.data.frames import (
     refuse,
     report_missing,
 )
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
 
 DEPTH_SCALE = 1000.0
@@ -64,7 +67,7 @@ def read_layout(
 
 
 def _usual(root: Path, split: str, report: Report) -> lists.Parts:
-    frames = _frames(root)
+    frames = _frames(root, report)
     test = tuple(f for f in frames if f.key.startswith(f"{OFFICIAL_TEST}/"))
     train = tuple(f for f in frames if not f.key.startswith(f"{OFFICIAL_TEST}/"))
     if not train:
@@ -85,28 +88,47 @@ def _usual(root: Path, split: str, report: Report) -> lists.Parts:
     return train, test
 
 
-def _frames(root: Path) -> list[Frame]:
+def _frames(root: Path, report: Report) -> list[Frame]:
     """A frame for each number of a scene with an image or depth."""
     places: dict[tuple[Path, str], dict[str, Path]] = {}
-    for start in (_DEPTH, _IMAGE):
-        for path in sorted(root.glob(f"**/{start}*")):
-            if path.suffix in (".jpg", ".png"):
-                place = path.parent, path.stem.removeprefix(start)
-                places.setdefault(place, {}).setdefault(start, path)
-    return [
-        _frame(
-            root,
+    files, lost = paths.find(root, "**/*_*")
+    if lost:
+        report(Problem("files that cannot be found", tuple(lost), "restore them"))
+    for path in files:
+        start = next((s for s in (_DEPTH, _IMAGE) if path.name.startswith(s)), None)
+        if start and path.suffix.lower() in images.READABLE:
+            place = path.parent, path.stem.removeprefix(start)
+            places.setdefault(place, {}).setdefault(start, path)
+    pairs = [
+        (
             found.get(_IMAGE, folder / f"{_IMAGE}{number}.jpg"),
             found.get(_DEPTH, folder / f"{_DEPTH}{number}.png"),
         )
-        for (folder, number), found in sorted(places.items())
+        for (folder, number), found in places.items()
     ]
+    return _named(root, sorted(pairs, key=lambda pair: paths.natural(pair[1])))
 
 
-def _frame(root: Path, image: Path, depth: Path) -> Frame:
-    """The frame of two files, named by the folder and number of its depth."""
-    scene = depth.parent.relative_to(root)
-    return Frame(f"{scene}/{depth.stem[-5:]}", image, depth, INTRINSICS)
+def _named(root: Path, pairs: Sequence[tuple[Path, Path]]) -> list[Frame]:
+    """Frames of images and depth, named <scene>/<number>.
+
+    In a scene whose numbers are not of five digits it is the whole name of the depth.
+    """
+    odd = {
+        depth.parent
+        for _, depth in pairs
+        if not re.fullmatch(rf"({_DEPTH})?\d{{5}}", depth.stem)
+    }
+    return [
+        Frame(
+            f"{depth.parent.relative_to(root)}/"
+            f"{depth.stem if depth.parent in odd else depth.stem[-5:]}",
+            image,
+            depth,
+            INTRINSICS,
+        )
+        for image, depth in pairs
+    ]
 
 
 def _listed(
@@ -122,9 +144,7 @@ def _listed(
             f"the format of {listing.kind}"
         )
     made = tuple(
-        _of_files(root, row.image, row.depth)
-        for row in listing.rows
-        if row.depth is not None
+        _named(root, [_pair(root, r.image, r.depth) for r in listing.rows if r.depth])
     )
     report_missing(made, report, of=f"frames of list '{path}'", advice=lists.ADVICE)
     none = [row.image for row in listing.rows if row.depth is None]
@@ -132,17 +152,17 @@ def _listed(
     return made
 
 
-def _of_files(root: Path, image: str, depth: str) -> Frame:
-    """The frame of a line, under the root or official_splits/test."""
-
-    frames = (
-        _frame(root, _image(place / image), place / depth)
+def _pair(root: Path, image: str, depth: str) -> tuple[Path, Path]:
+    """The files of a line, under the root or official_splits/test."""
+    pairs = (
+        (_image(place, image), paths.on_disk(place, depth))
         for place in (root, root / OFFICIAL_TEST)
     )
-    return max(frames, key=lambda f: f.image.is_file() + f.depth.is_file())
+    return max(pairs, key=lambda pair: sum(path.is_file() for path in pair))
 
 
-def _image(path: Path) -> Path:
+def _image(place: Path, name: str) -> Path:
     """The image of that name, or the same name with the other ending, JPEG or PNG."""
+    path = paths.on_disk(place, name)
     there = (path.with_suffix(ending) for ending in (path.suffix, ".jpg", ".png"))
     return next((path for path in there if path.is_file()), path)

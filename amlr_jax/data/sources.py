@@ -1,7 +1,6 @@
 """Data sets by name: from a config to a prepared and checked set of frames."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -11,6 +10,7 @@ from amlr_jax.data.frames import Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
 from amlr_jax.data.storage import storage
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted, preview
 
@@ -46,7 +46,7 @@ def read_layout(
     config, and where no frame can be named.
     """
     check_keys(config)
-    root = Path(config.root)
+    root = paths.expanded(config.root)
     lists = {"train_list": config.list, "test_list": config.test_list}
     if config.name == "custom":
         if config.split != "folder":
@@ -77,7 +77,9 @@ def _render_street(config: ConfigDict, bar: Callable) -> None:
             seen = done
 
         try:
-            street.generate(Path(config.root), progress=progress, **config.street)
+            street.generate(
+                paths.expanded(config.root), progress=progress, **config.street
+            )
         except (OSError, ValueError) as error:
             raise InputError(f"data.root for the street: {error}") from error
         progress(total, total)  # all at once if it existed
@@ -97,7 +99,7 @@ def load(
     """
     check_keys(config)
     if config.name == NYU_TFDS:
-        return TfdsPrepared(Path(config.root).expanduser())
+        return TfdsPrepared(paths.expanded(config.root))
     layout = read_layout(config, bar=bar, test_only=test_only)
     for note in layout.notes:
         show(note)

@@ -13,6 +13,7 @@ import numpy as np
 from amlr_jax.models import depth
 from amlr_jax.models import pretrained as folders
 from amlr_jax.models.pretrained import Pretrained
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError
 
@@ -32,7 +33,7 @@ def starting_weights(init_from: str, network: Any, workdir: Path) -> Pretrained 
     """
     if not init_from or folders.newest_step(workdir) is not None:
         return None
-    pretrained = folders.load(Path(init_from).expanduser())
+    pretrained = folders.load(paths.expanded(init_from))
     check_fits(network, pretrained)
     return pretrained
 

@@ -8,7 +8,7 @@ from amlr_jax.data import sources, splits
 from amlr_jax.data.kitti.files import read_list
 from amlr_jax.odometry import drives, pose_network, results
 from amlr_jax.odometry.drives import Drive
-from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime import files, paths, workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.distributed import is_first
 from amlr_jax.runtime.errors import InputError
@@ -33,7 +33,7 @@ def of_run(config: ConfigDict, variables: dict, folder: Path) -> bool:
     if weights is None or config.data.name not in sources.DRIVES:
         return False
     try:
-        found, choice = _chosen(Path(config.data.root), config.data)
+        found, choice = _chosen(paths.expanded(config.data.root), config.data)
         made = results.measure_drives(weights, found, how="7dof")
     except InputError as error:
         show(f"No trajectory: {error}")

@@ -9,6 +9,7 @@ from typing import Any
 from amlr_jax.data import calibration
 from amlr_jax.data.intrinsics import KEYS, camera_of
 from amlr_jax.predict.inputs import InputFile
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
 
 Camera = tuple[float, float, float, float]  # fx, fy, cx, cy, pixels
@@ -30,7 +31,7 @@ def reader(intrinsics: str, fov: float | None) -> Reader | None:
         return _of_view(fov)
     if not intrinsics:
         return None
-    path = Path(intrinsics).expanduser()
+    path = paths.expanded(intrinsics)
     kinds = {".json": _of_json, ".txt": _of_kitti}
     of_file = kinds.get(path.suffix.lower())
     find = of_file(path, _text(path)) if of_file else _of_numbers(intrinsics)
@@ -70,6 +71,8 @@ def _of_json(path: Path, text: str) -> Callable[[InputFile], Camera]:
         raise InputError(f"--intrinsics '{path}' is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise InputError(f"--intrinsics '{path}' must hold {_FORM}")
+
+    given = {paths.plain(name): values for name, values in given.items()}
 
     def entry(values: Any) -> Camera:
         rule = f"must hold {_FORM}; got {json.dumps(values)[:80]}"

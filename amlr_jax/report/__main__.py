@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from amlr_jax.report import page
-from amlr_jax.runtime import command, workdir
+from amlr_jax.runtime import command, paths, workdir
 from amlr_jax.runtime.errors import InputError
 
 _OUTPUT = flags.DEFINE_string("output", None, "The HTML file.")
@@ -20,11 +20,11 @@ _OUTPUT = flags.DEFINE_string("output", None, "The HTML file.")
 
 def main(argv: list[str]) -> None:
     """Checks the paths and writes the page."""
-    folders = [Path(name).expanduser() for name in argv]
+    folders = [paths.expanded(name) for name in argv]
     if not folders:
         raise InputError("name at least one workdir: amlr_jax.report WORKDIR...")
     home = folders[0] if len(folders) == 1 else Path()
-    output = Path(_OUTPUT.value or home / workdir.REPORT).expanduser()
+    output = paths.expanded(_OUTPUT.value or home / workdir.REPORT)
     if output.is_dir():
         raise InputError(f"--output '{output}' must be a file, not a folder")
     page.write(folders, output)

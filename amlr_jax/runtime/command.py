@@ -17,6 +17,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, did_you_mean
 
 CUDA = (
@@ -155,7 +156,7 @@ def _check_key(key: str, known: list[str]) -> None:
 
 def path_of(flag: flags.FlagHolder) -> Path:
     """The path that a required flag names, `~` expanded."""
-    return Path(flag.value).expanduser()
+    return paths.expanded(flag.value)
 
 
 def override(config: ConfigDict, key: str, value) -> None:

@@ -304,3 +304,34 @@ def test_exit_status_of_the_command(kitti_root, tmp_path):
     assert done.returncode == 1
     assert "0000000002.png" in done.stdout.replace("\n", "")
     assert not (kitti_root.parent / "cache").exists()
+
+
+# ---------------------------------------------------------- which frames are the test
+
+
+def test_the_frames_of_the_test_are_said(tmp_path):
+    keys = [f"hall/frame_{n}" for n in range(1, 21)] + [
+        f"yard/{n:03d}" for n in range(5)
+    ]
+    test_custom.write(tmp_path / "data", keys)
+    (tmp_path / "data/rgb/a.heic").touch()
+    found = findings(tmp_path / "data", name="custom", crop=(32, 32), **INDOOR)
+    assert matching(found, "leak", "test is 5 frames", "hall: frame_17 to frame_20 (4)")
+    assert matching(found, "leak", "yard: 004 (1)")
+    assert matching(found, "layout", "passed over: .heic 1 (a.heic)")
+    assert not matching(found, "leak", "neighbour", "stand between")
+
+
+@pytest.mark.parametrize(
+    "tested, beside",
+    [([8, 9, *range(18, 21)], 3), ([3, 6], 3), ([18, 19, 20], 0), ([1, 2], 0)],
+)
+def test_test_frames_between_training_frames_are_said(tmp_path, tested, beside):
+    keys = [f"frame_{n}" for n in range(1, 21)]
+    test_custom.write(tmp_path / "data", keys)
+    for part in ("train", "test"):
+        rows = [k for n, k in enumerate(keys, 1) if (n in tested) == (part == "test")]
+        (tmp_path / "data" / f"{part}.txt").write_text("\n".join(rows))
+    found = findings(tmp_path / "data", name="custom", crop=(32, 32), **INDOOR)
+    told = matching(found, "leak", "test frames stand between training frames")
+    assert len(told) == bool(beside)

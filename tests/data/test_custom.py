@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import unicodedata
 
 import cv2
 import numpy as np
@@ -200,3 +202,148 @@ def test_no_measurement_within_the_cap(tmp_path):
     layout = custom.read_layout(tmp_path / "data", depth_scale=1.0, depth_cap=10.0)
     with pytest.raises(InputError, match="no valid ground-truth pixel.*depth_scale"):
         prepare(layout, cache=tmp_path / "cache", bar=Counter())
+
+
+# ---------------------------------------------------------------- names
+
+
+def move(root, *, rgb="{}", depth="{}"):
+    """Renames the files of a folder written by `write`: patterns of names."""
+    for role, form in (("rgb", rgb), ("depth", depth)):
+        for path in [p for p in (root / role).rglob("*") if p.is_file()]:
+            path.rename(path.with_name(form.format(path.stem) + path.suffix))
+
+
+def test_linked_folders_count(tmp_path):
+    write(tmp_path / "disk")
+    root = tmp_path / "data"
+    for role in ("rgb", "depth"):
+        (root / role).mkdir(parents=True)
+        (root / role / "hall").symlink_to(tmp_path / "disk" / role / "hall")
+        (root / role / "east").symlink_to(tmp_path / "disk" / role / "yard/east")
+        (root / role / "loop").symlink_to(root / role)
+    layout = custom.read_layout(root)
+    assert names(layout.test) == ["east/4", "hall/4"] and len(layout.train) == 8
+    (root / "rgb/yard").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(InputError, match="yard' is a link to nothing; restore"):
+        custom.read_layout(root)
+
+
+@pytest.mark.parametrize(
+    "form, first, last",
+    [
+        ("frame_{}", 1, 120),
+        ("{}", 0, 11),
+        ("cam2-{}-x", 5, 14),
+        ("20240101_{}", 98, 107),
+    ],
+)
+def test_the_test_is_the_end_of_the_sequence(tmp_path, form, first, last):
+    numbers = range(first, last + 1)
+    for number in numbers:
+        for role in ("rgb", "depth"):
+            path = tmp_path / role / f"{form.format(number)}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    layout = custom.read_layout(tmp_path)
+    keys = [form.format(number) for number in numbers]
+    assert names(layout.train + layout.test) == keys
+    assert len(layout.test) == len(keys) // 5
+    listed = tmp_path / "train.txt"
+    listed.write_text("\n".join(sorted(keys)))
+    assert names(custom.read_layout(tmp_path).test) == names(layout.test)
+
+
+def test_two_cameras_of_one_folder_are_split_at_one_moment(tmp_path):
+    keys = [f"{camera}_{n}" for camera in ("left", "right") for n in range(8, 18)]
+    write(tmp_path, keys)
+    test = names(custom.read_layout(tmp_path).test)
+    assert test == ["left_16", "right_16", "left_17", "right_17"]
+
+
+@pytest.mark.parametrize(
+    "rgb, depth",
+    [
+        ("{}.color", "{}.depth"),
+        ("{}_rgb", "{}_depth"),
+        ("{}", "{}_depth"),
+        ("rgb_{}", "sync_depth_{}"),
+        ("{}-Color", "{}-Depth"),
+    ],
+)
+def test_names_that_tell_the_role(tmp_path, rgb, depth):
+    write(tmp_path)
+    move(tmp_path, rgb=rgb, depth=depth)
+    layout = custom.read_layout(tmp_path)
+    assert names(layout.train + layout.test)[-1] == "yard/east/4"
+    assert len(layout.train) == 8 and not layout.notes
+    (tmp_path / "test.txt").write_text(f"hall/{rgb.format(3)}.png\nhall/2")
+    assert names(custom.read_layout(tmp_path).test) == ["hall/3", "hall/2"]
+
+
+@pytest.mark.parametrize("rgb", ["{}.color", "{}_rgb", "{}"])
+def test_images_and_depth_side_by_side(tmp_path, rgb):
+    write(tmp_path)
+    move(tmp_path, rgb=rgb, depth="{}.depth")
+    for role in ("rgb", "depth"):
+        for path in [p for p in (tmp_path / role).rglob("*") if p.is_file()]:
+            target = tmp_path / path.relative_to(tmp_path / role)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        shutil.rmtree(tmp_path / role)
+    (tmp_path / "hall/0.pose.txt").touch()
+    layout = custom.read_layout(tmp_path)
+    assert names(layout.test) == ["hall/4", "yard/east/4"] and len(layout.train) == 8
+    assert layout.notes == (
+        f"1 files in '{tmp_path}' are passed over: .txt 1 (hall/0.pose.txt)",
+    )
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "latin-1"])
+def test_names_in_another_unicode_form_or_encoding(tmp_path, form):
+    write(tmp_path, [f"Küche/é{n}" for n in range(5)])
+    for path in [tmp_path / "rgb/Küche", *(tmp_path / "rgb/Küche").iterdir()][::-1]:
+        name = path.name.encode("latin-1").decode("utf-8", "surrogateescape")
+        if form != "latin-1":
+            name = unicodedata.normalize(form, path.name)
+        path.rename(path.with_name(name))
+    (tmp_path / "test.txt").write_text(unicodedata.normalize("NFD", "Küche/é1"))
+    layout = custom.read_layout(tmp_path)
+    assert names(layout.test) == ["Küche/é1"] and len(layout.train) == 4
+    assert all(frame.image.is_file() for frame in layout.train)
+    json.dumps(layout.train[0].key).encode()
+
+
+def test_files_that_are_passed_over_are_counted(tmp_path):
+    write(tmp_path)
+    for name in ("rgb/a.heic", "rgb/b.HEIC", "rgb/c.txt", "depth/a.raw", "rgb/none"):
+        (tmp_path / name).touch()
+    images, depth = custom.read_layout(tmp_path).notes
+    assert "4 files in" in images and ".heic 2, " in images and "none 1" in images
+    assert "a.heic, b.HEIC, c.txt and 1 more" in images
+    assert depth.endswith("are passed over: .raw 1 (a.raw)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hall\\3.png\r\nyard\\east\\0\r\n",
+        "./hall/3\n/yard/east/0/",
+        "rgb\\hall\\3.png\nrgb/yard/east/0.JPG",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_windows(tmp_path, text, encoding):
+    write(tmp_path)
+    (tmp_path / "train.txt").write_text(text, encoding=encoding)
+    assert names(custom.read_layout(tmp_path).train) == ["hall/3", "yard/east/0"]
+
+
+def test_a_list_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(write(tmp_path)))
+    (tmp_path / "mine.txt").write_text("hall/3\nhall/2")
+    layout = custom.read_layout(tmp_path, train_list="~/mine.txt")
+    assert names(layout.test) == ["hall/3"]
+    (tmp_path / "mine.txt").write_bytes("Küche/3".encode("latin-1"))
+    with pytest.raises(InputError, match="UTF-8: byte 1 is not; convert it: iconv"):
+        custom.read_layout(tmp_path, train_list="~/mine.txt")

@@ -11,7 +11,6 @@ The data set is not changed.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -40,7 +39,7 @@ def main(argv: list[str]) -> None:
         config.data,
         max_depth=config.model.max_depth,
         video=keys.trains_on_video(config),
-        output=Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None,
+        output=command.path_of(_OUTPUT) if _OUTPUT.value else None,
     )
     if any(finding.level == FAULT for finding in found):
         sys.exit(1)

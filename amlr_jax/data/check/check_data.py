@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax.data import sources
-from amlr_jax.data.check import depth, picture, rules
+from amlr_jax.data.check import depth, leaks, picture, rules
 from amlr_jax.data.check.facts import (
     Examined,
     Example,
@@ -34,6 +34,7 @@ from amlr_jax.data.frames import Frame, Layout, Problem, Sequences
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.storage import storage
 from amlr_jax.data.views.index import check_views, read_views
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted
 from amlr_jax.runtime.files import make_writable
@@ -46,7 +47,7 @@ RULES: tuple[Callable[[Examined], list[Finding]], ...] = (
     depth.shared_extreme,
     depth.unit,
     rules.cameras,
-    rules.leak,
+    leaks.leak,
 )
 REPORT, PICTURE = "check.json", "check.png"
 
@@ -105,7 +106,7 @@ def check(
 
 def _prepare_output(output: Path, data: ConfigDict) -> None:
     """Makes the folder; InputError if it cannot be, or is part of the data set."""
-    if output.resolve().is_relative_to(Path(data.root).resolve()):
+    if output.resolve().is_relative_to(paths.expanded(data.root).resolve()):
         raise InputError(
             f"--output '{output}' must not be in data.root='{data.root}', which the "
             "check does not change"
@@ -151,7 +152,7 @@ def _of_problem(problem: Problem) -> Finding:
 
 
 def _tfds(data: ConfigDict) -> Listed:
-    made = TfdsPrepared(Path(data.root).expanduser())
+    made = TfdsPrepared(paths.expanded(data.root))
     frames: list[tuple[str, Frame | Example]] = [
         (part, Example(f"{part}/{index:05d}", examples, index))
         for part, examples in (("train", made.train), ("test", made.test))

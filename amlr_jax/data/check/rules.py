@@ -1,10 +1,9 @@
-"""Rules on the facts: counts, files, sizes, cameras, and leaks of test data."""
+"""Rules on the facts: counts, files, sizes and cameras."""
 
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from amlr_jax import metrics
 from amlr_jax.data import calibration, nyu, splits
@@ -21,6 +20,7 @@ from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.kitti import files as kitti_files
 from amlr_jax.data.storage import size_name
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, counted
 
 # KITTI's depth devkit has 85,898 and 6,852 frames of two cameras.
@@ -30,7 +30,7 @@ FIELD_OF_VIEW = (20, 150)
 _NYU_SIZE = (480, 640)  # image size of the camera of the labelled set's toolbox
 
 
-def _finding(check: str, level: str, text: str, names: Sequence[str]) -> list[Finding]:
+def named(check: str, level: str, text: str, names: Sequence[str]) -> list[Finding]:
     """A finding about `names`, counted by `{n:one|several}`; none without names."""
     text = re.sub(r"\{n:(.*?)\}", lambda m: counted(len(names), m[1]), text)
     return [Finding(check, level, text, tuple(names))] if names else []
@@ -102,10 +102,10 @@ def files(examined: Examined) -> list[Finding]:
         for (kind, level), faults in found.items():
             told = kind in (DAMAGED, KIND)  # the reader's message adds to the name
             names = [fault.text if told else fault.file for fault in faults]
-            findings += _finding("files", level, f"{{n:{role} file}}: {kind}", names)
+            findings += named("files", level, f"{{n:{role} file}}: {kind}", names)
         lost = sum(fact.lacks(role) for fact in examined.facts)
         text = f"{role} of {lost} of {len(examined.facts)} frames missing"
-        findings += _finding("files", FAULT, text, tuple(_missing(examined, role)))
+        findings += named("files", FAULT, text, tuple(_missing(examined, role)))
     return findings
 
 
@@ -134,7 +134,7 @@ def sizes(examined: Examined) -> list[Finding]:
             if fault.kind == SIZE and examined.may_be_damaged(fact) == left_out
         ]
         text = "image and ground truth of {n:frame} differ in size"
-        findings += _finding("sizes", level, text, differ)
+        findings += named("sizes", level, text, differ)
     odd = []
     for facts in examined.groups().values():
         found = Counter(fact.size for fact in facts if fact.size)
@@ -145,7 +145,7 @@ def sizes(examined: Examined) -> list[Finding]:
             if usual and fact.size and fact.size != usual
         ]
     text = "{n:image is|images are} of another size than most of the drive"
-    return findings + _finding("sizes", WARNING, text, odd) + _crops(examined)
+    return findings + named("sizes", WARNING, text, odd) + _crops(examined)
 
 
 def _crops(examined: Examined) -> list[Finding]:
@@ -165,9 +165,9 @@ def _crops(examined: Examined) -> list[Finding]:
             narrow.append(f"{fact.key} {size_name(size)}")
     text = f"the KITTI benchmark crop {size_name(metrics.KB_CROP_SHAPE)} does not fit"
     text += " in {n:image}; set --config.data.kb_crop=False"
-    findings = _finding("sizes", FAULT, text, small)
+    findings = named("sizes", FAULT, text, small)
     text = f"data.crop={crop} does not fit in {{n:training image}}"
-    return findings + _finding("sizes", FAULT, text, narrow)
+    return findings + named("sizes", FAULT, text, narrow)
 
 
 def _fits(crop: tuple[int, ...], size: tuple[int, ...]) -> bool:
@@ -197,7 +197,7 @@ def cameras(examined: Examined) -> list[Finding]:
             odd.append(f"{group} {size_name(min(known))}, not {size_name(wanted)}")
     text = "{n:drive or scene has|drives or scenes have} images of another size"
     text += " than their camera"
-    return findings + _finding("intrinsics", WARNING, text, odd)
+    return findings + named("intrinsics", WARNING, text, odd)
 
 
 def _doubts(
@@ -222,81 +222,10 @@ def _camera_size(examined: Examined, group: str) -> tuple[int, int] | None:
         return _NYU_SIZE
     if examined.layout.name != "kitti":
         return None
-    date = kitti_files.date_folder(Path(examined.data.root), group)
+    date = kitti_files.date_folder(paths.expanded(examined.data.root), group)
     try:
         rows = calibration.read_rows(date / calibration.CAM_TO_CAM, {"S_rect_02": 2})
     except InputError:
         return None
     width, height = rows["S_rect_02"]
     return round(height), round(width)
-
-
-# ----------------------------------------------------------------- training and test
-
-
-def leak(examined: Examined) -> list[Finding]:
-    """Drives, frames and images that are in both parts, or twice in one."""
-    train, test = examined.part("train"), examined.part("test")
-    findings = _shared_drives(examined, train, test)
-    keys, tested = (Counter(fact.key for fact in part) for part in (train, test))
-    text = "{n:frame is|frames are} in training and test"
-    findings += _finding("leak", FAULT, text, sorted(keys.keys() & tested.keys()))
-    images, test_images = _by_digest(train), _by_digest(test)
-    same = [
-        f"{key} = {images[digest][0]}"
-        for digest, names in test_images.items()
-        for key in names
-        if digest in images and key not in images[digest]
-    ]
-    text = "{n:test image is|test images are} identical to training images"
-    findings += _finding("leak", FAULT, text, same)
-    for part, count, known in (
-        ("training", keys, images),
-        ("test", tested, test_images),
-    ):
-        twice = [key for key, times in count.items() if times > 1]
-        text = f"{{n:{part} frame is|{part} frames are}} listed more than once"
-        findings += _finding("leak", WARNING, text, twice)
-        twice = [" = ".join(names) for names in known.values() if len(names) > 1]
-        text = f"{{n:{part} image occurs|{part} images occur}} more than once"
-        findings += _finding("leak", WARNING, text, twice)
-    return findings + _eigen(examined, train)
-
-
-def _shared_drives(
-    examined: Examined, train: list[Facts], test: list[Facts]
-) -> list[Finding]:
-    shared = sorted({f.group for f in train} & {f.group for f in test})
-    if shared and examined.layout.split in ("folder", "list-folder"):
-        text = (
-            "the last fifth of each drive or scene is the test of training on its "
-            "other frames: results are not comparable"
-        )
-        return [Finding("leak", NOTE, text)]
-    # Custom folders need not be scenes, but neighbours look alike.
-    level = WARNING if examined.layout.name == "custom" else FAULT
-    text = "{n:drive or scene is|drives or scenes are} in training and test"
-    return _finding("leak", level, text, [group or "rgb/" for group in shared])
-
-
-def _by_digest(facts: list[Facts]) -> dict[bytes, list[str]]:
-    """The different keys of each image."""
-    found: dict[bytes, list[str]] = {}
-    for fact in facts:
-        names = found.setdefault(fact.digest, []) if fact.digest else [fact.key]
-        if fact.key not in names:
-            names.append(fact.key)
-    return found
-
-
-def _eigen(examined: Examined, train: list[Facts]) -> list[Finding]:
-    """Drives of the Eigen test among those trained on."""
-    if examined.layout.name != "kitti":
-        return []
-    tested = splits.eigen_test(with_depth=False)
-    drives = sorted({fact.group for fact in train} & set(tested))
-    text = "{n:drive of the Eigen test is|drives of the Eigen test are} in training"
-    if examined.data.list:
-        return _finding("leak", FAULT, f"{text}; take them out of data.list", drives)
-    text += ": results on the Eigen split are not valid"
-    return _finding("leak", NOTE, text, drives)

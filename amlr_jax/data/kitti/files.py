@@ -6,6 +6,8 @@
     ROOT/data_depth_annotated/{train,val}/<drive>/proj_depth/groundtruth/image_0{2,3}/<frame>.png
 
 `data_depth_annotated/<drive>/...`, train and val merged, is supported too, as in BTS.
+A drive is named <date>_drive_NNNN_sync here; its folders may lack the _sync, and the
+numbers of frames may have any number of digits.
 """
 
 import re
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amlr_jax.data import lists
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
 
 LEFT, RIGHT = "image_02", "image_03"
@@ -22,15 +25,15 @@ PARTS = ("train", "val", "")  # of DEPTH_FOLDER; "": merged
 # The accumulated depth leaves out this many frames at each end of a drive.
 UNANNOTATED_ENDS = 5
 
-_DRIVE = r"(\d{4}_\d\d_\d\d_drive_\d{4}_sync)"
+_DRIVE = r"(\d{4}_\d\d_\d\d_drive_\d{4})(?:_sync)?"
 # Folders before the drive differ between lists and are ignored: train and val may be
 # merged, raw_data left out.
 _LISTED_DRIVE = re.compile(rf"(?:.*/)?{_DRIVE}")
 _LISTED_IMAGE = re.compile(
-    rf"(?:.*/)?{_DRIVE}/(image_0[23])/data/(\d{{10}})\.(?:png|jpg)"
+    rf"(?:.*/)?{_DRIVE}/(image_0[23])/data/(\d+)\.(?:png|jpe?g)", re.I
 )
 _LISTED_DEPTH = re.compile(
-    rf"(?:.*/)?{_DRIVE}/proj_depth/groundtruth/(image_0[23])/(\d{{10}})\.png"
+    rf"(?:.*/)?{_DRIVE}/proj_depth/groundtruth/(image_0[23])/(\d+)\.png", re.I
 )
 
 
@@ -67,8 +70,14 @@ def check_root(root: Path, *, depth: bool = True) -> None:
 
 def drives(root: Path) -> list[str]:
     """The synchronised drives of raw_data, in order."""
-    folders = (path for path in (root / "raw_data").glob("*/*_sync") if path.is_dir())
-    return sorted(path.name for path in folders if re.fullmatch(_DRIVE, path.name))
+    folders = paths.find(root / "raw_data", "*/*", folders=True).all()
+    return sorted(set(filter(None, (_drive_of(path.name) for path in folders))))
+
+
+def _drive_of(folder: str) -> str:
+    """The name of the drive of a folder; empty if it is none."""
+    found = re.fullmatch(_DRIVE, folder)
+    return f"{found[1]}_sync" if found else ""
 
 
 def date_folder(root: Path, drive: str) -> Path:
@@ -78,20 +87,25 @@ def date_folder(root: Path, drive: str) -> Path:
 
 def drive_folder(root: Path, drive: str) -> Path:
     """The folder of a drive's raw recordings."""
-    return date_folder(root, drive) / drive
+    folder = date_folder(root, drive) / drive
+    bare = folder.with_name(drive.removesuffix("_sync"))
+    return bare if bare.is_dir() and not folder.is_dir() else folder
 
 
 def image_path(root: Path, drive: str, camera: str, frame: int) -> Path:
-    """The image, PNG or JPEG; the name of the PNG if neither exists."""
-    png = drive_folder(root, drive) / camera / "data" / f"{frame:010d}.png"
-    jpg = png.with_suffix(".jpg")
-    return jpg if not png.is_file() and jpg.is_file() else png
+    """The name that an image has in KITTI."""
+    return drive_folder(root, drive) / camera / "data" / f"{frame:010d}.png"
 
 
 def scan_path(root: Path, drive: str, frame: int) -> Path:
-    """The lidar scan of a frame."""
+    """The name that the lidar scan of a frame has in KITTI."""
     folder = drive_folder(root, drive) / "velodyne_points" / "data"
     return folder / f"{frame:010d}.bin"
+
+
+def scan_files(root: Path, drive: str) -> dict[int, Path]:
+    """Frame number -> lidar scan."""
+    return numbered(scan_path(root, drive, 0).parent, ".bin")
 
 
 def image_files(root: Path, drive: str, camera: str) -> dict[int, Path]:
@@ -104,11 +118,13 @@ def depth_files(
 ) -> dict[str, dict[int, Path]]:
     """Drive -> frame number -> annotated depth."""
     found: dict[str, dict[int, Path]] = {}
+    pattern = f"*/proj_depth/groundtruth/{camera}"
     for part in parts:
-        folder = root / DEPTH_FOLDER / part
-        for place in sorted(folder.glob(f"*_sync/proj_depth/groundtruth/{camera}")):
-            files = _numbered(place, "png")
-            found.setdefault(place.parts[-4], {}).update(files)
+        there = paths.find(root / DEPTH_FOLDER / part, pattern, folders=True)
+        for place in there.all():
+            drive = _drive_of(place.parts[-4])
+            if drive:
+                found.setdefault(drive, {}).update(numbered(place, ".png"))
     return {drive: files for drive, files in found.items() if files}
 
 
@@ -120,11 +136,13 @@ def inner_frames(root: Path, drive: str) -> list[int]:
 
 def numbered_images(folder: Path) -> dict[int, Path]:
     """Number -> image, PNG before JPEG, of the files whose name is a number."""
-    return _numbered(folder, "jpg") | _numbered(folder, "png")
+    return numbered(folder, ".png", ".jpg", ".jpeg")
 
 
-def _numbered(folder: Path, ending: str) -> dict[int, Path]:
-    found = sorted(folder.glob(f"*.{ending}"))
+def numbered(folder: Path, *endings: str) -> dict[int, Path]:
+    """Number -> file with one of the endings, the first of them if there are two."""
+    found = [p for p in paths.find(folder, "*").files if p.suffix.lower() in endings]
+    found.sort(key=lambda path: -endings.index(path.suffix.lower()))
     return {int(path.stem): path for path in found if path.stem.isdecimal()}
 
 
@@ -143,7 +161,7 @@ def read_list(path: str) -> list[DriveFrame]:
 def _numbered_row(path: str, row: lists.Numbered) -> DriveFrame:
     wanted = "<date>/<date>_drive_NNNN_sync"
     (drive,) = _matched(_LISTED_DRIVE, row.folder, path, row.line, wanted)
-    return DriveFrame(drive, row.frame, CAMERA_OF_SIDE[row.side])
+    return DriveFrame(f"{drive}_sync", row.frame, CAMERA_OF_SIDE[row.side])
 
 
 def _paired_row(path: str, row: lists.Pair) -> DriveFrame:
@@ -151,13 +169,15 @@ def _paired_row(path: str, row: lists.Pair) -> DriveFrame:
     image = _matched(_LISTED_IMAGE, row.image, path, row.line, wanted)
     if row.depth is not None:
         wanted = "<drive>_sync/proj_depth/groundtruth/image_02/<10 digits>.png"
-        if _matched(_LISTED_DEPTH, row.depth, path, row.line, wanted) != image:
+        depth = _matched(_LISTED_DEPTH, row.depth, path, row.line, wanted)
+        if (*depth[:2], int(depth[2])) != (*image[:2], int(image[2])):
             raise InputError(
                 f"list '{path}' line {row.line}: image and depth are of different "
                 f"frames: '{row.image}', '{row.depth}'"
             )
     drive, camera, number = image
-    return DriveFrame(drive, int(number), camera, row.depth is not None)
+    has_depth = row.depth is not None
+    return DriveFrame(f"{drive}_sync", int(number), camera.lower(), has_depth)
 
 
 def _matched(

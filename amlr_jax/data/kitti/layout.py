@@ -143,6 +143,8 @@ class _Reader:
     def __init__(self, root: Path, report: Report) -> None:
         self._root, self._report = root, report
         self._depth = cache(partial(files.depth_files, root))
+        self._images = cache(partial(files.image_files, root))
+        self._scans = cache(partial(files.scan_files, root))
         self._camera = cache(self._read_camera)
 
     def frames(
@@ -182,10 +184,14 @@ class _Reader:
     def _bare(self, frame: DriveFrame, *, scans: bool) -> Frame:
         """A frame without its camera."""
         drive, number, camera, _ = frame
-        image = files.image_path(self._root, drive, camera, number)
+        image = self._images(drive, camera).get(number) or files.image_path(
+            self._root, drive, camera, number
+        )
         depth = self._depth_path(drive, number, camera)
         if scans:
-            depth = files.scan_path(self._root, drive, number)
+            depth = self._scans(drive).get(number) or files.scan_path(
+                self._root, drive, number
+            )
         return Frame(frame.key, image, depth, UNKNOWN_CAMERA)
 
     def _depth_path(self, drive: str, number: int, camera: str) -> Path:

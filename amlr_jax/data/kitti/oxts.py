@@ -61,7 +61,10 @@ def read_record(root: Path, drive: str, frame: int) -> np.ndarray:
 
 def record_path(root: Path, drive: str, frame: int) -> Path:
     """The file of a frame's record."""
-    return files.drive_folder(root, drive) / "oxts" / "data" / f"{frame:010d}.txt"
+    folder = files.drive_folder(root, drive) / "oxts" / "data"
+    names = (f"{frame:0{digits}d}.txt" for digits in (10, 9, 6))
+    there = (folder / name for name in names if (folder / name).is_file())
+    return next(there, folder / f"{frame:010d}.txt")
 
 
 def require_records(root: Path, drive: str, frames: Sequence[int]) -> None:

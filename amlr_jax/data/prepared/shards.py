@@ -22,6 +22,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from amlr_jax.data.storage import AS_THE_FILES, Storage
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.locking import only_one
 
@@ -32,7 +33,7 @@ def cache_folder(given: str) -> Path:
     """`config.data.cache`; by default $AMLR_JAX_CACHE, or amlr_jax in ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     default = os.environ.get("AMLR_JAX_CACHE") or Path(home) / "amlr_jax"
-    return Path(given or default).expanduser().absolute()
+    return paths.expanded(given or default).absolute()
 
 
 @dataclasses.dataclass(kw_only=True)

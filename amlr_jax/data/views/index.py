@@ -11,6 +11,7 @@ from amlr_jax.data.intrinsics import resize_intrinsics
 from amlr_jax.data.kitti.sequences import read_sequences
 from amlr_jax.data.prepared.shards import Records
 from amlr_jax.data.storage import Size, size_name
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, counted, preview
 
 CAMERAS = ("file", "monodepth2")
@@ -25,7 +26,7 @@ def read_views(config: ConfigDict, tested: Sequence[Frame]) -> Sequences:
     both cameras at the time of a test frame are left out. InputError for invalid input.
     """
     views = read_sequences(
-        Path(config.root),
+        paths.expanded(config.root),
         train_list=config.list,
         offsets=tuple(config.offsets),
         sides=config.sides,
@@ -46,9 +47,9 @@ def read_views(config: ConfigDict, tested: Sequence[Frame]) -> Sequences:
     return views._replace(train=kept, notes=(*views.notes, note))
 
 
-def _moment(path: Path) -> tuple[Path, str]:
+def _moment(path: Path) -> tuple[Path, int]:
     """The drive and the number of <drive>/image_0x/data/<number>.png."""
-    return path.parents[2], path.stem
+    return path.parents[2], int(path.stem)
 
 
 def check_views(views: Sequence[View], *, stereo: bool, camera: str) -> None:

@@ -185,3 +185,66 @@ def test_eigen_reads_what_it_names(kitti_root, monkeypatch):
         f"{drive}/{n:010d}" for drive, n in ((one, 1), (one, 3), (two, 0), (two, 4))
     ]
     assert layout.train[1].depth == tiny_kitti.depth_path(kitti_root, "0001", 3)
+
+
+# ---------------------------------------------------------------- names of copies
+
+
+def without_sync(root):
+    for path in sorted(root.rglob("*_sync"), reverse=True):
+        path.rename(path.with_name(path.name.removesuffix("_sync")))
+
+
+def with_digits(root, *, count):
+    for path in [p for p in root.rglob("*.png") if p.stem.isdecimal()]:
+        path.rename(path.with_name(f"{int(path.stem):0{count}d}.png"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_sync,
+        lambda root: with_digits(root, count=9),
+        lambda root: with_digits(root, count=1),
+        lambda root: [p.rename(p.with_suffix(".PNG")) for p in root.rglob("0*.png")],
+    ],
+)
+def test_copies_with_other_names_are_read(kitti_root, change):
+    tiny_kitti.write(kitti_root, frames=12)
+    before = kitti.read_layout(kitti_root, split="folder")
+    change(kitti_root)
+    after = kitti.read_layout(kitti_root, split="folder")
+    for part in ("train", "test"):
+        ours, theirs = getattr(after, part), getattr(before, part)
+        assert [f.key for f in ours] == [f.key for f in theirs]
+        assert [f.intrinsics for f in ours] == [f.intrinsics for f in theirs]
+        assert all(f.image.is_file() and f.depth.is_file() for f in ours)
+
+
+@pytest.mark.parametrize("digits", [9, 10])
+@pytest.mark.parametrize("sync", ["", "_sync"])
+def test_lists_with_other_names_are_read(kitti_root, digits, sync, tmp_path):
+    drive = f"2011_09_26_drive_0001{sync}"
+    truth = f"{drive}\\proj_depth\\groundtruth\\image_02\\{3:09d}.png"
+    image = f"2011_09_26\\{drive}\\image_02\\data\\{3:0{digits}d}.png"
+    for row in (f"{image} {truth} 721.5", f"2011_09_26\\{drive} 3 l"):
+        path = tmp_path / "list.txt"
+        path.write_text(row)
+        layout = kitti.read_layout(kitti_root, split="folder", test_list=str(path))
+        assert [f.key for f in layout.test] == ["2011_09_26_drive_0001_sync/0000000003"]
+
+
+def test_linked_drives_are_read_and_unsynchronised_ones_are_not(kitti_root, tmp_path):
+    moved = tmp_path / "other disk"
+    moved.mkdir()
+    for folder in ("raw_data/2011_09_26", "data_depth_annotated/train"):
+        path = kitti_root / folder / tiny_kitti.drive("0002")
+        path.rename(moved / folder.replace("/", "-"))
+        path.symlink_to(moved / folder.replace("/", "-"))
+    extract = kitti_root / "raw_data/2011_09_26/2011_09_26_drive_0003_extract"
+    (extract / "image_02/data").mkdir(parents=True)
+    assert len(kitti.read_layout(kitti_root, split="folder").train) == 10
+    assert kitti.files.drives(kitti_root) == [*map(tiny_kitti.drive, ("0001", "0002"))]
+    (moved / "data_depth_annotated-train").rename(moved / "away")
+    with pytest.raises(InputError, match="drive_0002_sync' is a link to nothing"):
+        kitti.read_layout(kitti_root, split="folder")
