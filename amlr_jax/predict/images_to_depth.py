@@ -64,11 +64,12 @@ def run(
     options = options or Options()
     kinds = tuple(dict.fromkeys(options.save))
     camera = _checked_camera(kinds, options)
-    sources = _sources(source, target, kinds, options.limit)
-    facts, failed = _facts(sources)
+    found = _found(source, target, kinds, options.limit)
+    facts, failed = _facts(found.files)
     if not facts:
         raise InputError(preview(failed, limit=1))
     compilation.use_cache(cache_folder(""))
+    failed = found.lost + failed
     network, variables, max_depth = pretrained.load_network(checkpoint)
     style = _style(network, max_depth, kinds, options)
     computed_in = networks.precision_of(network)._asdict()
@@ -87,7 +88,7 @@ def run(
         shared = predict, pool, log, target, style, camera
         job = pipeline.Pipeline(*shared, options.batch_size, options.limit)
         _predict_all(job, left, failed)
-    _summary(sources, left, failed, target, style)
+    _summary(found, left, failed, target, style)
     narrow = sum(f[0] >= f[1] for s, f in facts.items() if not s.is_video)
     if options.tile and narrow:
         are = counted(narrow, "image is|images are")
@@ -119,21 +120,19 @@ def _checked_camera(kinds: tuple[str, ...], options: Options) -> cameras.Reader 
     return camera
 
 
-def _sources(
+def _found(
     source: Path, target: Path, kinds: tuple[str, ...], limit: int
-) -> list[InputFile]:
-    """The files to predict; InputError if there is none or `target` cannot be used."""
+) -> inputs.Inputs:
+    """What to predict; InputError if there is none or `target` cannot be used."""
     if target.is_file():
         raise InputError(f"--output '{target}' must be a folder, not a file")
     files.check_writable(target, option="output")
-    sources = inputs.find(source, target=target, limit=limit)
-    if outputs.KITTI in kinds:
-        videos = [source.path for source in sources if source.is_video]
-        if videos:
-            raise InputError(f"--save=kitti takes images, not '{videos[0]}'")
-        what = "have one name in several folders, but the zip of --save=kitti has none"
-        inputs.require_unique(sources, key=lambda s: Path(s.stem).name, what=what)
-    return sources
+    found = inputs.find(source, target=target, limit=limit)
+    videos = [file.path for file in found.files if file.is_video]
+    if outputs.KITTI in kinds and videos:
+        raise InputError(f"--save=kitti takes images, not '{videos[0]}'")
+    outputs.require_distinct(found.files, kinds, target)
+    return found
 
 
 def _facts(sources: list[InputFile]) -> tuple[dict, list[str]]:
@@ -151,7 +150,7 @@ def _facts(sources: list[InputFile]) -> tuple[dict, list[str]]:
 
 def _require_unclaimed(target: Path, sources: dict, kinds: tuple[str, ...]) -> None:
     """Raises InputError if results would replace files that no record names."""
-    names = [outputs.file_of(kind, s.stem) for s in sources for kind in kinds]
+    names = [name for s in sources for name in outputs.files_of(s, kinds)]
     there = [target / name for name in names if (target / name).exists()]
     if there:
         raise InputError(
@@ -224,13 +223,14 @@ def _predict_all(job: pipeline.Pipeline, facts: dict, failed: list[str]) -> None
 
 
 def _summary(
-    sources: list[InputFile],
+    found: inputs.Inputs,
     left: dict,
     failed: list[str],
     target: Path,
     style: OutputStyle,
 ) -> None:
-    total, videos = len(sources), sum(source.is_video for source in sources)
+    videos = sum(file.is_video for file in found.files)
+    total = len(found.files) + len(found.lost)
     what = "images and videos" if videos else "images"
     what = "videos" if videos == total else what
     parts = [f"{total - len(failed)} of {total} {what} in {target}"]
@@ -241,6 +241,8 @@ def _summary(
         unit = "metres" if style.unit else "depth"
         parts.append(f"PNG: {unit} = code / {style.scale}")
     show(escape("; ".join(parts)))
+    for note in found.notes:
+        show(escape(note))
     if not style.unit:
         show(
             "The depth of this network, trained on video, is true up to one factor: "

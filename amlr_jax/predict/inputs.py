@@ -1,13 +1,12 @@
 """Which files an option of `predict` stands for."""
 
 import glob
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from amlr_jax.data import images
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime import paths
+from amlr_jax.runtime.errors import InputError
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg"}
 
@@ -29,61 +28,53 @@ class InputFile(NamedTuple):
         return self.path.suffix.lower() in VIDEOS
 
 
-def find(source: Path, *, target: Path, limit: int = 0) -> list[InputFile]:
-    """The files that `source` stands for, in the order of their names.
+class Inputs(NamedTuple):
+    """What an option stands for."""
+
+    files: list[InputFile]
+    lost: list[str]  # what cannot be found or read, a line each
+    notes: list[str]  # what is passed over
+
+
+def find(source: Path, *, target: Path, limit: int = 0) -> Inputs:
+    """The files that `source` stands for, in natural order.
 
     A file stands for itself whatever its suffix, a folder for all images and videos in
-    and below it, a pattern with * ? [ ] or ** for those that it matches. Files in
-    `target`, hidden files and other suffixes do not count. `limit` is how many at most,
-    0 for all. InputError if there is none, if two would have results of the same name,
-    or if `target` is the folder of the images.
+    and below it, a pattern with * ? [ ] or ** for those that it matches (`paths.find`).
+    Files in `target` and hidden files do not count, other suffixes are counted.
+    `limit` is how many files at most, 0 for all. InputError if there is none, or if
+    `target` is the folder of the images.
     """
-    root, files = _matches(source)
+    root, every, lost = _matches(source)
     place = target.resolve()
     if place == root.resolve():
         raise InputError(
             f"--output must not be the folder of the images, '{root}'; choose another"
         )
-    inside = root.resolve() in place.parents
+    folders = {folder: folder.resolve() for folder in {path.parent for path in every}}
+    results = {f for f, real in folders.items() if place in (real, *real.parents)}
+    every = [path for path in every if path.parent not in results]
+    known = images.READABLE | VIDEOS
     found = [
-        InputFile(path, path.relative_to(root).as_posix())
-        for path in sorted(files)
-        if not inside or place not in path.resolve().parents
+        InputFile(path, paths.plain(path.relative_to(root).as_posix()))
+        for path in every
+        if path.suffix.lower() in known or path == source
     ]
+    notes = paths.passed_over(root, {*every} - {file.path for file in found})
     if not found:
-        known = ", ".join(sorted(images.READABLE | VIDEOS))
-        raise InputError(f"--input '{source}' holds no image and no video ({known})")
-    found = found[:limit] if limit else found
-    require_unique(found, key=lambda s: s.stem, what="differ in their suffix only")
-    return found
+        why = "; ".join([*lost, *notes]) or ", ".join(sorted(known))
+        raise InputError(f"--input '{source}' holds no image and no video ({why})")
+    return Inputs(found[:limit] if limit else found, lost, notes)
 
 
-def require_unique(
-    sources: list[InputFile], *, key: Callable[[InputFile], str], what: str
-) -> None:
-    """Raises InputError naming the files of which two have the same `key`."""
-    count = Counter(map(key, sources))
-    twice = [source.path for source in sources if count[key(source)] > 1]
-    if twice:
-        raise InputError(f"images that {what}: {preview(twice)}; rename or move one")
-
-
-def _matches(source: Path) -> tuple[Path, list[Path]]:
-    """The folder that names are relative to, and the files."""
+def _matches(source: Path) -> tuple[Path, list[Path], list[str]]:
+    """The folder that names are relative to, the files, and what cannot be found."""
     if source.is_file():
-        return source.parent, [source]
-    root, pattern = source, []
+        return source.parent, [source], []
+    root, pattern = source, list[str]()
     while not root.is_dir() and glob.has_magic(str(root)):
         pattern.insert(0, root.name)
         root = root.parent
     if not root.is_dir():
         raise InputError(f"--input '{source}' does not exist")
-    found = glob.iglob("/".join(pattern), root_dir=root, recursive=True)
-    files = map(root.joinpath, found) if pattern else root.rglob("*")
-    return root, [path for path in files if _counts(path, root)]
-
-
-def _counts(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    known = path.suffix.lower() in images.READABLE | VIDEOS
-    return known and not hidden and path.is_file()
+    return root, *paths.find(root, "/".join(pattern) or "**/*")

@@ -5,6 +5,7 @@ KITTI's depth prediction benchmark takes a zip of 16-bit PNGs, 256 codes a metre
 """
 
 import io
+import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +17,9 @@ import numpy as np
 from amlr_jax.data import colors
 from amlr_jax.models.decoders.disparity import disparity_from_depth
 from amlr_jax.predict.cameras import Camera
-from amlr_jax.runtime import files
-from amlr_jax.runtime.errors import InputError, counted
+from amlr_jax.predict.inputs import InputFile
+from amlr_jax.runtime import files, paths
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 CODE_LIMIT = 2**16 - 1
 # Kind -> what is appended to the name of the image.
@@ -34,6 +36,7 @@ KITTI = "kitti"  # also the folder of its PNGs
 KINDS = (*ENDINGS, KITTI)
 PICTURES = ("color", "side_by_side")
 
+_FRAME = re.compile(r"^\d{6,}(?=_)")  # the number of a frame
 KITTI_SCALE = 256  # codes a metre
 MOST_METRES = CODE_LIMIT // KITTI_SCALE
 KITTI_SIZE = 352, 1216  # height, width
@@ -90,6 +93,66 @@ def file_of(kind: str, stem: str) -> str:
     if kind == KITTI:
         return f"{KITTI}/{Path(stem).name}.png"
     return stem + ENDINGS[kind]
+
+
+def files_of(source: InputFile, kinds: Iterable[str]) -> list[str]:
+    """All files that a source is written to, of a video those of its first frame."""
+    if not source.is_video:
+        return [file_of(kind, source.stem) for kind in kinds]
+    return [
+        video_of(kind, source.stem)
+        if kind in PICTURES
+        else file_of(kind, frame_of(source.stem, 0))
+        for kind in kinds
+    ]
+
+
+def video_of(kind: str, stem: str) -> str:
+    """Where the video of a kind of picture is."""
+    return f"{stem}_{kind}.mp4"
+
+
+def frame_of(stem: str, number: int) -> str:
+    """The start of the names of the results of a video's frame."""
+    return f"{stem}/{number:06d}"
+
+
+def require_distinct(
+    sources: Iterable[InputFile], kinds: Iterable[str], target: Path
+) -> None:
+    """Raises InputError if two sources share a result, or one would replace a source.
+
+    Names that differ in case or Unicode form count as one if the file system of
+    `target` says so.
+    """
+    sources, kinds = list(sources), list(kinds)
+    films = {source.stem for source in sources if source.is_video}
+    owners: dict[str, list[tuple[str, Path]]] = {}
+    for source in sources:
+        for name in files_of(source, kinds):
+            folder, _, leaf = name.rpartition("/")
+            if folder in films:  # any frame of it
+                name = f"{folder}/{re.sub(_FRAME, '0' * 6, leaf)}"
+            owners.setdefault(paths.folded(name), []).append((name, source.path))
+    for same in owners.values():
+        names = {name for name, _ in same}
+        if len(same) > 1 and (len(names) == 1 or paths.are_one_file(names, target)):
+            _, *others = same
+            raise InputError(
+                f"results of '{same[0][1]}' and {preview(p for _, p in others)} would "
+                f"have one name, '{same[0][0]}'; rename or move one, or predict them "
+                "into two folders"
+            )
+    place, inside = target.resolve(), set()
+    for source in sources if place.is_dir() else ():
+        if place in (real := source.path.resolve()).parents:
+            inside.add(real.relative_to(place).as_posix())
+    for name in inside and (n for s in sources for n in files_of(s, kinds)):
+        if name in inside:
+            raise InputError(
+                f"the result '{target / name}' would replace one of the images; choose "
+                "another --output"
+            )
 
 
 def write_whole(path: Path, data: bytes) -> None:

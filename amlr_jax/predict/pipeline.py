@@ -4,6 +4,7 @@ Reading, computing and writing overlap. A file that cannot be predicted does not
 the others; a result that cannot be written does.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from amlr_jax.predict.cameras import Camera, Reader
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle, Result
 from amlr_jax.runtime.console import Bar, show
-from amlr_jax.runtime.errors import InputError, counted
+from amlr_jax.runtime.errors import InputError
 
 AHEAD = 4  # images read, or results written, while the network computes
 # A source, the start of the names of its results, and the result or why there is none.
@@ -138,50 +139,57 @@ def film(
     be written.
     """
     in_video = [kind for kind in job.style.kinds if kind in outputs.PICTURES]
-    names = [f"{source.stem}_{kind}.mp4" for kind in in_video]
-    rows, damage = [], []
+    names = [outputs.video_of(kind, source.stem) for kind in in_video]
+    rows, times, reading = [], deque[float](), video.Reading([], [])
     write = partial(_written, job, in_video)
-    frames = _frames(job, source, facts, damage)
+    frames = _frames(job, source, facts, reading, times)
     try:
         with ExitStack() as stack:
             films = (video.writing(job.target / n, rate=facts.rate) for n in names)
             append = dict(zip(in_video, map(stack.enter_context, films), strict=True))
             found = depth_stream.in_order(job.pool, write, frames, ahead=AHEAD)
             for _, row, pictures in found:
+                time = times.popleft()
                 for kind, picture in pictures.items():
-                    append[kind](picture)
+                    append[kind](picture, time)
                 rows.append(row)
                 report.advance(note=escape(source.path.name))
             if not rows:
-                raise InputError(damage[0])
+                raise InputError(reading.damage[0])
     except outputs.CannotWriteError:
         raise
     except InputError as error:
         return [show_problem("skipped", error)]
-    expected = min(facts.frames, job.limit or facts.frames)
-    if not damage and len(rows) < video.COMPLETE * expected:
-        length = counted(len(rows), "frame")
-        line = f"'{source.path}' has {length}; its header promises {expected}"
+    for line in reading.notes:
         show(f"[yellow]note[/yellow] {escape(line)}")
-    kinds = () if damage else job.style.kinds
+    kinds = () if reading.damage else job.style.kinds
     made = [*names, *chain.from_iterable(row["outputs"] for row in rows)]
     row = {"kinds": kinds, **record.about_all(rows), "outputs": made}
     job.record.add(source, row)
-    return [show_problem("damaged", line) for line in damage]
+    return [show_problem("damaged", line) for line in reading.damage]
 
 
 def _frames(
-    job: Pipeline, source: InputFile, facts: video.VideoFacts, damage: list[str]
+    job: Pipeline,
+    source: InputFile,
+    facts: video.VideoFacts,
+    reading: video.Reading,
+    times: deque[float],
 ) -> Iterator[Item]:
-    """Results of the frames in turn, all with the scale of colours of the first."""
+    """Results of the frames in turn, all with the scale of colours of the first.
+
+    Appends their times to `times`.
+    """
     near, number = None, 0
     camera = job.camera and job.camera(source, facts.size)
-    frames = islice(video.frames(source.path, facts, damage), job.limit or None)
+    frames = islice(video.frames(source.path, facts, reading), job.limit or None)
     for chunk in depth_stream.chunks(frames, job.batch_size):
-        depths = depth_stream.depths(job.predict, chunk, batch=job.batch_size)
-        for image, depth in zip(chunk, depths, strict=True):
+        pixels = [image for _, image in chunk]
+        depths = depth_stream.depths(job.predict, pixels, batch=job.batch_size)
+        for (time, image), depth in zip(chunk, depths, strict=True):
+            times.append(time)
             # A scale for each frame would flicker.
             near = near or colors.nearest(depth, far=job.style.far)
-            stem = f"{source.stem}/{number:06d}"
+            stem = outputs.frame_of(source.stem, number)
             yield source, stem, Result(depth, image, camera, near)
             number += 1

@@ -29,6 +29,7 @@ from amlr_jax.predict import outputs
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime.errors import InputError, preview
 from amlr_jax.runtime.files import differences
+from amlr_jax.runtime.paths import natural
 
 FILE = "predictions.json"
 SECONDS = 10.0  # between two writes of the record
@@ -80,7 +81,7 @@ class PredictionRecord:
 
     def write(self, failed: list[str]) -> None:
         """Writes predictions.json, in the order of the names."""
-        rows = [self._rows[name] for name in sorted(self._rows)]
+        rows = [self._rows[name] for name in sorted(self._rows, key=natural)]
         value = {**self._head, "failed": failed, "images": rows}
         data = json.dumps(value, indent=1) + "\n"
         outputs.write_whole(self._path, data.encode())

@@ -182,7 +182,7 @@ def test_image_that_a_camera_held_on_its_side(tmp_path):
     Image.open(path).save(path.with_suffix(".jpg"), exif=exif)
     path.unlink()
     layout = custom.read_layout(tmp_path / "data")
-    with pytest.raises(InputError, match="1.jpg' must be stored upright, got"):
+    with pytest.raises(InputError, match="1.jpg' must be stored upright"):
         prepare(layout, cache=tmp_path / "cache", bar=Counter())
 
 

@@ -90,7 +90,7 @@ def _film(path, *, frames):
     path.parent.mkdir(parents=True, exist_ok=True)
     with video.writing(path, rate=Fraction(7)) as append:
         for number in range(frames):
-            append(np.full((32, 64, 3), 40 * number, np.uint8))
+            append(np.full((32, 64, 3), 40 * number, np.uint8), number / 7)
     return path
 
 
@@ -235,8 +235,8 @@ def test_a_video_becomes_one(toy, shapes, tmp_path):
     assert not images_to_depth.run(*arguments)
     assert shapes == [(2, 32, 64)] * 3
     for kind in ("color", "side_by_side"):
-        _, rate, count = video.facts(tmp_path / f"out/drive_{kind}.mp4")
-        assert (rate, count) == (7, 5)
+        about = video.facts(tmp_path / f"out/drive_{kind}.mp4")
+        assert float(about.rate) == pytest.approx(7, rel=1e-3) and about.frames == 5
     depths = sorted((tmp_path / "out/drive").glob("*_depth.npy"))
     assert [p.name[:6] for p in depths] == [f"{n:06d}" for n in range(5)]
     assert np.load(depths[0]).shape == (32, 64)
@@ -268,9 +268,9 @@ def test_a_damaged_video(toy, tmp_path, capsys, monkeypatch):
     (tmp_path / "in/text.avi").write_text("no video")
     frames = video.frames
 
-    def damaged(path, about, damage):
-        yield from islice(frames(path, about, []), 3)
-        damage.append(f"'{path}' is damaged")
+    def damaged(path, about, reading):
+        yield from islice(frames(path, about, reading), 3)
+        reading.damage.append(f"'{path}' is damaged")
 
     monkeypatch.setattr(video, "frames", damaged)
     arguments = toy, path.parent, tmp_path / "out", Options(save=("npy", "color"))
@@ -282,13 +282,25 @@ def test_a_damaged_video(toy, tmp_path, capsys, monkeypatch):
     assert video.facts(tmp_path / "out/drive_color.mp4").frames == 3
 
 
+def test_a_video_keeps_the_times_of_its_frames(toy, tmp_path):
+    times = [0, 0.1, 0.2, 2.2, 2.3, 3.0]
+    with video.writing(tmp_path / "drive.mp4", rate=Fraction(10)) as append:
+        for number, time in enumerate(times):
+            append(np.full((32, 64, 3), 40 * number, np.uint8), time)
+    options = Options(save=("color",), batch_size=4)
+    assert not images_to_depth.run(toy, tmp_path / "drive.mp4", tmp_path / "o", options)
+    path, reading = tmp_path / "o/drive_color.mp4", video.Reading([], [])
+    frames = video.frames(path, video.facts(path), reading)
+    np.testing.assert_allclose([time for time, _ in frames], times, atol=1e-3)
+
+
 def test_a_video_of_fewer_frames_than_promised(toy, tmp_path, capsys, monkeypatch):
     path, facts = _film(tmp_path / "drive.mp4", frames=4), video.facts
-    promise = lambda path: facts(path)._replace(frames=9)  # noqa: E731
+    promise = lambda path: facts(path)._replace(seconds=9.0)  # noqa: E731
     monkeypatch.setattr(video, "facts", promise)
     arguments = toy, path, tmp_path / "out", Options(save=("npy",))
     assert not images_to_depth.run(*arguments)
-    assert "has 4 frames; its header promises 9" in _shown(capsys)
+    assert "has frames for 0.6 s; its header promises 9.0 s" in _shown(capsys)
     images_to_depth.run(*arguments)
     assert "1 of 1 videos in" in _shown(capsys)
 
@@ -365,7 +377,7 @@ def test_monodepth2_is_relative():
         ({"save": ("png",)}, "--save is a list of png16, npy.*; got 'png'"),
         ({"save": ("ply",)}, "needs the camera: .*--fov=DEGREES"),
         ({"max_depth": 0.0}, "--max_depth must be positive"),
-        ({"save": ("kitti",)}, "one name in several folders.*x/a.png, .*y/a.png"),
+        ({"save": ("kitti",)}, "x/a.png' and .*y/a.png would have one name"),
     ],
 )
 def test_options_that_do_not_work(toy, tmp_path, options, words):

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import zipfile
+from pathlib import Path
 
 import cv2
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from amlr_jax import geometry
 from amlr_jax.data import calibration, colors
 from amlr_jax.models.decoders.disparity import depth_from_disparity
 from amlr_jax.predict import outputs
+from amlr_jax.predict.inputs import InputFile
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
 
 DEPTH = np.random.default_rng(0).uniform(1, 79, (5, 7)).astype(np.float32)
@@ -239,3 +242,60 @@ def test_whole_or_not_at_all(tmp_path, monkeypatch):
         outputs.archive(sizes, tmp_path, [])
     assert (tmp_path / "kitti.zip").read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["kitti", "kitti.zip"]
+
+
+# ---------------------------------------------------------------- names
+
+
+def inputs_of(*names):
+    return [InputFile(Path("in", name), name) for name in names]
+
+
+@pytest.mark.parametrize(
+    "names, kinds",
+    [
+        (["a.png", "a.jpg"], ["npy"]),
+        (["drive.mp4", "drive/000000.png"], ["npy", "color"]),
+        (["drive/000123.jpg", "b.png", "drive.MOV"], ["png16"]),
+        (["drive.mp4", "drive.webm"], ["color"]),
+        (["x/a.png", "y/a.png"], ["kitti"]),
+        (["kitti/a.jpg", "a_depth.png"], ["png16", "kitti"]),
+    ],
+)
+def test_results_never_share_a_name(tmp_path, names, kinds):
+    with pytest.raises(InputError, match="would have one name.*two folders") as caught:
+        outputs.require_distinct(inputs_of(*names), kinds, tmp_path)
+    assert sum(name in str(caught.value) for name in names) == 2
+
+
+@pytest.mark.parametrize(
+    "names, kinds",
+    [
+        (["IMG_1.JPG", "IMG_1.MOV"], ["png16", "npy", "color"]),  # a live photo
+        (["drive.mp4", "drive/000000.png"], ["color"]),
+        (["drive.mp4", "drive/000000/a.png", "drive/a.png"], ["npy"]),
+        (["a.png", "A.png", "a/b.png", "ab.png"], ["npy", "ply"]),
+        (["drive/000000.png", "drive/000001.png"], ["npy"]),
+    ],
+)
+def test_names_that_are_different(tmp_path, names, kinds):
+    outputs.require_distinct(inputs_of(*names), kinds, tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "names", [("a.png", "A.jpg"), ("\u00e9.png", "e\u0301.png"), ("K/1.png", "k/1.png")]
+)
+def test_names_that_the_disk_takes_for_one(tmp_path, monkeypatch, names):
+    monkeypatch.setattr(paths, "are_one_file", lambda names, folder: True)
+    with pytest.raises(InputError, match="would have one name"):
+        outputs.require_distinct(inputs_of(*names), ["npy"], tmp_path)
+
+
+def test_a_result_never_replaces_an_image(tmp_path):
+    for name in ("a/a/x.png", "a/x_depth.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    sources = [InputFile(tmp_path / "a" / n, n) for n in ("a/x.png", "x_depth.png")]
+    with pytest.raises(InputError, match="a/x_depth.png' would replace one of the im"):
+        outputs.require_distinct(sources, ["png16"], tmp_path)

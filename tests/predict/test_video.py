@@ -1,5 +1,6 @@
 """Videos in and out: every frame once, its rate kept, nothing half written."""
 
+import re
 import subprocess
 from fractions import Fraction
 
@@ -24,7 +25,7 @@ def picture(number, size=SIZE):
 def write(path, *, frames=6, size=SIZE, rate=Fraction(12)):
     with video.writing(path, rate=rate) as append:
         for number in range(frames):
-            append(picture(number, size))
+            append(picture(number, size), number / rate)
     return path
 
 
@@ -38,15 +39,22 @@ def convert(path, name, *options, before=()):
 
 
 def read(path):
-    damage = []
-    return list(video.frames(path, video.facts(path), damage)), damage
+    found, reading = timed(path)
+    return [frame for _, frame in found], reading.damage
+
+
+def timed(path, **changes):
+    reading = video.Reading([], [])
+    about = video.facts(path)._replace(**changes)
+    return list(video.frames(path, about, reading)), reading
 
 
 @pytest.mark.parametrize("size", [SIZE, (49, 65), (2, 2)])
 def test_there_and_back(tmp_path, size):
     path = write(tmp_path / "new" / "a.mp4", size=size)
     even = tuple(length - length % 2 for length in size)
-    assert video.facts(path) == (even, 12, 6)
+    about = video.facts(path)
+    assert about == (even, 12, 0.5) and about.frames == 6
     found, damage = read(path)
     assert len(found) == 6 and not damage
     for number, frame in enumerate(found):
@@ -72,7 +80,7 @@ def test_colours_stay(tmp_path):
     codes = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     shown = np.kron(codes, np.ones((16, 16, 1), np.uint8))
     with video.writing(tmp_path / "a.mp4", rate=Fraction(10)) as append:
-        append(shown)
+        append(shown, 0)
     ((frame,), _) = read(tmp_path / "a.mp4")
     middles = np.s_[8::16, 8::16]
     assert np.abs(frame[middles].astype(int) - shown[middles]).max() <= 6
@@ -81,7 +89,9 @@ def test_colours_stay(tmp_path):
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), 7, 1])
 def test_the_rate_is_kept(tmp_path, rate):
     path = write(tmp_path / "a.mp4", rate=Fraction(rate))
-    assert video.facts(path).rate == rate
+    assert float(video.facts(path).rate) == pytest.approx(float(rate), rel=1e-4)
+    times = [time for time, _ in timed(path)[0]]
+    np.testing.assert_allclose(times, np.arange(6) / float(rate), atol=2e-5)
 
 
 def test_a_video_turned_by_its_camera_is_upright(tmp_path):
@@ -100,8 +110,48 @@ def test_frames_of_a_varying_rate_come_once(tmp_path):
     varying = convert(path, "90 fps.mp4", *slower)
     found, damage = read(varying)
     assert len(found) == 6 and not damage
-    _, rate, estimate = video.facts(varying)
-    assert rate < 10 and estimate == 6  # the nominal rate is 12
+    about = video.facts(varying)
+    assert about.rate < 10 and about.frames == 6  # the nominal rate is 12
+
+
+TIMES = {
+    "jitter": [0, 0.06, 0.2, 0.26, 0.4, 0.5],
+    "a pause": [0, 0.1, 0.2, 5.2, 5.3, 5.4],
+    "slower and slower": [0, 0.04, 0.12, 0.28, 0.6, 1.24],
+    "fast": [0, 0.004, 0.008, 0.012, 0.016, 0.02],
+}
+
+
+@pytest.mark.parametrize("name", ["a.webm", "live.webm", "a.mkv", "a.mp4", "a.ts"])
+@pytest.mark.parametrize("times", TIMES)
+def test_frames_keep_their_times(tmp_path, name, times):
+    """Also where the container has neither a duration nor a rate, as of browsers."""
+    times = TIMES[times]
+    with video.writing(tmp_path / "first.mp4", rate=Fraction(10)) as append:
+        for number, time in enumerate(times):
+            append(picture(number), time)
+    live = ["-f", "webm", "-live", "1"] if name == "live.webm" else []
+    codec = "libvpx" if name.endswith("webm") else "libx264"
+    options = ["-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-c:v", codec]
+    options += ["-b:v", "4M"]
+    path = convert(tmp_path / "first.mp4", name, *options, *live)
+    frames, reading = timed(path)
+    found = [time for time, _ in frames]
+    np.testing.assert_allclose(found, times, atol=2.1e-3)
+    assert not reading.damage
+    for number, (_, frame) in enumerate(frames):
+        assert abs(np.median(frame[..., 0]) - 20 * number) < 8
+
+
+def test_frames_without_times_have_the_rate(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mp4", rate=Fraction(5))
+    monkeypatch.setattr(video._Log, "time", lambda self: None)
+    times = [time for time, _ in timed(path)[0]]
+    np.testing.assert_allclose(times, np.arange(6) / 5)
+    stuck = iter([3.0, 3.0, 2.0, 3.1, None, 3.2])
+    monkeypatch.setattr(video._Log, "time", lambda self: next(stuck))
+    times = [time for time, _ in timed(path)[0]]
+    assert times[0] == 0 and (np.diff(times) > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -113,13 +163,17 @@ def test_a_missing_end(tmp_path, name, codec):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 4 // 5])
     found, (line,) = read(path)
     assert 0 < len(found) < 20
-    assert f"{name}' is damaged: {len(found)} of about" in line
+    assert f"{name}' is damaged: {len(found)} frames, " in line and re.search(
+        "of 1.[37] s", line
+    )
 
 
 def test_a_wrong_promise_is_no_damage(tmp_path):
-    path, damage = write(tmp_path / "a.mp4"), []
-    facts = video.facts(path)._replace(frames=100)
-    assert len(list(video.frames(path, facts, damage))) == 6 and not damage
+    found, reading = timed(write(tmp_path / "a.mp4"), seconds=100)
+    assert len(found) == 6 and not reading.damage
+    assert (
+        "a.mp4' has frames for 0.5 s; its header promises 100.0 s" in reading.notes[0]
+    )
 
 
 @pytest.mark.parametrize("data", [b"", b"no video", None])
@@ -134,11 +188,11 @@ def test_no_video(tmp_path, data, capfd):
 
 
 def test_reading_can_stop_early(tmp_path):
-    path, damage = write(tmp_path / "a.mp4"), []
-    frames = video.frames(path, video.facts(path), damage)
+    path, reading = write(tmp_path / "a.mp4"), video.Reading([], [])
+    frames = video.frames(path, video.facts(path), reading)
     next(frames)
     frames.close()
-    assert not damage
+    assert not reading.damage
 
 
 @pytest.mark.parametrize("read_first", ["", "head -c 20000 > /dev/null;"])
@@ -160,6 +214,6 @@ def test_a_failed_block_leaves_nothing(tmp_path):
         pytest.raises(ZeroDivisionError),
         video.writing(tmp_path / "a.mp4", rate=Fraction(10)) as append,
     ):
-        append(picture(0))
+        append(picture(0), 0)
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
