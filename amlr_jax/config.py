@@ -261,6 +261,9 @@ KEYS = {
     "batch_size": (8, COUNT),  # global, over all devices
     # Folder of weights to start from, of amlr_jax.convert or a run; empty: random.
     "init_from": ("", TEXT),
+    # Continue although the frames or the weights of `init_from` are not those that the
+    # run started with; inputs.json records it.
+    "accept_changes": (False, FLAG),
     "data": _DATA,
     "model": _MODEL,
     "objective": ("supervised", one_of("supervised", "self_supervised")),

@@ -129,6 +129,23 @@ def fingerprint(layout: Layout) -> str:
     return digest.hexdigest()[:12]
 
 
+class Contents(NamedTuple):
+    """What a run must find again when it continues."""
+
+    names: tuple[str, ...]
+    files: str  # a hash of the sizes in bytes
+
+
+def contents(named: Sequence[Any]) -> Contents:
+    """Of frames or views: `key`, and the sizes of the files, wherever they are."""
+    digest = hashlib.sha256()
+    for one in named:
+        parts = (one.image, one.depth if isinstance(one, Frame) else one.partner)
+        sizes = [path.stat().st_size for path in parts if path]
+        digest.update(repr((one.key, sizes)).encode())
+    return Contents(tuple(one.key for one in named), digest.hexdigest()[:16])
+
+
 Named = TypeVar("Named", bound=Any)  # has a `key`, as a Frame does
 
 

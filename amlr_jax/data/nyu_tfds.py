@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from amlr_jax.data import images
+from amlr_jax.data.frames import Contents
 from amlr_jax.data.nyu import INTRINSICS
 from amlr_jax.data.prepared.depth_frames import CODES, depth_facts
 from amlr_jax.runtime.errors import InputError
@@ -69,6 +70,12 @@ class TfdsPrepared:
             for theirs in SPLITS.values()
         )
         self.median_depth, self.valid_share = _depth_facts(self.train)
+
+    def contents(self, part: str) -> Contents:
+        """The examples have no names; the version and their number stand for them."""
+        return Contents(
+            (), f"{self.folder.name} with {len(getattr(self, part))} examples"
+        )
 
 
 def _builder(root: Path) -> tfds.core.DatasetBuilder:

@@ -17,7 +17,12 @@ from amlr_jax.data import loader, sources
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import pictures, protocols, published, side_outputs, tables
-from amlr_jax.evaluate.measure import Evaluation, evaluate_test_set, with_predictions
+from amlr_jax.evaluate.measure import (
+    Evaluation,
+    evaluate_test_set,
+    require_depth,
+    with_predictions,
+)
 from amlr_jax.evaluate.predictor import pasted, predictor
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.metrics import KB_CROP_SHAPE, METRIC_NAMES
@@ -41,13 +46,14 @@ class Evaluator:
 
     `variables` are {"params", "batch_stats"}, replicated on every device. All processes
     call the methods; rank 0 writes. Raises InputError for a protocol that is invalid or
-    does not fit a test frame.
+    does not fit a test frame, and if no test frame has depth.
     """
 
     def __init__(
         self, config: ConfigDict, network: Any, data: Any, mesh: Mesh, folder: Path
     ) -> None:
         self.protocol = protocols.protocol(config, network, data)
+        require_depth(data, self.protocol)
         self._config, self._data, self._folder = config, data, folder
         options = {"at_once": config.eval.at_once, "mode": self.protocol.mode}
         options["batch_size"] = config.eval.batch_size

@@ -10,8 +10,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from numpy.typing import ArrayLike
 
 from amlr_jax import metrics
 from amlr_jax.data import loader
@@ -28,8 +30,7 @@ def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> 
     median scaling.
     """
     limits = protocol.limits
-    where = metrics.valid_mask(target, **limits) if protocol.cap_target else target > 0
-    where &= metrics.evaluation_mask(*target.shape[-2:], crop=protocol.crop)
+    where = evaluated(target, protocol=protocol)
     pixels = where.sum((-2, -1))
     if protocol.median_scaling:
         scaled = metrics.median_scaled(prediction, target, where=where, **limits)
@@ -39,6 +40,34 @@ def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> 
         ratio = np.nan * pixels
     values = metrics.depth_metrics(prediction, target, where=where)
     return {**values, "pixels": pixels, "ratio": ratio}
+
+
+def evaluated(target: ArrayLike, *, protocol: Protocol) -> jax.Array:
+    """Which pixels of ground truth [..., H, W] in metres are evaluated."""
+    target = jnp.asarray(target)
+    limits = protocol.limits
+    where = metrics.valid_mask(target, **limits) if protocol.cap_target else target > 0
+    return where & metrics.evaluation_mask(*target.shape[-2:], crop=protocol.crop)
+
+
+def require_depth(data: Any, protocol: Protocol) -> None:
+    """InputError if no pixel of the test frames is evaluated; reads up to the first.
+
+    Training may take days, and its results would be lost.
+    """
+    for index in range(len(data.test)):
+        frame = loader.test_frame(data, index, kb_crop=protocol.crops_frames)
+        if evaluated(frame["depth"], protocol=protocol).any():
+            return
+    if len(data.test):
+        raise _nothing(len(data.test), protocol)
+
+
+def _nothing(frames: int, protocol: Protocol) -> InputError:
+    return InputError(
+        f"no pixel to evaluate in {counted(frames, 'test frame')} ({protocol.line()}); "
+        "check eval.crop, eval.max_depth and the unit of the ground truth"
+    )
 
 
 def as_measured(
@@ -100,11 +129,7 @@ def evaluate(
     images = [row | {"index": index} for index, row in enumerate(images)]
     used = [row for row in images if row["pixels"]]
     if not used:
-        raise InputError(
-            f"no pixel to evaluate in {counted(len(images), 'test frame')} "
-            f"({protocol.line()}); "
-            "check eval.crop, eval.max_depth and the unit of the ground truth"
-        )
+        raise _nothing(len(images), protocol)
     return Evaluation(
         metrics=_means(used),
         constant=_means([row for row in constants if row["pixels"]]),

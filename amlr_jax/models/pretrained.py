@@ -14,6 +14,7 @@ A workdir can be read as such a folder: its newest good checkpoint is used.
 
 import contextlib
 import functools
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -23,7 +24,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amlr_jax.checkpoints import arrays, disk
 from amlr_jax.models import depth
-from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime import files, paths, workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -98,6 +99,22 @@ def load(folder: Path) -> Pretrained:
         raise InputError(f"weights '{path}' cannot be read: {line[:120]}") from error
     parts = [*dict.fromkeys(p[1] for p in flatten_dict(variables))]
     return Pretrained(folder, variables, {"parts": parts, **model})
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash that other weights in `folder` do not have; empty without weights.
+
+    Of names and sizes of the files, or of those of a run's newest checkpoint: arrays
+    are written to files of new names.
+    """
+    place = folder if (folder / MODEL).is_file() else newest_step(folder)
+    if place is None:
+        return ""
+    found = sorted(paths.find(place).files)
+    sizes = [
+        (path.relative_to(place).as_posix(), path.stat().st_size) for path in found
+    ]
+    return hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
 
 
 def load_network(folder: Path) -> tuple[depth.DepthNetwork, dict, float]:

@@ -27,6 +27,7 @@ TENSORBOARD = "tensorboard"
 PROFILE = "profile"
 PARAMETERS = "parameters.txt"
 FACTS = "run.json"
+INPUTS = "inputs.json"  # the frames and weights of the run
 FRAMES = "frames.npz"
 EVALUATION = "evaluation.json"
 SIDE_OUTPUTS = "resolutions.json"
@@ -41,7 +42,7 @@ TRAJECTORY = "trajectory.png"
 # Keys that may change when a run continues, because they do not change the results.
 FREE = {"checkpoint", "log", "eval", "steps", "parallel", "max_skipped"}
 FREE |= {"optimizer.span", "data.root", "data.cache", "data.threads", "data.workers"}
-FREE |= {"model.attention", "model.remat", "compilation_cache"}
+FREE |= {"model.attention", "model.remat", "compilation_cache", "accept_changes"}
 # Keys that may differ between the processes of a run.
 OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
 LOCK = ".lock"  # held by rank 0 as long as the run lasts

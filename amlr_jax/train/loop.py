@@ -27,7 +27,7 @@ from amlr_jax.runtime.distributed import is_first
 from amlr_jax.runtime.errors import MAIN_GUARD, InputError, counted
 from amlr_jax.runtime.signals import Interrupt
 from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
-from amlr_jax.train import build
+from amlr_jax.train import build, inputs
 from amlr_jax.train.flops import model_flops
 from amlr_jax.train.log import Record, StepLog, append_speed
 from amlr_jax.train.meter import Meter, Profile
@@ -183,12 +183,14 @@ def set_up(
     sharding = meshes.state_sharding(mesh, shapes, min_size=least)
     parts = config.optimizer.accumulate
     size = meshes.per_process_batch_size(mesh, config.batch_size, accumulate=parts)
-    sets = made.objective.data_sets()
+    sets = train_set, test_set = made.objective.data_sets()
+    known = inputs.checked(folder, config, train_set=train_set, test_set=test_set)
     run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
     _check_first_batch(run)
     evaluator = make_evaluator(run)
     if is_first():
         files.write_json(folder / workdir.CONFIG, config.to_dict())
+        files.write_json(folder / workdir.INPUTS, known)
     # Preparing data takes hours, longer than collective operations wait.
     distributed.meet("set up")
     return run, evaluator

@@ -173,3 +173,24 @@ def test_bad_values_are_named_and_nothing_is_left(
     with pytest.raises(InputError, match=message):
         pipeline.train(tiny_config, tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_whose_data_changed_is_refused(tiny_config, tmp_path):
+    tiny_config.steps = 2
+    pipeline.train(tiny_config, tmp_path / "run")
+    root = tmp_path / "kitti"
+    for frame in (4, 5):
+        tiny_kitti.image_path(root, "0001", frame).unlink()
+        tiny_kitti.depth_path(root, "0001", frame).unlink()
+    tiny_config.steps = 4
+    before = (tmp_path / "run/config.json").read_text()
+    with pytest.raises(InputError, match="1 training frames are test frames .*0003"):
+        pipeline.train(tiny_config, tmp_path / "run")
+    assert (tmp_path / "run/config.json").read_text() == before
+
+
+def test_test_frames_without_depth_are_found_before_training(tiny_config, tmp_path):
+    tiny_config.eval.max_depth = 0.01
+    with pytest.raises(InputError, match="no pixel to evaluate in 2 test frames"):
+        pipeline.train(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

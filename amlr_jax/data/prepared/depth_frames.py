@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from amlr_jax.data import depth_files, images
-from amlr_jax.data.frames import Frame, Layout, fingerprint
+from amlr_jax.data.frames import Contents, Frame, Layout, contents, fingerprint
 from amlr_jax.data.prepared.shards import (
     Records,
     SetBuilder,
@@ -63,6 +63,14 @@ class Prepared:
         self.folder = Path(builder.data_dir)
         self.train = Records(builder, "train")
         self.test = Records(builder, "test")
+        self._layout = layout
+
+    def contents(self, part: str) -> Contents:
+        """The frames of "train" or "test", without those that were left out."""
+        skipped = set(self.skipped) if part == "train" else ()
+        return contents(
+            [f for f in getattr(self._layout, part) if f.key not in skipped]
+        )
 
 
 def prepare(

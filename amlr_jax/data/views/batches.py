@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax.data import sources
+from amlr_jax.data.frames import Contents
 from amlr_jax.data.loader import Batch, endless
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder
@@ -34,6 +35,11 @@ class Unmeasured(NamedTuple):
     depth_scale: float = 1.0
     median_depth: float = float("nan")
     valid_share: float = 0.0
+
+    def contents(self, part: str) -> Contents:
+        """Nothing."""
+        del part
+        return Contents((), "")
 
 
 def with_depth(config: ConfigDict) -> ConfigDict:

@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from amlr_jax.data import images
-from amlr_jax.data.frames import Sequences
+from amlr_jax.data.frames import Contents, Sequences, contents
 from amlr_jax.data.prepared.shards import (
     Records,
     SetBuilder,
@@ -43,7 +43,12 @@ class PreparedViews:
     def __init__(self, sequences: Sequences, train: Views) -> None:
         self.name, self.split = sequences.name, sequences.split
         self.offsets, self.notes = sequences.offsets, sequences.notes
-        self.train = train
+        self.train, self._views = train, sequences.train
+
+    def contents(self, part: str) -> Contents:
+        """The views of "train"."""
+        assert part == "train", "the test frames are of another set"
+        return contents(self._views)
 
 
 def prepare_views(

@@ -1,0 +1,94 @@
+"""inputs.json: the frames that a run trains and tests on, and the weights of its start.
+
+    train, test    names of frames or views, in order; `files`, a hash of their sizes
+    init_from      the folder of the weights, and a hash of its files
+    changes        what changed between two starts and was accepted: step, what
+
+A run that continues must find them again: frames that moved from training to the test
+would make its results look better than they are.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from amlr_jax.models import pretrained
+from amlr_jax.runtime import paths, workdir
+from amlr_jax.runtime.errors import InputError, preview
+
+
+def checked(folder: Path, config: ConfigDict, *, train_set: Any, test_set: Any) -> dict:
+    """The content of inputs.json for this start.
+
+    Raises InputError if a run that has a checkpoint began with others, unless
+    `config.accept_changes`.
+    """
+    now: dict[str, Any] = {
+        "train": train_set.contents("train")._asdict(),
+        "test": test_set.contents("test")._asdict(),
+    }
+    if config.init_from:
+        source = paths.expanded(config.init_from)
+        mark = pretrained.fingerprint(source)
+        now["init_from"] = {"folder": str(source), "files": mark}
+    path, step = folder / workdir.INPUTS, pretrained.newest_step(folder)
+    before = _read(path) if step is not None and path.is_file() else {}
+    now = json.loads(json.dumps(now)) | {"changes": before.get("changes", [])}
+    changes = _changes(before, now) if before else []
+    if changes and not config.accept_changes:
+        raise InputError(
+            f"the run in '{folder}' began with another set of data or weights: "
+            f"{'; '.join(changes)}. Restore them, or choose another --workdir=DIR; "
+            "--config.accept_changes=True goes on and records it"
+        )
+    if changes and step is not None:
+        now["changes"].append({"step": int(step.name), "what": changes})
+    if not now.get("init_from", {}).get("files") and "init_from" in before:
+        now["init_from"] = before["init_from"]  # the folder is gone
+    return now
+
+
+def _read(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        assert {"names", "files"} <= found["train"].keys() & found["test"].keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        raise InputError(
+            f"'{path}' is damaged; remove it if the data set is still the same"
+        ) from None
+    return found
+
+
+def _changes(before: dict, now: dict) -> list[str]:
+    """What differs, a sentence each."""
+    found = []
+    for part, other, what in (
+        ("train", "test", "training"),
+        ("test", "train", "test"),
+    ):
+        old, new = before[part], now[part]
+        kept, known = set(new["names"]), {*old["names"], *before[other]["names"]}
+        elsewhere = set(now[other]["names"])
+        lost = [name for name in old["names"] if name not in kept]
+        cases = {
+            f"are {'test' if what == 'training' else 'training'} frames now": [
+                name for name in lost if name in elsewhere
+            ],
+            "are gone": [name for name in lost if name not in elsewhere],
+            "are new": [name for name in new["names"] if name not in known],
+        }
+        for text, names in cases.items():
+            if names:
+                count = f"{len(names)} {what} frames"
+                found.append(f"{count} {text} ({preview(names)})")
+        if old != new and kept == set(old["names"]):
+            same = old["names"] == new["names"]
+            how = "have files of other sizes" if same else "are in another order"
+            found.append(f"{what} frames {how}")
+    weights = [side.get("init_from", {}) for side in (before, now)]
+    marks = [side.get("files") for side in weights]
+    if all(marks) and marks[0] != marks[1]:
+        found.append(f"init_from '{weights[1]['folder']}' holds other weights")
+    return found
