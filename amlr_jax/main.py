@@ -7,14 +7,11 @@ The same command again continues from the newest checkpoint in DIR. The scripts 
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from amlr_jax.config import check
 from amlr_jax.runtime import command, distributed, signals
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
-)
+_CONFIG = command.config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if missing.")
 
 

@@ -12,13 +12,10 @@ self-supervised network, as Table 4 of "Better SSIM", and writes resolutions.jso
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from amlr_jax.runtime import command
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
-)
+_CONFIG = command.config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run and of the results.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Other weights: a run's workdir, or a converted checkpoint."

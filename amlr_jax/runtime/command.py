@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, did_you_mean
@@ -25,6 +25,7 @@ CUDA = (
     "CPU set JAX_PLATFORMS=cpu"
 )
 BOOLEANS = ("true", "false")
+SOURCE = Path(__file__).parents[2]  # of a clone; site-packages, if installed
 
 
 def fail(message: str) -> NoReturn:
@@ -181,18 +182,45 @@ def load_config(file_and_variant: str) -> ConfigDict:
     return made_by_file(file_and_variant, kind="config")
 
 
+def config_flag() -> flags.FlagHolder:
+    """Defines --config=FILE[:variant] with overrides; `load_config` reads the file."""
+    text = "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
+    holder = config_flags.DEFINE_config_file("config", None, text)
+    parser: Any = flags.FLAGS["config"].parser
+    parser.parse = lambda value: load_config(value).lock()
+    return holder
+
+
 def made_by_file(file_and_variant: str, *, kind: str) -> Any:
-    """The result of `get_<kind>` in FILE[:variant]; InputError without one."""
-    file, *variant = file_and_variant.split(":", 1)
-    if not Path(file).is_file():
-        raise InputError(f"no {kind} file '{file}'")
-    names = runpy.run_path(file)
+    """The result of `get_<kind>` in FILE[:variant]; InputError without one.
+
+    A file that is not there is looked for in the source of this package, if that is a
+    clone: a wheel holds no configs.
+    """
+    file, *variant = _file_and_variant(file_and_variant, kind=kind)
+    names = runpy.run_path(str(file))
     if f"get_{kind}" not in names:
         raise InputError(f"'{file}' has no `get_{kind}`: it is no {kind}")
     try:
         return names[f"get_{kind}"](*variant)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _file_and_variant(text: str, *, kind: str) -> list[str]:
+    """The longest start of FILE:variant that is a file, and what is after its colon."""
+    colons = [place for place, sign in enumerate(text) if sign == ":"]
+    roots = [Path(), SOURCE] if (SOURCE / "pyproject.toml").is_file() else [Path()]
+    for end in (len(text), *colons[::-1]):
+        for path in (root / paths.expanded(text[:end]) for root in roots):
+            if path.is_file():
+                return [str(path), *([text[end + 1 :]] if text[end:] else [])]
+    hint = ""
+    if not (SOURCE / "configs").is_dir():
+        hint = (
+            "; configs/ is in the source, not in the wheel: clone it, or copy it here"
+        )
+    raise InputError(f"no {kind} file '{text.partition(':')[0]}'{hint}")
 
 
 def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:

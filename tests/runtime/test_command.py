@@ -161,3 +161,43 @@ def test_keys_of_the_losses_can_be_overridden():
         commands.check_config_keys(
             ["", "--config=configs/demo.py", "--config.losses.silog.focus=1"]
         )
+
+
+# ---------------------------------------------------------------- where configs are
+
+
+@pytest.mark.parametrize("folder", ["a:b", ".", "x.py:tiny", "with space"])
+def test_a_config_whose_path_has_a_colon(tmp_path, folder, monkeypatch):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    file = tmp_path / folder / "mine.py"
+    file.write_text("def get_config(variant='none'):\n    return variant\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for path in (file, f"~/{folder}/mine.py", f"{folder}/mine.py"):
+        assert commands.load_config(str(path)) == "none"
+        assert commands.load_config(f"{path}:tiny") == "tiny"
+        assert commands.load_config(f"{path}:a:b") == "a:b"
+
+
+def test_configs_of_a_clone_are_found_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert commands.load_config("configs/demo.py:silog").rebalance.rule == "fixed"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/demo.py").write_text("def get_config():\n    return 'mine'\n")
+    assert commands.load_config("configs/demo.py") == "mine"
+
+
+def test_a_wheel_says_where_the_configs_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "SOURCE", tmp_path / "site-packages")
+    with pytest.raises(InputError, match="no config file 'configs/demo.py'; the wheel"):
+        commands.load_config("configs/demo.py:silog")
+
+
+def test_the_flag_reads_such_a_config(tmp_path):
+    (tmp_path / "a:b").mkdir()
+    text = (REPOSITORY / "configs/demo.py").read_text()
+    (tmp_path / "a:b/mine.py").write_text(text)
+    config = f"--config={tmp_path}/a:b/mine.py:silog"
+    done = run(config, "--config.steps=0", f"--workdir={tmp_path / 'run'}")
+    assert_one_line(done, "steps must be at least 1, got 0")

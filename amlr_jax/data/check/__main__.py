@@ -13,13 +13,10 @@ The data set is not changed.
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
 from amlr_jax.runtime import command
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "FILE[:variant], e.g. configs/kitti.py or configs/custom.py."
-)
+_CONFIG = command.config_flag()
 _OUTPUT = flags.DEFINE_string(
     "output", "", "Folder for check.json and check.png; empty: print only."
 )
