@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 # Of a name: seconds with decimals since 1970, or a whole number.
 _NUMBER = re.compile(r"(\d{9,}\.\d+|\d+)")
@@ -59,7 +59,9 @@ def find(root: Path, pattern: str = "**/*", *, folders: bool = False) -> Found:
     if parts[-1] == "**":
         parts.append("*")
     found = set(_matching(root, parts, (), folders, lost)) if root.is_dir() else set()
-    files = sorted(found, key=lambda path: (natural(path.with_suffix("")), path))
+    cut = len(os.path.join(root, "")) if root != Path() else 0
+    names = {path: os.path.splitext(str(path)[cut:]) for path in found}
+    files = sorted(found, key=lambda path: (natural(names[path][0]), names[path][1]))
     return Found(files, [f"'{name}' {why}" for name, why in sorted(lost.items())])
 
 
@@ -70,7 +72,8 @@ def passed_over(root: Path, files: Collection[Path]) -> list[str]:
         return []
     kinds = ", ".join(f"{ending} {n}" for ending, n in count.most_common())
     names = preview(sorted((path.relative_to(root) for path in files), key=natural))
-    return [f"{len(files)} files in '{root}' are passed over: {kinds} ({names})"]
+    number = counted(len(files), "file is|files are")
+    return [f"{number} passed over in '{root}': {kinds} ({names})"]
 
 
 def _matching(
@@ -80,7 +83,7 @@ def _matching(
     try:
         status = os.stat(folder)
         with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
+            entries = list(scan)
     except OSError as error:
         lost[str(folder)] = f"cannot be read: {error.strerror}"
         return
@@ -90,10 +93,10 @@ def _matching(
             return
         yield from _matching(folder, rest, (), folders, lost)
         above, rest = (*above, here), pattern
-    names = [entry.name for entry in entries]
+    is_name = any(entry.name == first for entry in entries)
     for entry in entries:
         path = folder / entry.name
-        if not _fits(entry.name, first, names):
+        if not (entry.name == first if is_name else _fits(entry.name, first)):
             continue
         is_folder = os.path.isdir(path) if entry.is_symlink() else entry.is_dir()
         if rest and is_folder:
@@ -104,10 +107,8 @@ def _matching(
             yield path
 
 
-def _fits(name: str, part: str, names: list[str]) -> bool:
-    """Whether a part of a pattern means `name`, one of the `names` in a folder."""
-    if part in names:
-        return name == part
+def _fits(name: str, part: str) -> bool:
+    """Whether a part of a pattern matches a name."""
     return fnmatchcase(name, part) and (part[0] == "." or name[0] != ".")
 
 
@@ -124,7 +125,11 @@ def natural(name: str | Path) -> tuple:
 def _pieces(part: str) -> tuple:
     """Text and numbers of a name in turn, text first."""
     pieces = enumerate(_NUMBER.split(part))
-    return tuple(Decimal(text) if odd % 2 else text for odd, text in pieces)
+    return tuple(_value(text) if odd % 2 else text for odd, text in pieces)
+
+
+def _value(text: str) -> int | Decimal:
+    return int(text) if len(text) < 300 and "." not in text else Decimal(text)
 
 
 def last_number(name: str) -> tuple[str, Decimal] | None:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax.models import pretrained
 from amlr_jax.runtime import paths, workdir
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, counted, preview
 
 
 def checked(folder: Path, config: ConfigDict, *, train_set: Any, test_set: Any) -> dict:
@@ -73,15 +73,15 @@ def _changes(before: dict, now: dict) -> list[str]:
         elsewhere = set(now[other]["names"])
         lost = [name for name in old["names"] if name not in kept]
         cases = {
-            f"are {'test' if what == 'training' else 'training'} frames now": [
+            f"now in the {'test' if what == 'training' else 'training'}": [
                 name for name in lost if name in elsewhere
             ],
-            "are gone": [name for name in lost if name not in elsewhere],
-            "are new": [name for name in new["names"] if name not in known],
+            "gone": [name for name in lost if name not in elsewhere],
+            "new": [name for name in new["names"] if name not in known],
         }
         for text, names in cases.items():
             if names:
-                count = f"{len(names)} {what} frames"
+                count = counted(len(names), f"{what} frame")
                 found.append(f"{count} {text} ({preview(names)})")
         if old != new and kept == set(old["names"]):
             same = old["names"] == new["names"]

@@ -318,7 +318,7 @@ def test_the_frames_of_the_test_are_said(tmp_path):
     found = findings(tmp_path / "data", name="custom", crop=(32, 32), **INDOOR)
     assert matching(found, "leak", "test is 5 frames", "hall: frame_17 to frame_20 (4)")
     assert matching(found, "leak", "yard: 004 (1)")
-    assert matching(found, "layout", "passed over: .heic 1 (a.heic)")
+    assert matching(found, "layout", "passed over in", ".heic 1 (a.heic)")
     assert not matching(found, "leak", "neighbour", "stand between")
 
 

@@ -295,7 +295,7 @@ def test_images_and_depth_side_by_side(tmp_path, rgb):
     layout = custom.read_layout(tmp_path)
     assert names(layout.test) == ["hall/4", "yard/east/4"] and len(layout.train) == 8
     assert layout.notes == (
-        f"1 files in '{tmp_path}' are passed over: .txt 1 (hall/0.pose.txt)",
+        f"1 file is passed over in '{tmp_path}': .txt 1 (hall/0.pose.txt)",
     )
 
 
@@ -319,9 +319,9 @@ def test_files_that_are_passed_over_are_counted(tmp_path):
     for name in ("rgb/a.heic", "rgb/b.HEIC", "rgb/c.txt", "depth/a.raw", "rgb/none"):
         (tmp_path / name).touch()
     images, depth = custom.read_layout(tmp_path).notes
-    assert "4 files in" in images and ".heic 2, " in images and "none 1" in images
+    assert "4 files are" in images and ".heic 2, " in images and "none 1" in images
     assert "a.heic, b.HEIC, c.txt and 1 more" in images
-    assert depth.endswith("are passed over: .raw 1 (a.raw)")
+    assert depth.endswith("depth': .raw 1 (a.raw)")
 
 
 @pytest.mark.parametrize(

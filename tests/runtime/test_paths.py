@@ -93,6 +93,14 @@ def test_patterns(tmp_path, pattern, expected):
     assert found(make(tmp_path, *names), pattern) == expected
 
 
+@pytest.mark.parametrize("root", [".", "", "a/..", "../work"])
+def test_a_relative_root(tmp_path, monkeypatch, root):
+    make(tmp_path / "work", *(f"{n}b.png" for n in (1, 10, 9)), "a/x.png")
+    monkeypatch.chdir(tmp_path / "work")
+    names = [path.name for path in paths.find(type(tmp_path)(root)).files]
+    assert names == ["1b.png", "9b.png", "10b.png", "x.png"]
+
+
 def test_folders_and_a_root_that_is_none(tmp_path):
     make(tmp_path, "a/b/1.png", "c/2.png")
     assert found(tmp_path, folders=True) == ["a", "a/b", "c"]

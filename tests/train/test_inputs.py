@@ -53,12 +53,14 @@ def test_the_same_data_elsewhere_goes_on(root, tmp_path):
 def test_frames_that_were_trained_on_are_never_the_test(root, tmp_path):
     start(tmp_path / "run", root)
     remove(root, *NAMES[10:])
-    with pytest.raises(InputError, match="2 training frames are test frames now") as no:
+    with pytest.raises(InputError, match="2 training frames now in the test") as no:
         start(tmp_path / "run", root)
     assert "a/0008, a/0009" in str(no.value) and "accept_changes=True" in str(no.value)
     found = start(tmp_path / "run", root, accept_changes=True)
     (change,) = found["changes"]
-    assert change["step"] == 4 and "2 training frames are test" in change["what"][0]
+    assert (
+        change["step"] == 4 and "2 training frames now in the test" in change["what"][0]
+    )
     assert start(tmp_path / "run", root)["changes"] == [change]  # and is kept
 
 
@@ -67,12 +69,12 @@ def test_frames_that_were_trained_on_are_never_the_test(root, tmp_path):
     [
         (
             lambda root: test_custom.write(root, ["b/1"]),
-            "1 training frames are new (b/1)",
+            "1 training frame new (b/1)",
         ),
-        (lambda root: remove(root, NAMES[0], NAMES[1]), "2 training frames are gone"),
+        (lambda root: remove(root, NAMES[0], NAMES[1]), "2 training frames gone"),
         (
             lambda root: (root / "test.txt").write_text("\n".join(NAMES[:3])),
-            "3 training frames are test frames now (a/0000",
+            "3 training frames now in the test (a/0000",
         ),
         (
             lambda root: (root / "train.txt").write_text("\n".join(NAMES[:16][::-1])),

@@ -184,7 +184,7 @@ def test_a_run_whose_data_changed_is_refused(tiny_config, tmp_path):
         tiny_kitti.depth_path(root, "0001", frame).unlink()
     tiny_config.steps = 4
     before = (tmp_path / "run/config.json").read_text()
-    with pytest.raises(InputError, match="1 training frames are test frames .*0003"):
+    with pytest.raises(InputError, match="1 training frame now in the test .*0003"):
         pipeline.train(tiny_config, tmp_path / "run")
     assert (tmp_path / "run/config.json").read_text() == before
 
