@@ -20,6 +20,7 @@ from absl import flags
 
 from amlr_jax.odometry.trajectories import ALIGNMENTS
 from amlr_jax.runtime import command, files
+from amlr_jax.runtime.errors import InputError
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Workdir of a run, or a converted checkpoint."
@@ -41,6 +42,11 @@ def main(argv: list[str]) -> None:
     from amlr_jax.runtime import compilation
 
     checkpoint, root, output = map(command.path_of, (_CHECKPOINT, _ROOT, _OUTPUT))
+    if output.resolve().is_relative_to(root.resolve()):
+        raise InputError(
+            f"--output '{output}' must not be in --root='{root}', whose poses have the "
+            "same names as the results; choose another"
+        )
     found = drives.find(root, sequences=_SEQUENCES.value, names=_DRIVES.value)
     compilation.use_cache(cache_folder(""))
     weights = pose_network.load(checkpoint)

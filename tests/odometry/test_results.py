@@ -281,3 +281,13 @@ def test_mistakes_are_one_line(root, tmp_path, options, words):
     assert line.startswith("error: ") and words in line
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_results_never_replace_poses(root):
+    done = command(
+        ["-m", "amlr_jax.odometry"],
+        "--checkpoint=anything",
+        f"--root={root}",
+        f"--output={root / 'poses'}",
+    )
+    assert done.returncode == 1 and "must not be in --root" in done.stderr
