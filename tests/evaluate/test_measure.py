@@ -79,7 +79,7 @@ def test_frame_without_a_pixel_that_counts_is_counted_apart():
     assert (with_it.frames, with_it.skipped) == (2, 1)
     assert with_it.metrics == pytest.approx(without.metrics)
     assert np.isnan(with_it.images[2]["abs_rel"])
-    with pytest.raises(InputError, match="no pixel to evaluate in 1 test frames"):
+    with pytest.raises(InputError, match="no pixel to evaluate in 1 test frame "):
         evaluate(predict, [empty], protocol=PROTOCOL)
 
 
