@@ -5,7 +5,9 @@ example only on (seed, epoch, example): not on the number of threads, workers or
 processes, nor on interruptions of the run. The state of the iterator is one number, the
 batches consumed, which is in the checkpoint.
 
-Batches are prefetched: two by the reading threads, or one by each worker process.
+Threads make the examples of several batches at a time and write them into the batches'
+arrays, so that a batch of any size takes all threads; with `workers`, each process
+makes whole batches.
 """
 
 import os
@@ -13,11 +15,13 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from itertools import groupby, islice
-from typing import Any
+from itertools import count, groupby, islice
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -32,8 +36,13 @@ from amlr_jax.data.augment import (
 )
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.runtime import signals
+from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import MAIN_GUARD, InputError
 
+AUTO = "auto"  # threads: one for each core
+# Python runs one thread at a time, which is a tenth of the work on an example.
+MOST_THREADS = 16
+MOST_BYTES = 2 * 2**30  # of the batches that are ready or in preparation
 # More than any run needs; the length of grain's endless repeat overflows.
 EPOCHS = 10**6
 _CAUSES = {  # by the exit code of a worker
@@ -83,7 +92,7 @@ def endless(
     start: int = 0,
     process: tuple[int, int] = (0, 1),
     workers: int = 0,
-    threads: int = 2,
+    threads: int | str = AUTO,
 ) -> Iterator[Batch]:
     """Endless batches of augmented examples; each epoch has a different order.
 
@@ -97,29 +106,94 @@ def endless(
       process: rank and world size. The batches of all ranks, concatenated, are the
         batch of a single process.
       workers: reading processes; 0 reads with threads alone.
-      threads: reading threads of a process.
+      threads: reading threads of a process; "auto": one for each core that the process
+        may use, 16 at most, and one in each of several workers.
     """
     rank, world_size = process
-    dataset = (
+    examples = (
         grain.MapDataset.source(source)
         .seed(seed)
         .shuffle()
         .repeat(EPOCHS)
         .map_with_index(partial(changed, change=change, seed=seed, count=len(source)))
-        .batch(batch_size)[rank::world_size][start:]
     )
-    batches = dataset.to_iter_dataset(_read_options(threads))
-    if workers:
-        # grain 0.2.17 and 0.2.18 read an absl flag, which only app.run() parses.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(num_workers=workers)
-        batches = batches.mp_prefetch(options, worker_init_fn=start_worker)
+    if not workers:
+        numbers = count(start * world_size + rank, world_size)
+        parts = (range(n * batch_size, (n + 1) * batch_size) for n in numbers)
+        return _by_threads(examples, parts, threads=number_of_threads(threads))
+    # grain 0.2.17 and 0.2.18 read an absl flag, which only app.run() parses.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    batches = examples.batch(batch_size)[rank::world_size][start:]
+    each = 1 if threads == AUTO else number_of_threads(threads)
+    batches = batches.to_iter_dataset(_read_options(each)).mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=start_worker
+    )
     return _with_worker_errors(iter(batches))
 
 
+def number_of_threads(threads: int | str) -> int:
+    """The number itself, or for "auto" that of the cores, 16 at most."""
+    return min(cores(), MOST_THREADS) if threads == AUTO else int(threads)
+
+
 def _read_options(threads: int) -> grain.ReadOptions:
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2)
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+
+
+class _Started(NamedTuple):
+    """A batch in preparation: its arrays and the writing of each example."""
+
+    arrays: Batch
+    writing: list[Future]
+
+    def finished(self) -> Batch:
+        """The arrays when they are complete; raises what an example raised."""
+        for future in self.writing:
+            future.result()
+        return self.arrays
+
+
+def _by_threads(
+    examples: Sequence[dict], parts: Iterator[range], *, threads: int
+) -> Iterator[Batch]:
+    """The examples at the positions of each part, stacked.
+
+    Enough batches are in preparation that each thread has two examples, as far as they
+    fit in MOST_BYTES.
+    """
+    part = next(parts)
+    like = {name: np.asarray(value) for name, value in examples[part[0]].items()}
+    started: deque[_Started] = deque()
+    size = len(part) * sum(value.nbytes for value in like.values())
+    ahead = min(2 + -(-2 * threads // len(part)), max(MOST_BYTES // max(size, 1), 1))
+
+    def start(part: range) -> _Started:
+        arrays = {
+            name: np.empty((len(part), *value.shape), value.dtype)
+            for name, value in like.items()
+        }
+        writing = [
+            pool.submit(_write, arrays, row, examples, position)
+            for row, position in enumerate(part)
+        ]
+        return _Started(arrays, writing)
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    try:
+        started.append(start(part))
+        while True:
+            started.extend(map(start, islice(parts, ahead - len(started))))
+            yield started.popleft().finished()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write(arrays: Batch, row: int, examples: Sequence[dict], position: int) -> None:
+    """Writes one example into its row of a batch's arrays."""
+    for name, value in examples[position].items():
+        # Unlike an assignment, `stack` refuses a value of another shape.
+        np.stack([value], out=arrays[name][row : row + 1])
 
 
 def changed(
@@ -169,7 +243,7 @@ def _end_with(parent: int) -> None:
 
 
 def evaluation_batches(
-    data: Prepared, *, batch_size: int, kb_crop: bool, threads: int = 2
+    data: Prepared, *, batch_size: int, kb_crop: bool, threads: int | str = AUTO
 ) -> Iterator[Batch]:
     """The test frames in order, once; a batch holds frames of one size.
 
@@ -177,7 +251,8 @@ def evaluation_batches(
     """
     read = partial(metric_example, depth_scale=data.depth_scale, kb_crop=kb_crop)
     dataset = grain.MapDataset.source(data.test).map(read)
-    frames = iter(dataset.to_iter_dataset(_read_options(threads)))
+    options = _read_options(number_of_threads(threads))
+    frames = iter(dataset.to_iter_dataset(options))
     for _, of_one_size in groupby(frames, key=lambda frame: frame["depth"].shape):
         while batch := list(islice(of_one_size, batch_size)):
             yield {name: np.stack([f[name] for f in batch]) for name in batch[0]}

@@ -1,6 +1,7 @@
-"""Rank and world size of this process, from the environment."""
+"""Rank and world size of this process, from the environment, and its cores."""
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from amlr_jax.runtime.errors import InputError
@@ -87,3 +88,38 @@ def _slurm_devices() -> tuple[int, ...] | None:
     share = visible // int(tasks)
     first = _number("SLURM_LOCALID", least=0) * share
     return tuple(range(first, first + share))
+
+
+def cores(*, root: Path = Path("/")) -> int:
+    """The number of cores that this process may use, at least 1.
+
+    The least of its CPU affinity and the quotas of its control groups (version 2, as
+    Docker and Kubernetes set them), divided among the processes of a run that
+    `launch/multiprocess.sh` starts on one machine. `root` is where /proc and /sys are.
+    """
+    known = getattr(os, "process_cpu_count", None) or _affinity  # since Python 3.13
+    local = os.environ.get(ADDRESS, "").startswith("localhost:")
+    share = _number(COUNT, least=1) if local and COUNT in os.environ else 1
+    return max(int(min(known(), *_quotas(root))) // share, 1)
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas(root: Path) -> list[float]:
+    """Cores that each control group of this process allows; infinity among them."""
+    found = [float("inf")]
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return found
+    groups = root / "sys/fs/cgroup"
+    for own in (line[3:].strip("/") for line in lines if line.startswith("0::")):
+        for group in (groups / own, *(groups / own).parents):
+            if group.is_relative_to(groups) and (group / "cpu.max").is_file():
+                quota, period = (group / "cpu.max").read_text().split()
+                found += [int(quota) / int(period)] if quota != "max" else []
+    return found
