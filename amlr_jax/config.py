@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference
 
 from amlr_jax.runtime.errors import InputError, did_you_mean, require
 from amlr_jax.runtime.rules import (
@@ -23,6 +23,7 @@ from amlr_jax.runtime.rules import (
     number,
     one_of,
     optional,
+    or_auto,
     whole,
 )
 
@@ -126,10 +127,12 @@ _DATA = {
     "brightness_contrast": (0.5, SHARE),
     "gamma": (0.5, SHARE),
     "hue_saturation": (0.5, SHARE),
-    "threads": (2, COUNT),  # reading threads in a process
+    # Reading threads in a process; auto: one for each core that it may use
+    "threads": ("auto", or_auto(COUNT)),
     "workers": (0, NATURAL),  # reading processes; 0: threads only
-    # Prepared as pixels, not PNGs: four times as fast; KITTI has 31 GB, not 25.
-    "decoded": (False, FLAG),
+    # Prepared as pixels, not as the files: PNGs are read four times as fast, and
+    # KITTI needs 31 GB, not 25. auto: where the disk has room
+    "decoded": ("auto", or_auto(FLAG)),
     "resize": ((), SIZE_OR_NONE),  # prepared so, test frames too; (): as they are
     "skip_bad": (False, FLAG),  # leave out training frames whose files are damaged
     # Self-supervision alone: the frames of the sources, counted from the target
@@ -298,8 +301,8 @@ def _defaults(keys: dict) -> ConfigDict:
             config[name] = _defaults(entry)
             continue
         value, rule = entry
-        if value is None:
-            value = placeholder(rule.type)
+        if value is None or value == "auto":
+            value = FieldReference(value, field_type=rule.type)
         config[name] = ConfigDict(value) if isinstance(value, dict) else value
     return config
 

@@ -6,6 +6,8 @@ from functools import partial
 
 import jax
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from amlr_jax.config import RULES, base, check
 from amlr_jax.runtime import command as commands
@@ -128,3 +130,35 @@ def test_each_rule_can_be_configured(rule):
         losses = {"silog": 1.0 / (step + 1), "gradient": 0.3}
         weights, state = made.rebalancer.update(weights, state, losses=losses)
     assert all(weight > 0 for weight in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("option", "key", "want"),
+    [
+        ("--config.data.threads=3", "threads", 3),
+        ("--config.data.threads=auto", "threads", "auto"),
+        ("--config.data.decoded=False", "decoded", False),
+        ("--config.data.decoded", "decoded", True),
+        ("--noconfig.data.decoded", "decoded", False),
+        ("--config.data.decoded=auto", "decoded", "auto"),
+    ],
+)
+def test_a_number_or_auto_on_the_command_line(option, key, want):
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", base(), flag_values=values)
+    values(["main", option])
+    check(values.config)
+    assert values.config.data[key] == want
+    assert type(values.config.data[key]) is type(want)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("threads", 0), ("threads", -1), ("threads", 2.0), ("threads", "two")]
+    + [("threads", True), ("decoded", "yes"), ("decoded", 2)],
+)
+def test_neither_a_number_nor_auto(key, value):
+    config = base()
+    config.data[key] = value
+    with pytest.raises(InputError, match=f"data.{key} must be auto"):
+        check(config)

@@ -9,7 +9,7 @@ from amlr_jax.data import custom, kitti, nyu
 from amlr_jax.data.frames import Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
-from amlr_jax.data.storage import storage
+from amlr_jax.data.storage import AUTO, storage
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted, preview
@@ -121,7 +121,7 @@ def check_keys(config: ConfigDict) -> None:
         known = ", ".join((*LAYOUTS, NYU_TFDS))
         raise InputError(f"data.name must be one of {known}; got '{config.name}'")
     for key, names in _USES.items():
-        if config[key] and config.name not in names:
+        if config[key] and config[key] != AUTO and config.name not in names:
             raise InputError(
                 f"data.{key}={config[key]} is for data.name {', '.join(names)}; "
                 f"'{config.name}' does not use it"

@@ -3,9 +3,9 @@
 Most of the loading time is PNG decompression: 8 ms for the image of a KITTI frame and
 3 ms for its depth, of 12 ms in total. Depth is always stored decoded: the zstd
 compression of array_record needs no more space than PNG and 0.5 ms. Images are decoded
-on request, at 1.3 MB per frame instead of 1.1 MB; image and depth are then read in
-1.7 ms. Uncompressed records take 0.5 ms and rows of a memory map 0.1 ms, but 2.3 MB per
-frame: KITTI's 55 GB fit in the memory of fewer machines than 31 GB.
+where the disk has room, at 1.3 MB per frame instead of 1.1 MB; image and depth are then
+read in 1.7 ms. Uncompressed records take 0.5 ms and rows of a memory map 0.1 ms, but
+2.3 MB per frame: KITTI's 55 GB fit in the memory of fewer machines than 31 GB.
 """
 
 from pathlib import Path
@@ -19,18 +19,20 @@ from amlr_jax.data import images
 from amlr_jax.data.intrinsics import resize_intrinsics
 
 Size = tuple[int, int]
+AUTO = "auto"  # decoded: where the disk has room
 
 
 class Storage(NamedTuple):
     """How frames are stored.
 
-    `decoded` stores the images' pixels instead of their files, without loss. `resize`
+    `decoded` stores the images' pixels instead of their files, without loss; "auto"
+    does so if the disk has room for them uncompressed, with 10 GiB to spare. `resize`
     stores every frame, test frames included, at this height and width; metrics of
     resized frames are not those of the published protocol. `skip_bad` leaves out
     training frames whose files are damaged; a damaged test frame stays an error.
     """
 
-    decoded: bool = False
+    decoded: bool | str = False
     resize: Size | None = None
     skip_bad: bool = False
 
@@ -51,7 +53,7 @@ def size_name(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def storage(*, decoded: bool, resize: tuple, skip_bad: bool) -> Storage:
+def storage(*, decoded: bool | str, resize: tuple, skip_bad: bool) -> Storage:
     """The storage of these keys of `config.data`."""
     return Storage(decoded, tuple(resize) or None, skip_bad)
 

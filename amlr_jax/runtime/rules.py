@@ -90,6 +90,12 @@ def optional(rule: Rule) -> Rule:
     return rule._replace(text=text, holds=lambda x: x is None or rule.holds(x))
 
 
+def or_auto(rule: Rule) -> Rule:
+    """The text "auto", or a value that obeys `rule`."""
+    text = f"auto or {rule.text}"
+    return Rule(text, lambda x: isinstance(x, str) and x == "auto" or rule.holds(x))
+
+
 FLAG = Rule("True or False", lambda x: isinstance(x, bool), bool)
 TEXT = Rule("a text", lambda x: isinstance(x, str), str)
 NOT_EMPTY = Rule(

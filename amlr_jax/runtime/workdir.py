@@ -41,10 +41,11 @@ TRAJECTORY = "trajectory.png"
 
 # Keys that may change when a run continues, because they do not change the results.
 FREE = {"checkpoint", "log", "eval", "steps", "parallel", "max_skipped"}
-FREE |= {"optimizer.span", "data.root", "data.cache", "data.threads", "data.workers"}
+READING = ("data.root", "data.cache", "data.threads", "data.workers", "data.decoded")
+FREE |= {"optimizer.span", *READING}
 FREE |= {"model.attention", "model.remat", "compilation_cache", "accept_changes"}
 # Keys that may differ between the processes of a run.
-OF_A_HOST = ("data.root", "data.cache", "data.threads", "data.workers", "init_from")
+OF_A_HOST = (*READING, "init_from")
 LOCK = ".lock"  # held by rank 0 as long as the run lasts
 UNDECIDED = "auto"  # in a saved config, of a key that was chosen after it was written
 MARK = ".started"  # written by rank 0, read by the others

@@ -1,6 +1,7 @@
 """Batches depend on (seed, position) alone, and each frame comes once an epoch."""
 
 import hashlib
+import threading
 from contextlib import closing
 
 import numpy as np
@@ -61,8 +62,106 @@ def test_resumed_batches_are_the_unbroken_ones(data):
     assert_same(take(data, 8, start=4), take(data, 12)[4:])
 
 
-def test_threads_do_not_matter(data):
-    assert_same(take(data, 6, threads=1), take(data, 6, threads=4))
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_threads_do_not_matter(data, batch_size):
+    want = take(data, 6, threads=1, batch_size=batch_size)
+    for threads in (2, 5, "auto"):
+        assert_same(take(data, 6, threads=threads, batch_size=batch_size), want)
+
+
+class Numbers:
+    """Examples of one number, made by `make(index)`."""
+
+    def __init__(self, make=lambda index: np.int32(index)):
+        self.make = make
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return {"index": np.int32(index), "value": self.make(index)}
+
+
+def numbers(source, **options):
+    options = {"batch_size": 8, "seed": 0, "threads": 4} | options
+    return closing(loader.endless(source, lambda example, rng: example, **options))
+
+
+def first_of(count):
+    with numbers(Numbers(), batch_size=1) as batches:
+        return [next(batches) for _ in range(count)]
+
+
+def test_all_threads_work_on_one_batch():
+    together = threading.Barrier(4)
+
+    def wait_for_three_others(index):
+        return np.int32(together.wait(timeout=30) >= 0)
+
+    source = Numbers()
+    with numbers(source, batch_size=8) as batches:
+        first = next(batches)  # knows shapes and types from an example of its own
+        source.make = wait_for_three_others
+        assert [next(batches)["value"].sum() for _ in range(5)][-1] == 8
+    assert sorted(first["value"]) == sorted(first["index"])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "threads", "most_bytes", "ahead"),
+    [(8, 4, 10**9, 3), (1, 4, 10**9, 10), (8, 40, 10**9, 12)]
+    + [(8, 4, 130, 2), (8, 4, 1, 1)],
+)
+def test_examples_in_preparation(monkeypatch, batch_size, threads, most_bytes, ahead):
+    """Two for each thread, as far as the batches, of 8 bytes an example, fit."""
+    monkeypatch.setattr(loader, "MOST_BYTES", most_bytes)
+    started = []
+    submit = loader.ThreadPoolExecutor.submit
+    monkeypatch.setattr(
+        loader.ThreadPoolExecutor, "submit",
+        lambda *arguments: started.append(0) or submit(*arguments),
+    )  # fmt: skip
+    with numbers(Numbers(), batch_size=batch_size, threads=threads) as batches:
+        next(batches)
+        assert len(started) == ahead * batch_size
+        next(batches)
+        assert len(started) == (ahead + 1) * batch_size
+
+
+@pytest.mark.parametrize("size", [(3, 1), (1, 2), (3,), ()])
+def test_examples_of_another_shape_are_no_batch(size):
+    """Not even those that an assignment would repeat."""
+
+    def make(index):
+        return np.zeros(size if index % 2 else (3, 2), np.float32)
+
+    with pytest.raises(ValueError), numbers(Numbers(make)) as batches:
+        next(batches)
+
+
+def test_an_error_of_an_example_reaches_the_caller_in_its_batch():
+    def make(index):
+        if index == 7:
+            raise InputError("record 7 is damaged")
+        return np.int32(index)
+
+    seen = []
+    with (
+        pytest.raises(InputError, match="record 7"),
+        numbers(Numbers(make), batch_size=1) as batches,
+    ):
+        seen.extend(batch["index"].item() for batch in batches)
+    assert 7 not in seen
+    assert seen == [batch["index"].item() for batch in first_of(len(seen))]
+
+
+def test_closing_ends_the_threads():
+    def running():
+        return [t for t in threading.enumerate() if t.name.startswith("loader")]
+
+    with numbers(Numbers()) as batches:
+        next(batches)
+        assert len(running()) == 4
+    assert not running()
 
 
 @pytest.mark.parametrize("workers", [1, 4])

@@ -1,11 +1,13 @@
 """Decoded frames are the files' pixels; resized ones keep rays and returns."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 
 from amlr_jax.data import kitti, nyu
-from amlr_jax.data.prepared import prepare
+from amlr_jax.data.prepared import depth_frames, prepare
 from amlr_jax.data.storage import Storage, storage
 from amlr_jax.runtime.errors import InputError
 from tests.data.test_prepared import Counter
@@ -26,6 +28,43 @@ def test_decoded_pixels_are_the_files(kitti_root, tmp_path):
                 np.testing.assert_array_equal(a[name], b[name])
                 assert np.asarray(a[name]).dtype == np.asarray(b[name]).dtype
     assert decoded.median_depth == files.median_depth
+
+
+@pytest.mark.parametrize(
+    ("free", "decoded"),
+    [(2**40, True), (10 * 2**30, False), (1, False)],
+)
+def test_decoded_where_the_disk_has_room(
+    kitti_root, tmp_path, monkeypatch, free, decoded
+):
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr(depth_frames.shutil, "disk_usage", lambda _: usage)
+    layout = kitti.read_layout(kitti_root, split="folder")
+    cache = tmp_path / "made" / "later"
+    data = prepared(layout, cache, decoded="auto")
+    assert ("-decoded" in str(data.folder)) == decoded
+    usage.free = 2**40 - free  # what exists is used whatever is free now
+    assert prepared(layout, cache, decoded="auto").folder == data.folder
+    assert "-decoded" in str(prepared(layout, cache, decoded=True).folder)
+
+
+def test_room_needed_is_that_of_the_pixels(kitti_root, tmp_path, monkeypatch):
+    layout = kitti.read_layout(kitti_root, split="folder")
+    needed = 12 * 64 * 192 * (3 + 2) + depth_frames.SPARE
+    for free, decoded in ((needed, True), (needed - 1, False)):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr(depth_frames.shutil, "disk_usage", lambda _, u=usage: u)
+        data = prepared(layout, tmp_path / str(free), decoded="auto")
+        assert ("-decoded" in str(data.folder)) == decoded
+
+
+def test_a_damaged_image_is_named_by_the_preparation(kitti_root, tmp_path):
+    layout = kitti.read_layout(kitti_root, split="folder")
+    layout.train[0].image.write_bytes(b"no image")
+    with pytest.raises(InputError, match="damaged"):
+        prepared(layout, tmp_path, decoded="auto")
+    data = prepared(layout, tmp_path, decoded="auto", skip_bad=True)
+    assert data.skipped == (layout.train[0].key,)
 
 
 def test_decoded_jpeg(real_data, tmp_path):

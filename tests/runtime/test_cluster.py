@@ -1,7 +1,10 @@
 """The place that an environment gives a process."""
 
+import os
+
 import pytest
 
+from amlr_jax.runtime import cluster
 from amlr_jax.runtime.cluster import Rank, from_environment
 from amlr_jax.runtime.errors import InputError
 
@@ -110,3 +113,65 @@ def test_slurm_tasks_that_do_not_divide_the_gpus(place):
 def test_open_mpi_is_left_to_jax(place):
     assert place(OMPI_COMM_WORLD_SIZE="2") == Rank(2)
     assert place(OMPI_COMM_WORLD_SIZE="1") is None
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine of 8 cores with control groups of the given quotas."""
+    for name in (cluster.ADDRESS, cluster.COUNT):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
+
+    def of(own="", **quotas):
+        (tmp_path / "proc/self").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "proc/self/cgroup").write_text(f"1:cpu:/old\n0::/{own}\n")
+        for group, quota in quotas.items():
+            folder = tmp_path / "sys/fs/cgroup" / group.replace("__", "/")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "cpu.max").write_text(quota + "\n")
+        return cluster.cores(root=tmp_path)
+
+    return of
+
+
+def test_cores_of_a_machine_without_limits(machine, tmp_path):
+    assert cluster.cores(root=tmp_path / "nothing") == 8
+    assert machine(own="slice/run", slice="max 100000") == 8
+
+
+@pytest.mark.parametrize(
+    ("own", "quotas", "want"),
+    [
+        ("pod", {"pod": "400000 100000"}, 4),
+        ("pod/box", {"pod": "250000 100000", "pod__box": "max 100000"}, 2),
+        ("pod/box", {"pod": "600000 100000", "pod__box": "150000 50000"}, 3),
+        ("pod", {"pod": "50000 100000"}, 1),
+        ("pod", {"pod": "3200000 100000", "other": "100000 100000"}, 8),
+        ("../..", {"pod": "100000 100000"}, 8),
+    ],
+)
+def test_cores_within_the_quota_of_the_control_groups(machine, own, quotas, want):
+    assert machine(own=own, **quotas) == want
+
+
+def test_cores_of_a_container_whose_group_is_the_root(machine, tmp_path):
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/cpu.max").write_text("300000 100000\n")
+    assert machine() == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "want"),
+    [("localhost:1234", "4", 2), ("localhost:1234", "16", 1), ("node1:1234", "4", 8)],
+)
+def test_processes_of_one_machine_share_its_cores(
+    machine, monkeypatch, address, count, want
+):
+    monkeypatch.setenv(cluster.ADDRESS, address)
+    monkeypatch.setenv(cluster.COUNT, count)
+    assert machine() == want
+
+
+def test_affinity_of_this_process(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5})
+    assert cluster._affinity() == 3

@@ -1,6 +1,10 @@
 """Frames with depth, prepared: every file of a layout checked and stored."""
 
+import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +18,12 @@ from amlr_jax.data.prepared.shards import (
     SetBuilder,
     SetConfig,
     damaged,
+    is_prepared,
     prepared_builder,
 )
 from amlr_jax.data.storage import (
     AS_THE_FILES,
+    AUTO,
     Size,
     Storage,
     array,
@@ -28,6 +34,8 @@ from amlr_jax.data.storage import (
 from amlr_jax.runtime.errors import InputError
 
 CODES = 2**16  # of a uint16 depth map
+SAMPLED = 32  # images whose size is read
+SPARE = 10 * 2**30  # bytes of the disk
 
 
 class Prepared:
@@ -79,7 +87,8 @@ def prepare(
     """Prepares `layout` under `cache`, or reuses an existing set.
 
     `bar(title, total)` is a context manager that yields an object with `advance()`.
-    With several processes one prepares and the others wait. Raises InputError for a
+    With several processes one prepares and the others wait. With `decoded` "auto" an
+    existing set of either form is used, the decoded one first. Raises InputError for a
     damaged file, a full disk, and a damaged prepared set.
     """
     for name, frames in (("training", layout.train), ("test", layout.test)):
@@ -89,16 +98,39 @@ def prepare(
                 f"data.split={layout.split} leaves no {name} frame; "
                 "a drive or scene needs at least two frames to hold one out"
             )
-    name = f"{layout.name}-{layout.split}-{fingerprint(layout)}{storage.tag}"
+    config = partial(_config, layout, fingerprint(layout))
+    if storage.decoded == AUTO:
+        forms = [storage._replace(decoded=decoded) for decoded in (True, False)]
+        found = [f for f in forms if is_prepared(DepthFrames, config(f), cache)]
+        storage = found[0] if found else forms[0 if _has_room(layout, cache) else 1]
     builder = prepared_builder(
         DepthFrames,
-        SetConfig(name=name, source=layout, storage=storage),
+        config(storage),
         cache=cache,
         bar=bar,
         title=f"Preparing {layout.name}",
         total=len(layout.train) + len(layout.test),
     )
     return Prepared(builder, layout)
+
+
+def _config(layout: Layout, files: str, storage: Storage) -> SetConfig:
+    name = f"{layout.name}-{layout.split}-{files}{storage.tag}"
+    return SetConfig(name=name, source=layout, storage=storage)
+
+
+def _has_room(layout: Layout, cache: Path) -> bool:
+    """Whether the disk of `cache` can take all pixels, by the sizes of some images."""
+    frames = (*layout.train, *layout.test)
+    some = frames[:: -(-len(frames) // SAMPLED)]
+    sizes = []
+    for frame in some:
+        with suppress(InputError):  # preparing reports a damaged file, or skips it
+            sizes.append(math.prod(images.read_size(frame.image)))
+    of_a_pixel = 3 + (4 if layout.in_metres else 2)  # bytes of image and depth
+    needed = sum(sizes) / max(len(sizes), 1) * of_a_pixel * len(frames)
+    folder = next(path for path in (cache, *cache.parents) if path.exists())
+    return needed + SPARE <= shutil.disk_usage(folder).free
 
 
 class DepthFrames(SetBuilder):

@@ -133,6 +133,11 @@ def prepared_builder(
     return builder
 
 
+def is_prepared(kind: type[Builder], config: SetConfig, cache: Path) -> bool:
+    """Whether the set exists under `cache`."""
+    return _opened(kind, config, cache).is_prepared()
+
+
 def _opened(kind: type[Builder], config: SetConfig, cache: Path) -> Builder:
     # tfds warns that the configuration is not in its catalogue.
     logging.set_verbosity(logging.ERROR)
