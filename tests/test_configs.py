@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -143,8 +144,9 @@ def test_each_rule_can_be_configured(rule):
         ("--config.data.decoded=auto", "decoded", "auto"),
     ],
 )
-def test_a_number_or_auto_on_the_command_line(option, key, want):
+def test_a_number_or_auto_on_the_command_line(monkeypatch, option, key, want):
     values = flags.FlagValues()
+    monkeypatch.setattr(sys, "argv", ["main", option])  # ml_collections reads it
     config_flags.DEFINE_config_dict("config", base(), flag_values=values)
     values(["main", option])
     check(values.config)
