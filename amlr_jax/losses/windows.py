@@ -17,8 +17,8 @@ The gradient is written by hand: differentiating the padding and slicing would t
 several times as long on a CPU. Forward mode (`jax.jvp`) is not available.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 PADDINGS = ("reflect", "valid")
-
+# Of one axis. The views of a larger window would fill a kernel's registers.
+MOST_TAPS_AT_ONCE = 5
 
 Residuals = tuple[jax.Array, jax.Array, jax.Array | None]
 
@@ -36,9 +37,14 @@ class Moments(NamedTuple):
 
     mean_x: jax.Array
     mean_y: jax.Array
-    var_x: jax.Array
-    var_y: jax.Array
-    covariance: jax.Array
+    var_x: Any
+    var_y: Any
+    covariance: Any
+
+
+# Statistics of cells, or single pixels as (x, y, None, None, None); and their valid
+# weight under a mask.
+Cells = tuple[Moments, jax.Array | None]
 
 
 class Window(NamedTuple):
@@ -158,44 +164,73 @@ window_moments.defvjp(_forward, _backward)
 def _statistics(
     window: Window, x: jax.Array, y: jax.Array, weight: jax.Array | None
 ) -> tuple[Moments, jax.Array | None]:
-    """The moments of every window and, under a mask, its valid weight."""
-    x, y = _pad(window, x), _pad(window, y)
-    if weight is not None:
-        weight = _pad(window, weight)
-    columns, weight = _combine(window, (x, y, None, None, None), weight, axis=0)
-    return _combine(window, columns, weight, axis=1)
+    """The moments of every window and, under a mask, its valid weight.
 
-
-def _combine(
-    window: Window,
-    cells: tuple[Any, ...],
-    weight: jax.Array | None,
-    *,
-    axis: int,
-) -> tuple[Moments, jax.Array | None]:
-    """Statistics of the windows along one axis from those of their cells.
-
-    `cells` are `Moments`, or (x, y, None, None, None) where they are single pixels.
+    A GPU computes all of a small window from shifted views of the images, in one pass
+    over memory; other devices go along H and then along W, in fewer operations.
     """
-    shifted = partial(_shifted, count=len(window.taps), axis=axis)
+    return _by_platform(window, _at_once, _along_each_axis)(x, y, weight)
+
+
+def _by_platform(window: Window, on_gpu: Callable, elsewhere: Callable) -> Callable:
+    """`on_gpu` or `elsewhere`, both with `window`, chosen when XLA compiles."""
+    on_gpu, elsewhere = partial(on_gpu, window), partial(elsewhere, window)
+    if len(window.taps) > MOST_TAPS_AT_ONCE:
+        return elsewhere
+    return partial(
+        jax.lax.platform_dependent, cuda=on_gpu, rocm=on_gpu, default=elsewhere
+    )
+
+
+def _along_each_axis(
+    window: Window, x: jax.Array, y: jax.Array, weight: jax.Array | None
+) -> tuple[Moments, jax.Array | None]:
+    """`_statistics` of the columns of the windows, and of the windows from those."""
+    cells = _padded(window, x, y, weight)
+    for axis in (0, 1):
+        cells = _combine(window, _views(cells, len(window.taps), axis))
+    return cells
+
+
+def _at_once(
+    window: Window, x: jax.Array, y: jax.Array, weight: jax.Array | None
+) -> tuple[Moments, jax.Array | None]:
+    """`_statistics` by the same equations, without storing those of the columns."""
+    columns = _views(_padded(window, x, y, weight), len(window.taps), axis=1)
+    combine = partial(_combine, window)
+    return combine([combine(_views(c, len(window.taps), axis=0)) for c in columns])
+
+
+def _padded(
+    window: Window, x: jax.Array, y: jax.Array, weight: jax.Array | None
+) -> Cells:
+    """Single pixels as cells, reflected at the border."""
+    x, y, weight = jax.tree.map(partial(_pad, window), (x, y, weight))
+    return Moments(x, y, None, None, None), weight
+
+
+def _combine(window: Window, cells: Sequence[Cells]) -> Cells:
+    """Statistics of windows from those of their cells, one for each tap."""
+    moments = [cell for cell, _ in cells]
     weights: Sequence[Any] = window.taps
     total: Any = None
-    if weight is not None:
-        weights = [g * n for g, n in zip(window.taps, shifted(weight), strict=True)]
+    if cells[0][1] is not None:
+        weights = [g * n for g, (_, n) in zip(window.taps, cells, strict=True)]
         total = sum(weights)
         weights = [w * _reciprocal(total) for w in weights]
 
-    def mean(values: list[jax.Array]) -> Any:
+    def mean(values: Iterable[jax.Array]) -> Any:
         return sum(w * value for w, value in zip(weights, values, strict=True))
 
-    xs, ys = shifted(cells[0]), shifted(cells[1])
+    xs, ys = [m.mean_x for m in moments], [m.mean_y for m in moments]
     mean_x, mean_y = mean(xs), mean(ys)
     dx, dy = [x - mean_x for x in xs], [y - mean_y for y in ys]
     spread = []
-    for inner, a, b in zip(cells[2:], (dx, dy, dx), (dx, dy, dy), strict=True):
+    inner = zip(*(m[2:] for m in moments), strict=True)
+    for within, a, b in zip(inner, (dx, dy, dx), (dx, dy, dy), strict=True):
         terms = [u * v for u, v in zip(a, b, strict=True)]
-        if inner is not None:  # the cells are windows, not pixels
-            terms = [t + v for t, v in zip(terms, shifted(inner), strict=True)]
+        if within[0] is not None:  # the cells are windows, not pixels
+            terms = [t + v for t, v in zip(terms, within, strict=True)]
         spread.append(mean(terms))
     return Moments(mean_x, mean_y, *spread), total
 
@@ -204,26 +239,56 @@ def _transposed_sum(
     window: Window, windows: jax.Array, *, shape: tuple[int, ...]
 ) -> jax.Array:
     """W^T: for every pixel, the sum over the windows that contain it."""
-    count = len(window.taps)
-    margins = [
-        (n - m) // 2 + window.radius for n, m in zip(shape, windows.shape, strict=True)
-    ]
+    form = partial(_by_platform, window)
+    return form(
+        partial(_transposed_at_once, shape=shape),
+        partial(_transposed_along_each_axis, shape=shape),
+    )(windows)
+
+
+def _transposed_along_each_axis(
+    window: Window, windows: jax.Array, *, shape: tuple[int, ...]
+) -> jax.Array:
     out = windows
-    for axis, margin in enumerate(margins):
+    for axis, margin in enumerate(_margins(window, windows, shape)):
         # Concatenated, not padded: XLA on a CPU would compute `windows` inside the
         # padding, pixel by pixel.
         zeros = jnp.zeros_like(out, shape=_resized(out, margin, axis))
         out = jnp.concatenate([zeros, out, zeros], axis)
     for axis in (0, 1):
-        taps = [
-            jnp.expand_dims(jnp.asarray(tap), 1 - axis)
-            for tap in _transposed_taps(window, shape[axis])
-        ]
-        views = _shifted(out, count, axis)
-        out = jnp.asarray(sum(t * view for t, view in zip(taps, views, strict=True)))
+        out = _tap_sum(window, _views(out, len(window.taps), axis), axis, shape)
     return out
 
 
+def _transposed_at_once(
+    window: Window, windows: jax.Array, *, shape: tuple[int, ...]
+) -> jax.Array:
+    # The barrier stores `windows` once: fused with what follows, XLA would compute it
+    # for each of the views.
+    windows = jax.lax.optimization_barrier(windows)
+    out = jnp.pad(windows, [(m, m) for m in _margins(window, windows, shape)])
+    columns = (
+        _tap_sum(window, _views(column, len(window.taps), axis=0), 0, shape)
+        for column in _views(out, len(window.taps), axis=1)
+    )
+    return _tap_sum(window, columns, 1, shape)
+
+
+def _margins(window: Window, windows: jax.Array, shape: tuple[int, ...]) -> list[int]:
+    """Zeros to add on each side of each axis."""
+    sizes = zip(shape, windows.shape, strict=True)
+    return [(n - m) // 2 + window.radius for n, m in sizes]
+
+
+def _tap_sum(
+    window: Window, views: Iterable[jax.Array], axis: int, shape: tuple[int, ...]
+) -> jax.Array:
+    """The sum over the taps of one axis."""
+    taps = np.expand_dims(_transposed_taps(window, shape[axis]), 2 - axis)
+    return jnp.asarray(sum(t * view for t, view in zip(taps, views, strict=True)))
+
+
+@lru_cache
 def _transposed_taps(window: Window, size: int) -> np.ndarray:
     """[taps, size]: the weight of cell j in the window k - radius cells after it."""
     radius, taps = window.radius, np.zeros((len(window.taps), size), np.float32)
@@ -248,10 +313,14 @@ def _resized(x: jax.Array, size: int, axis: int) -> tuple[int, ...]:
     return tuple(size if a == axis else n for a, n in enumerate(x.shape))
 
 
-def _shifted(x: jax.Array, count: int, axis: int) -> list[jax.Array]:
-    """`count` views of x, each one pixel further along the axis."""
-    size = x.shape[axis] - count + 1
-    return [jax.lax.slice_in_dim(x, k, k + size, axis=axis) for k in range(count)]
+def _views(tree: Any, count: int, axis: int) -> list[Any]:
+    """`count` views of the arrays of a tree, each one pixel further along the axis."""
+
+    def view(x: jax.Array, first: int) -> jax.Array:
+        last = first + x.shape[axis] - count + 1
+        return jax.lax.slice_in_dim(x, first, last, axis=axis)
+
+    return [jax.tree.map(partial(view, first=k), tree) for k in range(count)]
 
 
 def _reciprocal(total: jax.Array) -> jax.Array:
