@@ -10,7 +10,16 @@ from amlr_jax.evaluate import protocols, tiling
 from amlr_jax.models import depth
 from amlr_jax.runtime.command import override
 from amlr_jax.runtime.errors import InputError, counted, did_you_mean
-from amlr_jax.runtime.rules import FLAG, each, named, number, one_of, optional, whole
+from amlr_jax.runtime.rules import (
+    FLAG,
+    each,
+    named,
+    number,
+    one_of,
+    optional,
+    or_auto,
+    whole,
+)
 from amlr_jax.train.objectives.supervised import DEPTH_LOSSES
 from configs import demo, demo_selfsup
 
@@ -27,6 +36,7 @@ model.use_shift=(1,1,0,0) model.decoder_channels=(32,0,32) model.attention=flash
 model.convention=timm model.upsampling=bilinear eval.at_once=-1 eval.windows=1
 eval.windows=-2 eval.pictures=-1 eval.batch_size=0 eval.every_steps=-1
 eval.max_depth=-3.0 eval.max_depth=nan data.workers=-1 data.threads=-1
+data.threads=two data.threads=2.0 data.threads=True data.decoded=yes data.decoded=2
 data.threads=0 data.crop=(64,) data.crop=(0,64) data.crop=(64.0,64.0) data.crop=()
 data.crop=(400,400) data.resize=(64,64) data.resize=(64,) data.flip=1.5
 data.flip=nan data.cut_depth=-0.1 data.depth_cap=nan data.invalid_values=(None,)
@@ -59,6 +69,8 @@ NAN, INF = float("nan"), float("inf")
         (each(whole(1), 2), [(1, 2), [1, 2]], [(), (1,), (1, 2, 3), (0, 2), 5, "ab"]),
         (each(whole(1), 0, 2), [(), (3, 4)], [(3,), (1.0, 2.0), (True, 2)]),
         (each(FLAG), [(), (True,)], [(1,)]),
+        (or_auto(whole(1)), ["auto", 1], ["Auto", "1", 0, 1.5, None, True]),
+        (or_auto(FLAG), ["auto", True], [1, "", "True"]),
         (optional(whole(1)), [None, 1], [0]),
         (named(number("[0, 1]")), [{}, {"a": 0.5}], [{"a": -1}, {"a": NAN}, 3]),
     ],

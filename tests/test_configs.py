@@ -152,15 +152,3 @@ def test_a_number_or_auto_on_the_command_line(monkeypatch, option, key, want):
     check(values.config)
     assert values.config.data[key] == want
     assert type(values.config.data[key]) is type(want)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("threads", 0), ("threads", -1), ("threads", 2.0), ("threads", "two")]
-    + [("threads", True), ("decoded", "yes"), ("decoded", 2)],
-)
-def test_neither_a_number_nor_auto(key, value):
-    config = base()
-    config.data[key] = value
-    with pytest.raises(InputError, match=f"data.{key} must be auto"):
-        check(config)

@@ -169,10 +169,13 @@ def _statistics(
     A GPU computes all of a small window from shifted views of the images, in one pass
     over memory; other devices go along H and then along W, in fewer operations.
     """
-    return _by_platform(window, _at_once, _along_each_axis)(x, y, weight)
+    form: Callable[..., Cells] = _by_platform(window, _at_once, _along_each_axis)
+    return form(x, y, weight)
 
 
-def _by_platform(window: Window, on_gpu: Callable, elsewhere: Callable) -> Callable:
+def _by_platform(
+    window: Window, on_gpu: Callable[..., Any], elsewhere: Callable[..., Any]
+) -> Callable[..., Any]:
     """`on_gpu` or `elsewhere`, both with `window`, chosen when XLA compiles."""
     on_gpu, elsewhere = partial(on_gpu, window), partial(elsewhere, window)
     if len(window.taps) > MOST_TAPS_AT_ONCE:
@@ -215,7 +218,8 @@ def _combine(window: Window, cells: Sequence[Cells]) -> Cells:
     weights: Sequence[Any] = window.taps
     total: Any = None
     if cells[0][1] is not None:
-        weights = [g * n for g, (_, n) in zip(window.taps, cells, strict=True)]
+        valid: list[Any] = [n for _, n in cells]
+        weights = [g * n for g, n in zip(window.taps, valid, strict=True)]
         total = sum(weights)
         weights = [w * _reciprocal(total) for w in weights]
 
@@ -239,11 +243,12 @@ def _transposed_sum(
     window: Window, windows: jax.Array, *, shape: tuple[int, ...]
 ) -> jax.Array:
     """W^T: for every pixel, the sum over the windows that contain it."""
-    form = partial(_by_platform, window)
-    return form(
+    form: Callable[..., jax.Array] = _by_platform(
+        window,
         partial(_transposed_at_once, shape=shape),
         partial(_transposed_along_each_axis, shape=shape),
-    )(windows)
+    )
+    return form(windows)
 
 
 def _transposed_along_each_axis(
@@ -265,7 +270,7 @@ def _transposed_at_once(
 ) -> jax.Array:
     # The barrier stores `windows` once: fused with what follows, XLA would compute it
     # for each of the views.
-    windows = jax.lax.optimization_barrier(windows)
+    windows = jax.lax.optimization_barrier(windows)  # type: ignore[no-untyped-call]
     out = jnp.pad(windows, [(m, m) for m in _margins(window, windows, shape)])
     columns = (
         _tap_sum(window, _views(column, len(window.taps), axis=0), 0, shape)

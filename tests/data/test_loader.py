@@ -10,6 +10,7 @@ import pytest
 from amlr_jax.data import kitti, loader
 from amlr_jax.data.augment import Augmentation, augment, cropped_example
 from amlr_jax.data.prepared import prepare
+from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 from tests.data.test_prepared import Counter
 

@@ -104,12 +104,6 @@ def test_enlarged_frames(kitti_root, tmp_path):
     assert set(np.unique(large["depth"])) <= set(np.unique(full["depth"]))
 
 
-@pytest.mark.parametrize("resize", [(192,), (0, 640), (192, 640, 3)])
-def test_sizes_that_cannot_be(resize):
-    with pytest.raises(InputError, match=r"data.resize must be \(height, width\)"):
-        storage(decoded=False, resize=resize, skip_bad=False)
-
-
 def test_the_storage_of_the_defaults():
     assert storage(decoded=False, resize=(), skip_bad=False) == Storage()
     assert Storage().tag == ""

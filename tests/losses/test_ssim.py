@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from skimage.metrics import structural_similarity
 
 from amlr_jax import losses
+from amlr_jax.losses import windows
 
 LOSSES = {
     "ssim": losses.ssim_loss,
@@ -422,3 +423,42 @@ def test_other_errors():
 
 def test_doctests():
     assert doctest.testmod(importlib.import_module("amlr_jax.losses.ssim")).failed == 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"padding": "valid"}, {"window_size": 5, "window": "gaussian"}],
+    ids=str,
+)
+def test_the_form_for_gpus_gives_the_same_numbers(monkeypatch, options, masked):
+    """Called directly, because XLA chooses it where it compiles for a GPU."""
+    rng = np.random.default_rng(0)
+    x, y = jnp.asarray(rng.random((2, 2, 12, 17, 3)), jnp.float32)
+    y = y.at[:, :6].set(x[:, :6]).at[:, :, :5].set(0.25)  # equal, and constant
+    where = jnp.asarray(rng.random((2, 12, 17)) > 0.4) if masked else None
+
+    def values(x, y):
+        maps = losses.ssim_components(x, y, where=where, **options)
+        return losses.additive_ssim_loss(x, y, where=where, **options), maps
+
+    both = partial(jax.value_and_grad(values, (0, 1), has_aux=True), x, y)
+    want = both()
+    on_gpu = lambda window, form, _: partial(form, window)  # noqa: E731
+    monkeypatch.setattr(windows, "_by_platform", on_gpu)
+    for got, wanted in zip(*map(jax.tree.leaves, (both(), want)), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "barriers"), [(3, True), (5, True), (7, False)])
+def test_the_form_is_chosen_by_platform(size, barriers):
+    """The barriers of the form for GPUs are in a program for CUDA alone."""
+    loss = partial(losses.ssim_loss, window_size=size)
+    x = jnp.zeros((9, 9, 3))
+    traced = jax.jit(jax.grad(loss)).trace(x, x)
+    found = {
+        platform: "optimization_barrier"
+        in traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda")
+    }
+    assert found == {"cpu": False, "cuda": barriers}
