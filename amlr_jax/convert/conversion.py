@@ -105,6 +105,13 @@ def _show(variables: dict, report: Report, model: dict, output: Path) -> None:
     options = ", ".join(f"{key}={value}" for key, value in model["options"].items())
     show(table)
     show(f"{total:,} parameters in {output}; network: {model['name']} {options}")
+    if model["source"] == "swinv2" and "pretrained_window_size" not in model["options"]:
+        show(
+            "The input has no table of positions and so does not tell the window of "
+            "its pretraining, which is taken to be that of training. Of a network "
+            "fine-tuned at another window, such as window12to24, set the first: "
+            "--config.model.pretrained_window_size='(12,12,12,12)'"
+        )
     show(f"Start training from them with --config.init_from={output}")
 
 

@@ -4,6 +4,7 @@ PyTorch and safetensors are imported here alone, and only when a file is read.
 """
 
 import hashlib
+import json
 import pickle
 import re
 import warnings
@@ -17,7 +18,14 @@ import numpy as np
 
 from amlr_jax.runtime.errors import InputError, preview
 
-WRAPPERS = ("state_dict", "model", "module")  # around the tensors, beside the optimizer
+# Around the tensors, beside the optimizer; the first that is there. The averaged
+# weights (EMA) count only where there are no others.
+WRAPPERS = ["state_dict", "model", "module", "model_state_dict", "net", "network"]
+WRAPPERS += ["weights", "params"]
+WRAPPERS += ["model_ema", "state_dict_ema", "ema_state_dict", "ema"]
+# Of PyTorch's wrappers (DataParallel, compile) and of models that hold an encoder.
+PREFIXES = re.compile(r"(?:module\.|_orig_mod\.|model\.|backbone\.)+")
+INDEX = ".index.json"  # of weights in several files
 INSTALL = "pip install 'amlr_jax[convert]'"
 CHUNK = 1 << 24  # bytes hashed at a time
 
@@ -55,25 +63,59 @@ STAND_INS = {
 
 
 def read(path: Path, *, advance: Callable[[], None] = lambda: None) -> Weights:
-    """The tensors of a .safetensors file, or of a file that torch.save wrote.
+    """The tensors of a .safetensors file, a file of torch.save, or an index of several.
 
-    A dict under "state_dict", "model" or "module" is unwrapped, and a leading "module."
-    of the names (DataParallel) is dropped. `advance` is called for every CHUNK bytes.
-    Raises InputError for what is missing, damaged, no weights or holds code.
+    A dict under a name of WRAPPERS, or the only dict with tensors, is unwrapped, and
+    leading PREFIXES of the names are dropped. `advance` is called for every CHUNK
+    bytes. Raises InputError for what is missing, damaged, no weights or holds code.
     """
     if path.is_dir():
         raise InputError(f"input '{path}' is a folder; give the file with the weights")
     if not path.is_file():
         raise InputError(f"no input file '{path}'")
-    try:
-        _check_kind(path)
-        safe = path.suffix == ".safetensors"
-        found = _read_safetensors(path) if safe else _unwrap(_read_torch(path), path)
-        sha256 = {path.name: _hash(path, advance)}
-    except OSError as error:
-        raise _damaged(path, error.strerror) from error
-    tensors, extras = _sort(found, path)
+    paths = _parts(path)
+    found: dict[str, Any] = {}
+    sha256 = {}
+    for part in paths:
+        if not part.is_file():
+            raise InputError(f"input '{path}' names {part.name}, which is not there")
+        try:
+            _check_kind(part)
+            found |= _unwrap(_read_one(part), part)
+            sha256[part.name] = _hash(part, advance)
+        except OSError as error:
+            raise _damaged(part, error.strerror) from error
+    tensors, extras = _sort(_without_prefixes(found, path), path)
     return Weights(tensors, extras, sha256)
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files with the tensors: the file itself, or those that an index names."""
+    if path.name.lower().endswith(INDEX):
+        try:
+            named = json.loads(path.read_text())["weight_map"].values()
+            return [path.parent / name for name in sorted(set(named))]
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            raise InputError(
+                f"input '{path}' is no index of weights: it must be JSON with "
+                "'weight_map', the file of each tensor"
+            ) from error
+    if match := re.fullmatch(r"(.+)-\d{5}-of-(\d{5})(\.\w+)", path.name):
+        stem, count, ending = match.groups()
+        if int(count) > 1:
+            raise InputError(
+                f"input '{path}' is one of {int(count)} files of the weights; give the "
+                f"index of all, {stem}{ending}{INDEX}"
+            )
+    return [path]
+
+
+def _read_one(path: Path) -> Any:
+    """What a file holds; its content decides which kind it is, then its ending."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    safe = head[8:] == b"{" or path.suffix.lower() == ".safetensors"
+    return _read_safetensors(path) if safe else _read_torch(path)
 
 
 def read_folder(
@@ -175,18 +217,46 @@ def _damaged(path: Path, why: Any) -> InputError:
 
 
 def _unwrap(found: Any, path: Path) -> dict[str, Any]:
-    """The dict that holds the tensors, by name without "module."."""
+    """The dict that holds the tensors."""
     while isinstance(found, dict):
-        inner = [found[key] for key in WRAPPERS if isinstance(found.get(key), dict)]
+        inner = [key for key in WRAPPERS if isinstance(found.get(key), dict)]
+        if not inner and not any(map(_is_tensor, found.values())):
+            inner = [str(key) for key, value in found.items() if _holds_tensors(value)]
+            if len(inner) > 1:
+                raise InputError(
+                    f"input '{path}' holds several sets of weights ({preview(inner)}); "
+                    "save the one you want with torch.save(found[NAME], FILE)"
+                )
         if not inner:
             break
-        found = inner[0]
+        found = found[inner[0]]
     if not isinstance(found, dict):
         raise InputError(
             f"input '{path}' holds {type(found).__name__}, not tensors by name; save "
             "them with torch.save(model.state_dict(), FILE)"
         )
-    return {str(name).removeprefix("module."): value for name, value in found.items()}
+    return {str(name): value for name, value in found.items()}
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or hasattr(value, "detach")
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and any(map(_is_tensor, value.values()))
+
+
+def _without_prefixes(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    """By the names behind PREFIXES; InputError where two become one."""
+    names: dict[str, str] = {}
+    for name in found:
+        short = PREFIXES.sub("", name, count=1) if PREFIXES.match(name) else name
+        if names.setdefault(short, name) != name:
+            raise InputError(
+                f"input '{path}' holds both '{names[short]}' and '{name}', two copies "
+                "of the weights; save one of them under names without a prefix"
+            )
+    return {short: found[name] for short, name in names.items()}
 
 
 def _sort(found: dict[str, Any], path: Path) -> tuple[dict, dict]:
@@ -195,7 +265,7 @@ def _sort(found: dict[str, Any], path: Path) -> tuple[dict, dict]:
     for name, value in found.items():
         if isinstance(value, bool | int | float):
             extras[name] = value
-        elif isinstance(value, np.ndarray) or hasattr(value, "detach"):
+        elif _is_tensor(value):
             tensors[name] = _as_array(value, name, path)
     if not tensors:
         raise InputError(

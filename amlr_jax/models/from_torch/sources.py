@@ -5,13 +5,16 @@ shapes of its tensors, once they have our names.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
+from amlr_jax.models.from_torch import namings
 from amlr_jax.models.from_torch.assign import place
 from amlr_jax.models.from_torch.files import Weights
 from amlr_jax.models.from_torch.tables import TABLES
@@ -57,7 +60,9 @@ def find(name: str) -> Source:
 def recognise(source_name: str, weights: Weights) -> Recognised:
     """Which network the weights are; InputError if they are of another source."""
     source = find(source_name)
-    tensors = _without_prefix(source_name, weights.tensors)
+    tensors = namings.official(weights.tensors)
+    weights = weights._replace(tensors=tensors)
+    tensors = _without_prefix(source_name, tensors)
     places = {name: place(name, TABLES[source_name]) for name in tensors}
     unknown = [name for name, target in places.items() if target is None]
     if unknown:
@@ -84,11 +89,16 @@ def _without_prefix(source_name: str, tensors: dict) -> dict[str, np.ndarray]:
 def _other(source_name: str, unknown: list[str], tensors: dict) -> InputError:
     """The error, with the source that knows and uses most of the tensors."""
 
+    tensors = namings.official(tensors)
+
     def score(name: str) -> tuple[int, int]:
         names = _without_prefix(name, tensors)
         known = [p for p in (place(n, TABLES[name]) for n in names) if p is not None]
         return len(known), sum(1 for target in known if target.collection)
 
+    for pattern, remedy in UNSUPPORTED.items():
+        if any(re.match(pattern, name) for name in tensors):
+            return InputError(remedy)
     best = max(SOURCES, key=score)
     hint = f"that is for {SOURCES[source_name].holds}"
     if score(best) > score(source_name):
@@ -98,6 +108,14 @@ def _other(source_name: str, unknown: list[str], tensors: dict) -> InputError:
         f"({preview(unknown)}); {hint}"
     )
 
+
+# Names of models that look like ours and are others -> what to do.
+UNSUPPORTED = {
+    r"stages\.\d\.blocks\.\d+\.attn\.meta_mlp": "the input is timm's swinv2_cr, "
+    "another network; give timm's swinv2 or the official file",
+    r"stages\.\d\.blocks\.\d+\.attn\.w_msa": "the input is MMPretrain's Swin-v2, "
+    "which merges pixels in another order; give the official file it was made from",
+}
 
 # ---------------------------------------------------------------- networks
 
@@ -154,12 +172,49 @@ def _windows(tensors: dict[str, np.ndarray]) -> list[tuple[int, int]]:
         if not re.fullmatch(r".*layers\.\d+\.blocks\.0\..*relative_coords_table", name):
             continue
         window = (table.shape[1] + 1) // 2
-        ratio = (LOG_RANGE ** float(table.max()) - 1) / LOG_RANGE
-        pretrained = 1 + (window - 1) / ratio if ratio else window
-        if not np.isclose(pretrained, round(pretrained), rtol=1e-3):
-            raise InputError(f"'{name}' is no table of Swin-v2's logarithmic positions")
-        found.append((window, round(pretrained)))
+        found.append((window, _pretrained_window(name, table, window)))
     return found
+
+
+def _pretrained_window(name: str, table: np.ndarray, window: int) -> int:
+    """The one integer whose table this is, to the rounding of the stored values."""
+    rounding = _rounding(table)
+    if window == 1:
+        return 1
+    largest = float(table.max()) * (1 + rounding * np.array([-1.0, 1.0]))
+    with np.errstate(all="ignore"):
+        high, low = 1 + (window - 1) * LOG_RANGE / (LOG_RANGE**largest - 1)
+    if not 1 < low <= high < np.inf:
+        raise InputError(f"'{name}' is no table of Swin-v2's logarithmic positions")
+    fits = range(max(2, math.ceil(low)), math.floor(high) + 1)
+    if len(fits) > 1:
+        raise InputError(
+            f"'{name}' is stored too coarsely to tell the pretraining window, which "
+            f"may be {', '.join(map(str, fits))}; give the file before quantisation"
+        )
+    steps = LOG_RANGE * np.arange(1 - window, window)
+    for pretrained in fits:
+        line = steps / (pretrained - 1)
+        line = np.sign(line) * np.log1p(np.abs(line)) / np.log(LOG_RANGE)
+        expected = np.stack(np.meshgrid(line, line, indexing="ij"), -1)[None]
+        same_shape = table.shape == expected.shape
+        if same_shape and np.allclose(table, expected, rtol=rounding, atol=0):
+            return pretrained
+    raise InputError(
+        f"'{name}' is no table of Swin-v2's logarithmic positions: no whole window of "
+        f"pretraining gives it, the nearest is {(low + high) / 2:.2f}"
+    )
+
+
+def _rounding(table: np.ndarray) -> float:
+    """The relative rounding of the coarsest float type that holds the table exactly.
+
+    A checkpoint may have been in half precision before it was saved in float32.
+    """
+    for dtype in (jnp.float8_e5m2, jnp.float8_e4m3fn, jnp.bfloat16, jnp.float16):
+        if np.array_equal(table.astype(dtype).astype(table.dtype), table):
+            return float(jnp.finfo(dtype).eps)
+    return 1e-5  # float32, as different libraries compute the logarithm
 
 
 def _mim_depth(shapes: Shapes, weights: Weights) -> tuple[str, dict]:

@@ -145,7 +145,10 @@ TABLES: dict[str, tuple[Module, ...]] = {
         *_GRADUAL,
     ),
     "glpdepth": (*_mix_transformer(r"encoder\."), *_SELECTIVE_FUSION),
-    "mit": (*_mix_transformer(""), Module(r"head\.(?:weight|bias)", "", "buffer")),
+    "mit": (
+        *_mix_transformer(""),
+        Module(r"head\.(?:weight|bias)|(?:decode|auxiliary)_head\..*", "", "buffer"),
+    ),
     "monodepth2": (
         *_resnet(r"encoder:encoder\.", "encoder/"),
         *_skip_decoder(),
