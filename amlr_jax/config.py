@@ -65,25 +65,7 @@ _CHECKPOINT = {
     "every_steps": (500, COUNT),
     "keep": (3, COUNT),  # number of newest checkpoints to keep
     "best": (0, NATURAL),  # number of best ones to keep, saved at evaluations
-    # Metric that ranks them
-    "best_by": (
-        "abs_rel",
-        one_of(
-            *(
-                [
-                    "abs_rel",
-                    "sq_rel",
-                    "rmse",
-                    "rmse_log",
-                    "log10",
-                    "silog",
-                    "d1",
-                    "d2",
-                    "d3",
-                ]
-            )
-        ),
-    ),
+    "best_by": ("abs_rel", one_of(*METRICS)),  # metric that ranks them
     "every_hours": (0.0, AT_LEAST_0),  # also keep one per this many hours; 0: none
 }
 
