@@ -32,7 +32,7 @@ def swin(*missing: str, **other: np.ndarray) -> Callable[[], dict]:
 
 
 SHORT = np.ones((48, 47), np.float32)
-NO_TABLE = np.ones((1, 23, 23, 2), np.float32)
+NO_TABLE = np.full((1, 23, 23, 2), 0.9876543, np.float32)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ print(predict(variables, image).astype(float).ravel().tolist())
 def test_on_four_devices(variables, at_once):
     """Fourteen windows on four devices: filled up to sixteen, and the same depth."""
     program = PROGRAM.replace("AT_ONCE", str(at_once))
-    spread = np.array(json.loads(devices.run(program, devices=4)))
+    spread = np.array(json.loads(devices.run(program, devices=4).splitlines()[-1]))
     predict = predictor(Toy(), parallel.make_mesh(), mode=Mode("shifted_flip", 6))
     here = predict(variables, image()).ravel()
     np.testing.assert_allclose(spread, here, atol=1e-4)
