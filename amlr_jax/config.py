@@ -13,6 +13,7 @@ from ml_collections.config_dict import FieldReference
 
 from amlr_jax.runtime.errors import InputError, did_you_mean, require
 from amlr_jax.runtime.rules import (
+    AUTO,
     FLAG,
     NOT_EMPTY,
     TEXT,
@@ -110,11 +111,11 @@ _DATA = {
     "gamma": (0.5, SHARE),
     "hue_saturation": (0.5, SHARE),
     # Reading threads in a process; auto: one for each core that it may use
-    "threads": ("auto", or_auto(COUNT)),
+    "threads": (AUTO, or_auto(COUNT)),
     "workers": (0, NATURAL),  # reading processes; 0: threads only
     # Prepared as pixels, not as the files: PNGs are read four times as fast, and
     # KITTI needs 31 GB, not 25. auto: where the disk has room
-    "decoded": ("auto", or_auto(FLAG)),
+    "decoded": (AUTO, or_auto(FLAG)),
     "resize": ((), SIZE_OR_NONE),  # prepared so, test frames too; (): as they are
     "skip_bad": (False, FLAG),  # leave out training frames whose files are damaged
     # Self-supervision alone: the frames of the sources, counted from the target
@@ -158,7 +159,7 @@ _MODEL = {
     "use_shift": (None, optional(each(FLAG, 4))),
     "drop_path": (None, optional(MOMENT)),  # largest rate
     # Of the encoder: cudnn on a GPU in bfloat16; auto: what the device does best
-    "attention": ("auto", one_of("xla", "cudnn", "auto")),
+    "attention": (AUTO, one_of("xla", "cudnn", AUTO)),
     "decoder_channels": (None, optional(each(COUNT, 3))),
     # silu (AMLR), relu (MIM-Depth)
     "decoder_activation": (None, optional(one_of("silu", "relu"))),
@@ -167,7 +168,7 @@ _MODEL = {
         optional(one_of("nearest", "subpixel_head", "subpixel_levels")),
     ),
     # Of activations; auto: bfloat16 on a GPU that has it
-    "dtype": ("auto", one_of("float32", "bfloat16", "auto")),
+    "dtype": (AUTO, one_of("float32", "bfloat16", AUTO)),
     "remat": (False, FLAG),  # recompute blocks in the backward pass to save memory
 }
 
@@ -283,7 +284,7 @@ def _defaults(keys: dict) -> ConfigDict:
             config[name] = _defaults(entry)
             continue
         value, rule = entry
-        if value is None or value == "auto":
+        if value is None or value == AUTO:
             value = FieldReference(value, field_type=rule.type)
         config[name] = ConfigDict(value) if isinstance(value, dict) else value
     return config

@@ -38,8 +38,8 @@ from amlr_jax.data.prepared import Prepared
 from amlr_jax.runtime import signals
 from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import MAIN_GUARD, InputError
+from amlr_jax.runtime.rules import AUTO
 
-AUTO = "auto"  # threads: one for each core
 # Python runs one thread at a time, which is a tenth of the work on an example.
 MOST_THREADS = 16
 MOST_BYTES = 2 * 2**30  # of the batches that are ready or in preparation

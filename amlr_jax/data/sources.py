@@ -9,10 +9,11 @@ from amlr_jax.data import custom, kitti, nyu
 from amlr_jax.data.frames import Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
-from amlr_jax.data.storage import AUTO, storage
+from amlr_jax.data.storage import storage
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted, preview
+from amlr_jax.runtime.rules import AUTO
 
 LAYOUTS = ("kitti", "nyu", "custom", "street")  # image files and depth files
 NYU_TFDS = "nyu_tfds"

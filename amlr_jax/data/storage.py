@@ -19,7 +19,6 @@ from amlr_jax.data import images
 from amlr_jax.data.intrinsics import resize_intrinsics
 
 Size = tuple[int, int]
-AUTO = "auto"  # decoded: where the disk has room
 
 
 class Storage(NamedTuple):

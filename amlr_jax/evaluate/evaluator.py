@@ -26,12 +26,13 @@ from amlr_jax.evaluate.measure import (
 from amlr_jax.evaluate.predictor import pasted, predictor
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.metrics import KB_CROP_SHAPE, METRIC_NAMES
-from amlr_jax.models import depth, precision, pretrained
+from amlr_jax.models import depth, pretrained
 from amlr_jax.runtime import compilation, files, workdir
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.distributed import is_first
 from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.rules import AUTO
 
 
 class Evaluator:
@@ -275,5 +276,5 @@ def _require_run(config: ConfigDict, folder: Path) -> None:
 
 def _same(key: str, old: Any, new: Any) -> bool:
     """Whether a key of `config.model` may differ from that of a trained network."""
-    chosen = key == "dtype" and precision.AUTO in (old, new)
+    chosen = key == "dtype" and AUTO in (old, new)
     return chosen or workdir.is_free(f"model.{key}")

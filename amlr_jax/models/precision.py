@@ -10,8 +10,8 @@ import jax
 
 from amlr_jax.models.layers import check_one_of
 from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.rules import AUTO
 
-AUTO = "auto"
 DTYPES = ("float32", "bfloat16")
 ATTENTIONS = ("xla", "cudnn")
 

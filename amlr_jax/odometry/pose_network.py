@@ -1,7 +1,6 @@
 """A pose network from a folder of weights or a state, and the steps it predicts."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,10 +22,11 @@ from amlr_jax.models.pose import PoseNetwork
 from amlr_jax.odometry.trajectories import pose_of
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime import workdir
+from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import InputError
 
 BATCH = 16  # pairs of images
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(8, cores())
 SIZE = (192, 640)  # height and width of monodepth2 and the paper, where none is stored
 
 

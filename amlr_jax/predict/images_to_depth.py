@@ -1,6 +1,5 @@
 """From a checkpoint and image files to depth files: what `predict` does."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,10 +23,11 @@ from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle
 from amlr_jax.runtime import compilation, files
 from amlr_jax.runtime import mesh as parallel
+from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted, preview
 
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(8, cores())
 # Options that make other results of the same image.
 SETTINGS = ("tile", "flip", "intrinsics", "fov", "ply_stride", "max_depth")
 

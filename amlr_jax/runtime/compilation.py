@@ -137,15 +137,11 @@ def _handle_errors(folder: Path) -> None:
             return
         what, name = found.groups()
         if what == "writing":
-            console.show(
-                f"[yellow]note[/yellow] '{folder}' cannot be written; go on without"
-            )
+            _note(f"'{folder}' cannot be written; go on without")
             return
         for entry in folder.glob(f"{glob.escape(name)}-{ENTRIES}"):
             _remove(entry)
-        console.show(
-            f"[yellow]note[/yellow] {name} in '{folder}' is damaged; compiling again"
-        )
+        _note(f"{name} in '{folder}' is damaged; compiling again")
 
     warnings.filterwarnings("always", message=pattern)
     warnings.showwarning = show_warning

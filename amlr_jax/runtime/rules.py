@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from amlr_jax.runtime.errors import InputError, did_you_mean
 
+AUTO = "auto"  # the value of a key that is chosen by device, disk or cores
+
 
 class Rule(NamedTuple):
     """What a value must be."""
@@ -93,7 +95,7 @@ def optional(rule: Rule) -> Rule:
 def or_auto(rule: Rule) -> Rule:
     """The text "auto", or a value that obeys `rule`."""
     text = f"auto or {rule.text}"
-    return Rule(text, lambda x: isinstance(x, str) and x == "auto" or rule.holds(x))
+    return Rule(text, lambda x: isinstance(x, str) and x == AUTO or rule.holds(x))
 
 
 FLAG = Rule("True or False", lambda x: isinstance(x, bool), bool)

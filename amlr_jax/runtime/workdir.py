@@ -17,6 +17,7 @@ from amlr_jax.runtime import distributed
 from amlr_jax.runtime.errors import InputError, preview
 from amlr_jax.runtime.files import differences, make_writable
 from amlr_jax.runtime.locking import owned
+from amlr_jax.runtime.rules import AUTO
 
 # The files of a run.
 CONFIG = "config.json"
@@ -47,7 +48,6 @@ FREE |= {"model.attention", "model.remat", "compilation_cache", "accept_changes"
 # Keys that may differ between the processes of a run.
 OF_A_HOST = (*READING, "init_from")
 LOCK = ".lock"  # held by rank 0 as long as the run lasts
-UNDECIDED = "auto"  # in a saved config, of a key that was chosen after it was written
 MARK = ".started"  # written by rank 0, read by the others
 # Seconds until other hosts see a new file: NFS caches a listing for 60.
 SEEN = 90
@@ -151,7 +151,7 @@ def check_same_run(
     changes = [
         f"{name} was {old}, now {new}"
         for name, (old, new) in differences(old, config).items()
-        if not is_free(name) and old != UNDECIDED
+        if not is_free(name) and old != AUTO  # chosen after it was saved
     ]
     if changes:
         raise InputError(

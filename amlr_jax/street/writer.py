@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 
+from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.files import remove, replacing, write_json
 from amlr_jax.runtime.locking import only_one
 from amlr_jax.street import rig
@@ -91,7 +92,7 @@ def _holds(root: Path, manifest: dict) -> bool:
 def _write(root: Path, manifest: dict, progress: Callable, workers: int | None) -> None:
     drives, frames, seed = (manifest[name] for name in ("drives", "frames", "seed"))
     total = drives * frames
-    workers = min(workers or os.cpu_count() or 1, total)
+    workers = min(workers or cores(), total)
     # Runs of neighbouring frames, which share the lidar's turns.
     edges = [k * total // workers for k in range(workers + 1)]
     runs = [range(a, b) for a, b in zip(edges, edges[1:], strict=False)]

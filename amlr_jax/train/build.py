@@ -16,6 +16,7 @@ from amlr_jax.config import check
 from amlr_jax.models import depth, precision
 from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.rules import AUTO
 from amlr_jax.train import optimizer
 from amlr_jax.train.objectives import self_supervised, supervised
 from amlr_jax.train.objectives.objective import Objective
@@ -71,7 +72,7 @@ def with_precision(config: ConfigDict, saved: dict | None) -> ConfigDict:
     model, old = config.model, (saved or {}).get("model") or {}
     asked = {key: model[key] for key in precision.Precision._fields}
     for key, value in asked.items():
-        if value == precision.AUTO:
+        if value == AUTO:
             asked[key] = old.get(key)
     try:
         chosen = depth.chosen_precision(model.name, **asked)

@@ -19,7 +19,7 @@ from amlr_jax.config import check
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.models import depth as networks
 from amlr_jax.models import fitting
-from amlr_jax.models.pretrained import Pretrained
+from amlr_jax.models.pretrained import Pretrained, newest_step
 from amlr_jax.runtime import compilation, distributed, files, workdir
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.runtime.console import bar, mute, show
@@ -100,8 +100,8 @@ def train(
     compilation.use_cache(caches, wanted=config.compilation_cache)
     config = build.with_precision(config, old)
     with workdir.claim(folder, config.to_dict(), saved=saved) as before:
-        found = disk.all_of(folder / workdir.CHECKPOINTS)
-        done = int(found[-1].name) if found else 0
+        newest = newest_step(folder)
+        done = int(newest.name) if newest else 0
         config = with_schedule_of(before, config, done=done)
         return _train(config, folder, make_evaluator)
 

@@ -1,6 +1,5 @@
 """The whole check: list, read, judge, report."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +34,7 @@ from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.storage import storage
 from amlr_jax.data.views.index import check_views, read_views
 from amlr_jax.runtime import paths
+from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted
 from amlr_jax.runtime.files import make_writable
@@ -167,7 +167,7 @@ def _read(listed: Listed, advance: Callable) -> tuple[Facts, ...]:
     """The facts in order, with a thread per core; decoding releases the GIL."""
     parts, frames = zip(*listed.frames, strict=True) if listed.frames else ((), ())
     found = []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for facts in pool.map(examine, frames, parts, [listed.layout] * len(parts)):
             found.append(facts)
             advance()

@@ -23,7 +23,6 @@ from amlr_jax.data.prepared.shards import (
 )
 from amlr_jax.data.storage import (
     AS_THE_FILES,
-    AUTO,
     Size,
     Storage,
     array,
@@ -32,6 +31,7 @@ from amlr_jax.data.storage import (
     stored,
 )
 from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.rules import AUTO
 
 CODES = 2**16  # of a uint16 depth map
 SAMPLED = 32  # images whose size is read

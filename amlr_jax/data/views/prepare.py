@@ -29,6 +29,7 @@ from amlr_jax.data.prepared.shards import (
 )
 from amlr_jax.data.storage import Size, Storage, image_feature
 from amlr_jax.data.views.index import Views, check_views
+from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import InputError
 
 _THREADS = 16  # more would hold many images and wait for the disk
@@ -141,7 +142,7 @@ class ViewImages(SetBuilder):
 
     def _records(self, paths: Sequence[Path], sizes: list[Size]) -> Iterator[bytes]:
         """The records in order; threads read a few images ahead."""
-        workers = min(os.cpu_count() or 1, _THREADS)
+        workers = min(cores(), _THREADS)
         ahead = 4 * workers  # images in memory
         with ThreadPoolExecutor(workers) as pool:
             for first in range(0, len(paths), ahead):
