@@ -60,7 +60,9 @@ ROOMS = {
         {"runtime"}, ARRAYS | {"flax", "torch", "safetensors"}
     ),
     "amlr_jax.street": Room({"runtime"}, {"numpy", "PIL", "cv2"}),
-    "amlr_jax.data": Room({"metrics", "runtime", "street"}, DATA | {"ml_collections"}),
+    "amlr_jax.data": Room(
+        {"metrics", "runtime", "street"}, DATA | {"ml_collections", "imageio_ffmpeg"}
+    ),
     "amlr_jax.data.check": Room(
         {"config", "metrics", "runtime", "street"}, DATA | FLAGS | {"rich"}
     ),
@@ -70,7 +72,7 @@ ROOMS = {
     ),
     "amlr_jax.evaluate": Room(MIDDLE, COMMAND),
     "amlr_jax.convert": Room(MIDDLE, COMMAND),
-    "amlr_jax.predict": Room(COMMANDS, COMMAND | {"imageio_ffmpeg"}),
+    "amlr_jax.predict": Room(COMMANDS, COMMAND),
     # scipy comes with jax.
     "amlr_jax.odometry": Room(COMMANDS, COMMAND | {"scipy"}),
     "amlr_jax.export": Room(COMMANDS, COMMAND),
@@ -152,7 +154,7 @@ def test_the_rule_catches():
         ("amlr_jax.evaluate.tables", "from amlr_jax.train import state"),
         ("amlr_jax.train.loop", "import tensorflow as tf"),
         ("amlr_jax.train.loop", "from amlr_jax import main"),
-        ("amlr_jax.predict.video", "from amlr_jax.odometry import drives"),
+        ("amlr_jax.predict.mp4", "from amlr_jax.odometry import drives"),
         ("amlr_jax.main", "import configs.kitti"),
         ("amlr_jax.losses.depth", "from . import masked"),
         ("amlr_jax.unheard_of", "import jax"),

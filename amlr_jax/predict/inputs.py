@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amlr_jax.data import images
+from amlr_jax.data.video import VIDEOS
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
-
-VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg"}
 
 
 class InputFile(NamedTuple):

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from rich.markup import escape
 
-from amlr_jax.data import colors
+from amlr_jax.data import colors, video
 from amlr_jax.data.images import read_as_rgb
 from amlr_jax.evaluate import depth_stream
-from amlr_jax.predict import outputs, record, video
+from amlr_jax.predict import mp4, outputs, record
 from amlr_jax.predict.cameras import Camera, Reader
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle, Result
@@ -145,7 +145,7 @@ def film(
     frames = _frames(job, source, facts, reading, times)
     try:
         with ExitStack() as stack:
-            films = (video.writing(job.target / n, rate=facts.rate) for n in names)
+            films = (mp4.writing(job.target / n, rate=facts.rate) for n in names)
             append = dict(zip(in_video, map(stack.enter_context, films), strict=True))
             found = depth_stream.in_order(job.pool, write, frames, ahead=AHEAD)
             for _, row, pictures in found:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amlr_jax.data import colors
+from amlr_jax.data import colors, video
 from amlr_jax.evaluate import predictor as predict_module
 from amlr_jax.models import depth, depth_network, pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder, depth_from_disparity
-from amlr_jax.predict import images_to_depth, outputs, video
+from amlr_jax.predict import images_to_depth, mp4, outputs
 from amlr_jax.predict.images_to_depth import Options
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.errors import InputError
@@ -88,7 +88,7 @@ def _image(path, *, mode="RGB", size=(60, 40), seed=0):
 
 def _film(path, *, frames):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with video.writing(path, rate=Fraction(7)) as append:
+    with mp4.writing(path, rate=Fraction(7)) as append:
         for number in range(frames):
             append(np.full((32, 64, 3), 40 * number, np.uint8), number / 7)
     return path
@@ -284,7 +284,7 @@ def test_a_damaged_video(toy, tmp_path, capsys, monkeypatch):
 
 def test_a_video_keeps_the_times_of_its_frames(toy, tmp_path):
     times = [0, 0.1, 0.2, 2.2, 2.3, 3.0]
-    with video.writing(tmp_path / "drive.mp4", rate=Fraction(10)) as append:
+    with mp4.writing(tmp_path / "drive.mp4", rate=Fraction(10)) as append:
         for number, time in enumerate(times):
             append(np.full((32, 64, 3), 40 * number, np.uint8), time)
     options = Options(save=("color",), batch_size=4)

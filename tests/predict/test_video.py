@@ -8,7 +8,8 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from amlr_jax.predict import video
+from amlr_jax.data import video
+from amlr_jax.predict import mp4
 from amlr_jax.predict.outputs import CannotWriteError
 from amlr_jax.runtime.errors import InputError
 
@@ -23,7 +24,7 @@ def picture(number, size=SIZE):
 
 
 def write(path, *, frames=6, size=SIZE, rate=Fraction(12)):
-    with video.writing(path, rate=rate) as append:
+    with mp4.writing(path, rate=rate) as append:
         for number in range(frames):
             append(picture(number, size), number / rate)
     return path
@@ -79,7 +80,7 @@ def test_colours_stay(tmp_path):
     """Flat colours, apart from the borders between them, to six codes of 255."""
     codes = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     shown = np.kron(codes, np.ones((16, 16, 1), np.uint8))
-    with video.writing(tmp_path / "a.mp4", rate=Fraction(10)) as append:
+    with mp4.writing(tmp_path / "a.mp4", rate=Fraction(10)) as append:
         append(shown, 0)
     ((frame,), _) = read(tmp_path / "a.mp4")
     middles = np.s_[8::16, 8::16]
@@ -127,7 +128,7 @@ TIMES = {
 def test_frames_keep_their_times(tmp_path, name, times):
     """Also where the container has neither a duration nor a rate, as of browsers."""
     times = TIMES[times]
-    with video.writing(tmp_path / "first.mp4", rate=Fraction(10)) as append:
+    with mp4.writing(tmp_path / "first.mp4", rate=Fraction(10)) as append:
         for number, time in enumerate(times):
             append(picture(number), time)
     live = ["-f", "webm", "-live", "1"] if name == "live.webm" else []
@@ -212,7 +213,7 @@ def test_a_full_disk(tmp_path, monkeypatch, read_first):
 def test_a_failed_block_leaves_nothing(tmp_path):
     with (
         pytest.raises(ZeroDivisionError),
-        video.writing(tmp_path / "a.mp4", rate=Fraction(10)) as append,
+        mp4.writing(tmp_path / "a.mp4", rate=Fraction(10)) as append,
     ):
         append(picture(0), 0)
         raise ZeroDivisionError

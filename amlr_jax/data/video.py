@@ -1,7 +1,6 @@
-"""Videos by the ffmpeg that imageio-ffmpeg brings: frames one at a time, and MP4.
+"""Videos, read by the ffmpeg that imageio-ffmpeg brings, one frame at a time.
 
-Frames have times, and a video that is written keeps those of the one that is read:
-containers promise rates and numbers of frames that need not be true.
+Frames have times: containers promise rates and numbers of frames that need not be true.
 
 Its generators are not used: they hide ffmpeg's exit status, which reports damaged
 files and full disks, and they fork, which is not safe beside the threads of JAX.
@@ -9,7 +8,7 @@ files and full disks, and they fork, which is not safe beside the threads of JAX
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -21,22 +20,14 @@ from typing import IO, Any, NamedTuple
 import imageio_ffmpeg
 import numpy as np
 
-from amlr_jax.predict.outputs import CannotWriteError
-from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
 
+VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg"}
 # Where a file does not tell, and ffmpeg gives the resolution of its clock.
 USUAL_RATE = Fraction(25)
 # Of the promised duration, and seconds less; it is rounded and includes a last frame.
 COMPLETE, ROUNDING = 0.98, 0.1
 SHORTEST = 1e-3  # seconds between two frames
-# Of sRGB pictures, and named in the file: else players guess by the size.
-_BT709 = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=limited"
-_COLORS = ["-vf", f"scale=out_color_matrix=bt709:out_range=limited,setparams={_BT709}"]
-_H264 = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p"]
-_H264 += ["-movflags", "+faststart", "-video_track_timescale", "90000"]
-_H264 += ["-fps_mode", "passthrough", "-enc_time_base", "1:90000"]
-_PICTURES = ["-f", "matroska", "-i", "-"]
 
 
 class VideoFacts(NamedTuple):
@@ -63,7 +54,7 @@ def facts(path: Path) -> VideoFacts:
     """InputError if ffmpeg cannot decode the first frame."""
     first = ["-map", "0:v:0", "-frames:v", "1", "-pix_fmt", "yuv420p"]
     output = [*first, "-f", "yuv4mpegpipe", "-"]
-    with _ffmpeg("-i", _url(path), *output, level="info", stdout=PIPE) as (run, log):
+    with ffmpeg("-i", _url(path), *output, level="info", stdout=PIPE) as (run, log):
         header = run.stdout.readline().decode(errors="replace")
         run.stdout.read()
         run.wait()
@@ -104,7 +95,7 @@ def frames(
     output += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     count, step = 0, 1 / float(about.rate)
     start, time = 0.0, -step
-    with _ffmpeg("-i", _url(path), *output, level="info", stdout=PIPE) as (run, log):
+    with ffmpeg("-i", _url(path), *output, level="info", stdout=PIPE) as (run, log):
         while len(data := run.stdout.read(length)) == length:
             stamp = log.time()
             if not count:
@@ -129,91 +120,6 @@ def frames(
             f"'{path}' has frames for {end:.1f} s; its header promises "
             f"{about.seconds:.1f} s"
         )
-
-
-@contextmanager
-def writing(
-    path: Path, *, rate: Fraction
-) -> Iterator[Callable[[np.ndarray, float], None]]:
-    """A function that appends a picture at a time to an MP4, at `path` after the block.
-
-    Pictures are uint8 RGB [H, W, 3] of one size, times are in seconds and increase;
-    the last one is shown for 1 / `rate`. An odd size loses its last row or column,
-    because the codec stores colour for two pixels each. The video is H.264 in yuv420p
-    with its index first, as browsers play it. If the block fails or the disk is full
-    there is no file; the latter is a CannotWriteError.
-    """
-    started = False
-
-    def write(picture: np.ndarray, time: float) -> None:
-        nonlocal started
-        height, width = (length - length % 2 for length in picture.shape[:2])
-        head = b"" if started else _matroska_head((height, width), rate)
-        started = True
-        pixels = picture[:height, :width].tobytes()
-        try:
-            run.stdin.write(head + _matroska_frame(pixels, time))
-        except OSError:  # ffmpeg has ended
-            finish()
-            raise
-
-    def finish() -> None:
-        with suppress(OSError):
-            run.stdin.close()
-        if run.wait():
-            why = log.complaint() or "ffmpeg failed"
-            raise CannotWriteError(f"'{path}' cannot be written: {why}")
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            files.replacing(path) as temporary,
-            _ffmpeg("-y", *_PICTURES, *_COLORS, *_H264, str(temporary), stdin=PIPE) as (
-                run,
-                log,
-            ),
-        ):
-            yield write
-            finish()
-    except OSError as error:
-        why = error.strerror
-        raise CannotWriteError(f"'{path}' cannot be written: {why}") from error
-
-
-def _matroska_head(size: tuple[int, int], rate: Fraction) -> bytes:
-    """The start of a Matroska stream of RGB pictures at times in microseconds."""
-    height, width = size
-    colour = b"\x2e\xb5\x24", b"RGB\x18"
-    video = _element(b"\xe0", (b"\xb0", width), (b"\xba", height), colour)
-    duration = b"\x23\xe3\x83", round(1e9 / rate)
-    kind = (b"\xd7", 1), (b"\x73\xc5", 1), (b"\x83", 1), (b"\x86", b"V_UNCOMPRESSED")
-    track = _element(b"\xae", *kind, duration, video)
-    return b"".join(
-        [
-            _element(b"\x1a\x45\xdf\xa3", (b"\x42\x82", b"matroska")),
-            b"\x18\x53\x80\x67\x01" + 7 * b"\xff",  # segment of unknown length
-            _element(b"\x15\x49\xa9\x66", (b"\x2a\xd7\xb1", 1000)),  # nanoseconds
-            _element(b"\x16\x54\xae\x6b", track),
-        ]
-    )
-
-
-def _matroska_frame(pixels: bytes, time: float) -> bytes:
-    block = b"\xa3", b"\x81\0\0\x80" + pixels
-    return _element(b"\x1f\x43\xb6\x75", (b"\xe7", round(1e6 * time)), block)
-
-
-def _element(name: bytes, *parts: bytes | tuple[bytes, int | bytes]) -> bytes:
-    """An element of Matroska: of elements, and of names with a number or bytes."""
-    data = b""
-    for part in parts:
-        if isinstance(part, bytes):
-            data += part
-            continue
-        key, value = part
-        value = value.to_bytes(8, "big") if isinstance(value, int) else value
-        data += key + (len(value) | 1 << 56).to_bytes(8, "big") + value
-    return name + (len(data) | 1 << 56).to_bytes(8, "big") + data
 
 
 class _Log:
@@ -259,7 +165,7 @@ class _Log:
 
 
 @contextmanager
-def _ffmpeg(
+def ffmpeg(
     *arguments: str, level: str = "error", stdin: int = DEVNULL, stdout: int = DEVNULL
 ) -> Iterator[tuple[Any, _Log]]:
     """The Popen of ffmpeg and what it reports; ended with the block."""
