@@ -54,10 +54,23 @@ LOSSES |= {name: {} for name in ("gradient", "l1", "berhu", "log_l1")}
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "d1", "d2", "d3")
 RULES: tuple[str, ...] = ("amlr", "log_amlr", "lee_kim", "fixed")
 RULES += ("dwa", "softadapt", "uncertainty", "famo")
-MODELS: tuple[str, ...] = tuple(
-    f"swin_v2_{s}" for s in ("nano", "tiny", "small", "base", "large", "huge")
-)
-MODELS += (*(f"glpdepth_b{k}" for k in range(6)), "monodepth2", "five_level")
+# Networks, and how many parameters their encoder and decoder have.
+MODELS = {
+    "swin_v2_nano": 5_597_371,
+    "swin_v2_tiny": 29_294_923,
+    "swin_v2_small": 50_676_187,
+    "swin_v2_base": 89_944_697,
+    "swin_v2_large": 202_064_821,
+    "swin_v2_huge": 678_266_571,
+    "glpdepth_b0": 3_414_807,
+    "glpdepth_b1": 13_529_639,
+    "glpdepth_b2": 24_574_503,
+    "glpdepth_b3": 44_450_343,
+    "glpdepth_b4": 61_220_903,
+    "glpdepth_b5": 81_821_223,
+    "monodepth2": 14_329_236,
+    "five_level": 14_505_252,
+}
 PROTOCOLS: tuple[str, ...] = ("kitti_eigen", "kitti_eigen_bts", "kitti_eigen_697")
 PROTOCOLS += ("kitti_eigen_benchmark", "nyu", "custom")
 TEST_MODES = ("none", "flip", "flip_ramps", "shifted", "shifted_flip")
@@ -394,3 +407,9 @@ def _of_video(c: ConfigDict) -> Iterator[tuple[bool, str]]:
         "data.offsets must name the neighbouring frames, as (-1, 1); without them set "
         "selfsup.neighbours=False",
     )
+
+
+def networks() -> str:
+    """The networks and their sizes, a line each."""
+    lines = (f"  {name:14} {size / 1e6:5.1f} million" for name, size in MODELS.items())
+    return "\n".join(("Networks (--config.model.name) and their parameters:", *lines))

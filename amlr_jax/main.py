@@ -8,8 +8,10 @@ The same command again continues from the newest checkpoint in DIR. The scripts 
 
 from absl import flags
 
-from amlr_jax.config import check
+from amlr_jax.config import check, networks
 from amlr_jax.runtime import command, distributed, signals
+
+__doc__ = f"{__doc__}\n{networks()}\n"  # what --help shows
 
 _CONFIG = command.config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run; made if missing.")

@@ -1,5 +1,6 @@
 """Every key has a rule, and a value that no part can use is refused at the start."""
 
+import jax
 import pytest
 
 from amlr_jax import config as keys
@@ -22,6 +23,7 @@ from amlr_jax.runtime.rules import (
 )
 from amlr_jax.train.objectives.supervised import DEPTH_LOSSES
 from configs import demo, demo_selfsup
+from tests.conftest import REPOSITORY
 
 CHANGES = """
 optimizer.clip_norm=-1.0 optimizer.peak=-0.001 optimizer.peak=nan
@@ -137,9 +139,29 @@ def test_a_config_of_other_keys():
         check(config)
 
 
+SMALL = ("swin_v2_nano", "glpdepth_b0", "monodepth2", "five_level")
+OTHERS = sorted(keys.MODELS.keys() - set(SMALL))
+
+
+@pytest.mark.parametrize(
+    "name", [*SMALL, *(pytest.param(x, marks=pytest.mark.slow) for x in OTHERS)]
+)
+def test_the_sizes_of_the_networks(name):
+    shapes = depth.variable_shapes(depth.network(name, max_depth=10.0))
+    sizes = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
+    assert sum(sizes) == keys.MODELS[name]
+
+
+def test_the_sizes_are_in_the_docs():
+    page = (REPOSITORY / "docs/api/models.md").read_text()
+    rows = [f"| `{n}` | {size / 1e6:.1f} million |" for n, size in keys.MODELS.items()]
+    assert "\n".join(rows) in page
+    assert all(name in keys.networks() for name in keys.MODELS)
+
+
 def test_the_names_are_those_of_the_rooms():
     assert keys.METRICS == metrics.METRIC_NAMES
-    assert keys.MODELS == depth.NETWORKS
+    assert tuple(keys.MODELS) == depth.NETWORKS
     assert tuple(protocols.PRESETS) == keys.PROTOCOLS
     assert keys.TEST_MODES == tiling.MODES
     assert keys.LOSSES.keys() == DEPTH_LOSSES.keys()

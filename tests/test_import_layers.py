@@ -42,7 +42,7 @@ COMMAND = STEP | IMAGES | FLAGS | {"rich"}
 
 # The longest prefix that matches a module decides.
 ROOMS = {
-    "amlr_jax": Room(set(), set()),
+    "amlr_jax": Room({"predict"}, set()),  # when `amlr_jax.load` is first used
     "amlr_jax.inputs": Room(set(), {"jax"}),
     "amlr_jax.losses": Room({"inputs"}, ARRAYS),
     "amlr_jax.metrics": Room({"inputs"}, ARRAYS),
@@ -77,7 +77,9 @@ ROOMS = {
     "amlr_jax.odometry": Room(COMMANDS, COMMAND | {"scipy"}),
     "amlr_jax.export": Room(COMMANDS, COMMAND),
     # Made again later from files alone: no jax.
-    "amlr_jax.report": Room({"runtime", "config", "data"}, IMAGES | {"absl", "numpy"}),
+    "amlr_jax.report": Room(
+        {"runtime", "config", "data", "checkpoints"}, IMAGES | {"absl", "numpy"}
+    ),
     "amlr_jax.ablation": Room(COMMANDS, COMMAND | {"scipy"}),
     # Hands the training loop its evaluator, which also writes pictures and the report.
     "amlr_jax.pipeline": Room(COMMANDS | {"train", "report", "odometry"}, COMMAND),
@@ -210,6 +212,10 @@ def test_losses_and_metrics_need_jax_alone():
 
 def test_rebalance_needs_jax_and_optax_alone():
     load(["amlr_jax.rebalance"], [n for n in HEAVY if n not in OPTAX_NEEDS])
+
+
+def test_the_report_needs_no_jax():
+    load(["amlr_jax.report.page"], ["jax", "flax", "orbax", "tensorflow", "grain"])
 
 
 UNCHANGED = """

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from amlr_jax.checkpoints import disk
 from amlr_jax.runtime import files
 
 COLLECTIONS = ("params", "batch_stats")
@@ -56,7 +56,7 @@ def _causes() -> Iterator[None]:
 def save(folder: Path, variables: dict) -> None:
     """Writes nested dicts of arrays to a new folder, whole or not at all.
 
-    Raises OSError or ValueError, whose cause `reason` tells.
+    Raises OSError or ValueError, whose cause `disk.reason` tells.
     """
     folder = folder.absolute()  # orbax takes no relative path
     try:
@@ -103,24 +103,11 @@ def load_onto(folder: Path, like: Any, sharding: Any) -> Any:
         return checkpointer.restore(folder, targets)
 
 
-def unfinished(path: Path) -> list[Path]:
-    """What orbax has written of a folder whose saving did not end; "*" is a pattern."""
-    return list(path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"))
-
-
 def remove_unfinished(path: Path) -> None:
     """Removes what a failed save left, whose threads may write for a while."""
-    for half in unfinished(path):
+    for half in disk.unfinished(path):
         for _ in range(PATIENCE):
             files.remove(half)
             time.sleep(0.1)
             if not half.exists():
                 break
-
-
-def reason(error: Exception) -> str:
-    """The operating system's reason, which the array store puts into its own text."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code:
-        return os.strerror(int(code[1]))
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]

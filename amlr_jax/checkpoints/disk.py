@@ -14,11 +14,14 @@ process that is killed leaves it whole or not at all.
 
 import contextlib
 import json
+import math
+import os
+import re
 import zlib
 from pathlib import Path
 
-from amlr_jax.checkpoints import arrays
-from amlr_jax.runtime import files
+from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime.errors import InputError, preview
 
 STATE = "state"
 DATA = "data"
@@ -27,6 +30,9 @@ CHECKSUMS = "checksums.json"
 BAD = "bad."
 DELETED = "deleted."
 BLOCK = 1 << 20  # bytes read at a time
+BEST = "best"
+HIGHER_IS_BETTER = ("d1", "d2", "d3")  # accuracies; all other metrics are errors
+_CHOICE = re.compile(rf"(.*?)/*@(\d+|{BEST})")
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -40,6 +46,67 @@ def all_of(folder: Path) -> list[Path]:
         return []
     found = [p for p in folder.iterdir() if p.name.isdigit() and p.is_dir()]
     return sorted(found, key=lambda path: int(path.name))
+
+
+def place_of(path: Path) -> tuple[Path, str]:
+    """The folder and the choice of a user's DIR, DIR@STEP or DIR@best.
+
+    The choice is "", for the newest, "best" or the digits of a step. A folder whose own
+    name ends like that is meant itself.
+
+    >>> place_of(Path("runs/kitti@741"))
+    (PosixPath('runs/kitti'), '741')
+    """
+    found = _CHOICE.fullmatch(str(path))
+    if path.exists() or not found:
+        return path, ""
+    return Path(found[1] or "."), found[2]
+
+
+def candidates(path: Path) -> list[Path]:
+    """The checkpoints that a user's DIR, DIR@STEP or DIR@best may mean, best first.
+
+    They are the finished ones from the newest, or the one that is chosen, good or not.
+    InputError if there is none of that choice.
+    """
+    folder, choice = place_of(path)
+    found = all_of(folder / workdir.CHECKPOINTS)
+    if not choice:
+        return found[::-1]
+    if choice == BEST:
+        return [_best(folder, found)]
+    named = [one for one in found if int(one.name) == int(choice)]
+    if not named:
+        steps = preview((int(one.name) for one in found), limit=10) or "none"
+        raise InputError(
+            f"workdir '{folder}' has no checkpoint of step {choice}, only {steps}"
+        )
+    return named
+
+
+def chosen(path: Path) -> Path | None:
+    """The checkpoint of DIR@STEP or DIR@best; None for DIR. InputError as above."""
+    return candidates(path)[0] if place_of(path)[1] else None
+
+
+def _best(folder: Path, found: list[Path]) -> Path:
+    """The checkpoint with the best metric `checkpoint.best_by`; of equals the last."""
+    ranked = []
+    for path in found:
+        with contextlib.suppress(OSError, ValueError):  # its damage is told elsewhere
+            known = record(path)
+            rules = (known.get("config") or {}).get("checkpoint", {})
+            by = rules.get("best_by", "abs_rel")
+            value = known.get("metrics", {}).get(by, math.nan)
+            if math.isfinite(value):
+                ranked.append((value if by in HIGHER_IS_BETTER else -value, path))
+    if not ranked:
+        raise InputError(
+            f"no checkpoint of workdir '{folder}' was measured, so none is the best; "
+            "train with --config.checkpoint.best=1, or choose a step: "
+            f"'{folder}@{int(found[-1].name) if found else 'STEP'}'"
+        )
+    return max(ranked, key=lambda one: (one[0], int(one[1].name)))[1]
 
 
 def record(path: Path) -> dict:
@@ -108,7 +175,7 @@ def damage(path: Path) -> str:
     except FileNotFoundError:
         return f"{name} is missing"
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        return f"{name} cannot be read: {arrays.reason(error)}"
+        return f"{name} cannot be read: {reason(error)}"
     return ""
 
 
@@ -128,5 +195,18 @@ def delete(path: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Removes what a killed process left half written or half deleted."""
-    for path in (*folder.glob(f"{DELETED}*"), *arrays.unfinished(folder / "*")):
+    for path in (*folder.glob(f"{DELETED}*"), *unfinished(folder / "*")):
         files.remove(path)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What orbax has written of a folder whose saving did not end; "*" is a pattern."""
+    return list(path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"))
+
+
+def reason(error: Exception) -> str:
+    """The operating system's reason, which the array store puts into its own text."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -30,8 +30,6 @@ from amlr_jax.runtime.console import show
 from amlr_jax.runtime.distributed import is_first, of_first
 from amlr_jax.runtime.errors import InputError, preview
 
-HIGHER_IS_BETTER = ("d1", "d2", "d3")  # accuracies; all other metrics are errors
-
 
 class Checkpoints:
     """The checkpoints of one run in a folder.
@@ -109,7 +107,7 @@ class Checkpoints:
 
     def _seal(self) -> None:
         """orbax calls it in the first process, before it renames what is complete."""
-        found = arrays.unfinished(disk.path_of(self._folder, self._step))
+        found = disk.unfinished(disk.path_of(self._folder, self._step))
         disk.write_checksums(max(found, key=lambda path: path.stat().st_mtime_ns))
 
     def wait(self) -> None:
@@ -140,7 +138,7 @@ class Checkpoints:
             then = f"step {last} is safe: make room and start again to go on from there"
         return (
             f"checkpoint {self._step} cannot be written to '{self._folder}': "
-            f"{arrays.reason(error)}; {then}"
+            f"{disk.reason(error)}; {then}"
         )
 
     def _prune(self) -> None:
@@ -178,7 +176,7 @@ class Checkpoints:
             try:
                 state = arrays.load_onto(path / disk.STATE, like, sharding)
             except (OSError, ValueError, KeyError) as error:
-                bad[name] = arrays.reason(error)
+                bad[name] = disk.reason(error)
                 continue
             del bad[name]
             self._quarantine(bad, step=int(name))
@@ -224,7 +222,7 @@ def _add_metrics(path: Path, metrics: dict) -> None:
     try:
         files.write_json(path / disk.METRICS, metrics)
     except OSError as error:
-        why = arrays.reason(error)
+        why = disk.reason(error)
         show(f"Checkpoint '{path}' keeps no metrics: {why}; not among the best")
 
 
@@ -287,7 +285,7 @@ def kept(
     while they are few.
     """
     measured = [s for s in stored if math.isfinite(s.metrics.get(best_by, math.nan))]
-    falling = best_by not in HIGHER_IS_BETTER
+    falling = best_by not in disk.HIGHER_IS_BETTER
     rules: list[tuple[Any, list[Stored]]] = [(LatestN(keep), stored)]
     if best:
         best_n = BestN(get_metric_fn=lambda m: m[best_by], reverse=falling, n=best)

@@ -18,7 +18,9 @@ from amlr_jax.runtime import command
 _CONFIG = command.config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run and of the results.")
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Other weights: a run's workdir, or a converted checkpoint."
+    "checkpoint",
+    None,
+    "Other weights: a run, its DIR@STEP or DIR@best; or converted.",
 )
 _PROTOCOL = flags.DEFINE_string("protocol", None, "Name of the evaluation protocol.")
 _TEST_MODE = flags.DEFINE_string("test_mode", None, "Test-time augmentation.")

@@ -245,8 +245,8 @@ def evaluate_weights(
 
 
 def _step(source: Path) -> dict:
-    """The step of a run's newest good checkpoint; nothing for converted weights."""
-    step = pretrained.newest_good(source)
+    """The step of a run's checkpoint; nothing for converted weights."""
+    step = pretrained.good_checkpoint(source)
     return {} if step is None else {"step": int(step.name)}
 
 

@@ -2,7 +2,8 @@
 
     python -m amlr_jax.export --checkpoint=DIR --output=FILE
 
-DIR of --checkpoint is a run's workdir or what `amlr_jax.convert` wrote. FILE holds the
+DIR of --checkpoint is a run's workdir, DIR@STEP or DIR@best for one checkpoint of it,
+or what `amlr_jax.convert` wrote. FILE holds the
 network with its weights as StableHLO, for images of one height and width; FILE.json
 describes input and output and how to load it. If FILE is a folder, the file in it is
 depth.stablehlo. The exported network is run and compared with the original; if they
@@ -17,7 +18,7 @@ from absl import flags
 from amlr_jax.runtime import command
 
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Workdir of a run, or a converted checkpoint."
+    "checkpoint", None, "Workdir of a run, or its DIR@STEP or DIR@best; or converted."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "New file to write, or its folder.")
 flags.DEFINE_enum("format", "stablehlo", ["stablehlo"], "StableHLO for jax.export.")

@@ -9,7 +9,8 @@ A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float3
     complete  whether it is a whole depth network or an encoder alone
     parts     the top level names in the variables: encoder, decoder, pose
 
-A workdir can be read as such a folder: its newest good checkpoint is used.
+A workdir can be read as such a folder: its newest good checkpoint is used, or the one
+that DIR@STEP or DIR@best chooses (`disk.candidates`).
 """
 
 import contextlib
@@ -35,7 +36,7 @@ VARIABLES = "variables"
 class Pretrained(NamedTuple):
     """The content of a folder of weights."""
 
-    folder: Path
+    folder: Path  # without the choice of a checkpoint
     variables: dict  # {"params": ..., "batch_stats": ...}, NumPy arrays
     model: dict  # of model.json
 
@@ -72,47 +73,50 @@ def save(folder: Path, variables: dict, model: dict) -> None:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise InputError(
-            f"output '{folder}' cannot be written: {arrays.reason(error)}"
+            f"output '{folder}' cannot be written: {disk.reason(error)}"
         ) from error
 
 
-def load(folder: Path) -> Pretrained:
-    """Reads a folder of weights, or the newest good checkpoint of a workdir.
+def load(path: Path) -> Pretrained:
+    """Reads a folder of weights, or a checkpoint of a workdir; see the module.
 
-    Raises InputError if it is neither or is damaged.
+    Raises InputError if it is neither or is damaged, or has no such checkpoint.
     """
-    if (folder / MODEL).is_file():
+    folder, choice = disk.place_of(path)
+    if (folder / MODEL).is_file() and not choice:
         model = _json(folder / MODEL, "source", "name", "options", "parts")
-        path = folder / VARIABLES
+        place = folder / VARIABLES
     elif newest_step(folder) or (folder / workdir.CONFIG).is_file():
-        model, path = _of_run(folder)
+        model, place = _of_run(path, folder)
     else:
         what = "does not exist" if not folder.exists() else f"has no {MODEL}"
+        what = f"has no checkpoints to choose {choice} of" if choice else what
         raise InputError(
             f"'{folder}' {what}; give a folder that amlr_jax.convert made, or the "
             "workdir of a run"
         )
     try:
-        variables = arrays.load(path)
+        variables = arrays.load(place)
     except (OSError, ValueError, KeyError) as error:
         line = str(error).splitlines()[0]
-        raise InputError(f"weights '{path}' cannot be read: {line[:120]}") from error
+        raise InputError(f"weights '{place}' cannot be read: {line[:120]}") from error
     parts = [*dict.fromkeys(p[1] for p in flatten_dict(variables))]
     return Pretrained(folder, variables, {"parts": parts, **model})
 
 
-def fingerprint(folder: Path) -> str:
-    """A hash that other weights in `folder` do not have; empty without weights.
+def fingerprint(path: Path) -> str:
+    """A hash that other weights in `path` do not have; empty without weights.
 
-    Of names and sizes of the files, or of those of a run's newest checkpoint: arrays
-    are written to files of new names.
+    Of names and sizes of the files, or of those of a run's checkpoint: arrays are
+    written to files of new names.
     """
-    place = folder if (folder / MODEL).is_file() else newest_step(folder)
+    is_weights = (path / MODEL).is_file()
+    place = path if is_weights else next(iter(disk.candidates(path)), None)
     if place is None:
         return ""
     found = sorted(paths.find(place).files)
     sizes = [
-        (path.relative_to(place).as_posix(), path.stat().st_size) for path in found
+        (file.relative_to(place).as_posix(), file.stat().st_size) for file in found
     ]
     return hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
 
@@ -172,23 +176,24 @@ def newest_step(folder: Path) -> Path | None:
     return next(reversed(disk.all_of(folder / workdir.CHECKPOINTS)), None)
 
 
-def newest_good(folder: Path) -> Path | None:
-    """The newest good checkpoint in a workdir; prints which are skipped, and why.
+def good_checkpoint(path: Path) -> Path | None:
+    """The newest good checkpoint of a workdir, or the one that `path` chooses.
 
-    InputError if there are checkpoints and none is good. Nothing is changed on disk.
+    Prints which are skipped, and why. None without checkpoints; InputError if those
+    that are meant are bad. Nothing is changed on disk.
     """
     bad: dict[str, str] = {}
-    for path in reversed(disk.all_of(folder / workdir.CHECKPOINTS)):
-        if why := disk.damage(path):
-            bad[path.name] = why
+    for found in disk.candidates(path):
+        if why := disk.damage(found):
+            bad[found.name] = why
             continue
         for name, why in bad.items():
-            damaged = path.with_name(name)
-            _show_once(f"Checkpoint '{damaged}' is bad: {why}; reading '{path.name}'")
-        return path
+            damaged = found.with_name(name)
+            _show_once(f"Checkpoint '{damaged}' is bad: {why}; reading '{found.name}'")
+        return found
     if bad:
         reasons = "; ".join(f"{name}: {why}" for name, why in bad.items())
-        raise InputError(f"no checkpoint of workdir '{folder}' is good ({reasons})")
+        raise InputError(f"no checkpoint of workdir '{path}' is good ({reasons})")
     return None
 
 
@@ -198,9 +203,9 @@ def _show_once(line: str) -> None:
     show(line)
 
 
-def _of_run(folder: Path) -> tuple[dict, Path]:
-    """The model of a workdir's config, and the arrays of its newest good checkpoint."""
-    checkpoint = newest_good(folder)
+def _of_run(path: Path, folder: Path) -> tuple[dict, Path]:
+    """The model of the config in workdir `folder`, and the arrays that `path` means."""
+    checkpoint = good_checkpoint(path)
     if checkpoint is None:
         raise InputError(f"workdir '{folder}' has no checkpoint yet")
     if (folder / workdir.CONFIG).is_file():

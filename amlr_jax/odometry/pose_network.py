@@ -57,7 +57,7 @@ def load(folder: Path) -> PoseWeights:
     shapes = {name: {"pose": part} for name, part in variable_shapes(network).items()}
     variables = pretrained.complete(shapes, found)
     step = found.model.get("step")
-    return PoseWeights(network, _pose_of(variables), _size(folder, options), step)
+    return PoseWeights(network, _pose_of(variables), _size(found.folder, options), step)
 
 
 def of_state(config: ConfigDict, variables: dict) -> PoseWeights | None:

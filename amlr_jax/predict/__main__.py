@@ -2,9 +2,9 @@
 
     python -m amlr_jax.predict --checkpoint=DIR --input=WHAT --output=DIR [options]
 
-DIR of --checkpoint is a run's workdir or what `amlr_jax.convert` wrote. WHAT is an
-image of any size, a folder, a pattern in quotes ("frames/*.jpg") or a video. For each
-image NAME, the kinds of --save:
+DIR of --checkpoint is a run's workdir, DIR@STEP or DIR@best for one checkpoint of it,
+or what `amlr_jax.convert` wrote. WHAT is an image of any size, a folder, a pattern in
+quotes ("frames/*.jpg") or a video. For each image NAME, the kinds of --save:
 
     png16          NAME_depth.png, 16-bit; codes a metre are in predictions.json
     npy, npz       NAME_depth.npy, or .npz with `depth`; float32 metres
@@ -30,7 +30,7 @@ from absl import flags
 from amlr_jax.runtime import command
 
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Workdir of a run, or a converted checkpoint."
+    "checkpoint", None, "Workdir of a run, or its DIR@STEP or DIR@best; or converted."
 )
 _INPUT = flags.DEFINE_string("input", None, "Image, folder, pattern or video.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.")

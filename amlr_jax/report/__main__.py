@@ -4,7 +4,8 @@
 
 FILE is one self-contained HTML file; the default is report.html in WORKDIR, or in the
 current folder for several. A run writes its own page when it ends; this command writes
-it again, on any machine, also while a run goes on.
+it again, on any machine, also while a run goes on. WORKDIR@STEP and WORKDIR@best mean
+one checkpoint of a run, so that two of one run can be compared.
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> None:
     folders = [paths.expanded(name) for name in argv]
     if not folders:
         raise InputError("name at least one workdir: amlr_jax.report WORKDIR...")
-    home = folders[0] if len(folders) == 1 else Path()
+    home = folders[0] if len(folders) == 1 and folders[0].is_dir() else Path()
     output = paths.expanded(_OUTPUT.value or home / workdir.REPORT)
     if output.is_dir():
         raise InputError(f"--output '{output}' must be a file, not a folder")

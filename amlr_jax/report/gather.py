@@ -1,4 +1,8 @@
-"""The files of a run, read for its page; missing and damaged ones are notes there."""
+"""The files of a run, read for its page; missing and damaged ones are notes there.
+
+Of a checkpoint, chosen as WORKDIR@STEP or WORKDIR@best, the page shows the losses up to
+it, the metrics that were saved with it, and frames only if they are of its step.
+"""
 
 import json
 import math
@@ -6,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from amlr_jax.checkpoints import disk
 from amlr_jax.report import keep
 from amlr_jax.runtime import workdir
 from amlr_jax.runtime.errors import InputError, preview
@@ -23,9 +28,11 @@ class RunFiles(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def gather(folders: Sequence[Path]) -> list[RunFiles]:
+def gather(paths: Sequence[Path]) -> list[RunFiles]:
     """Reads each workdir; InputError for a folder that is no run."""
     needed = workdir.CONFIG, workdir.METRICS, workdir.EVALUATION
+    chosen = [disk.chosen(path) for path in paths]
+    folders = [disk.place_of(path)[0] for path in paths]
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"workdir '{folder}' is not a folder")
@@ -34,9 +41,40 @@ def gather(folders: Sequence[Path]) -> list[RunFiles]:
                 f"workdir '{folder}' holds no run: none of {', '.join(needed)}; name "
                 "the --workdir of amlr_jax.main or amlr_jax.evaluate"
             )
-    if len({folder.resolve() for folder in folders}) < len(folders):
+    real = [folder.resolve() for folder in folders]
+    if len({*zip(real, chosen, strict=True)}) < len(paths):
         raise InputError("a workdir is named twice; name each run once")
-    return [_read(f, name) for f, name in zip(folders, _names(folders), strict=True)]
+    names = dict(zip(unique := [*dict.fromkeys(folders)], _names(unique), strict=True))
+    runs = {folder: _read(folder, names[folder]) for folder in unique}
+    return [
+        _at(runs[folder], checkpoint) if checkpoint else runs[folder]
+        for folder, checkpoint in zip(folders, chosen, strict=True)
+    ]
+
+
+def _at(run: RunFiles, checkpoint: Path) -> RunFiles:
+    """What is known of one checkpoint of a run."""
+    step, notes, measured = int(checkpoint.name), list(run.notes), None
+    try:
+        measured = disk.record(checkpoint).get("metrics")
+    except (OSError, ValueError) as error:
+        notes.append(f"checkpoint {step} is damaged: {error}")
+    result = run.evaluation
+    if measured and result:
+        result = {**result, "metrics": measured, "step": step}
+    elif result and result.get("step") != step:
+        result = {}
+        notes.append(
+            f"checkpoint {step} was not measured: run amlr_jax.evaluate with "
+            f"--checkpoint=DIR@{step} and another --workdir, and name that here"
+        )
+    frames = [frame for frame in run.frames if frame.step == step]
+    if run.frames and not frames:
+        notes.append(f"{workdir.FRAMES} is of another step: no frames to show")
+    rows = [row for row in run.rows if row["step"] <= step]
+    return RunFiles(
+        f"{run.name}@{step}", run.config, run.facts, rows, result, frames, notes
+    )
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from amlr_jax.checkpoints import arrays, disk
+from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
 
 KILLS = 20
@@ -64,7 +64,7 @@ def kill_once(
     assert process.is_alive()
     process.kill()
     process.join()
-    inside = bool(arrays.unfinished(folder / "*"))
+    inside = bool(disk.unfinished(folder / "*"))
     sure = int(journal.read_text().splitlines()[-1])
     with closing(Checkpoints(folder, keep=2)) as checkpoints:
         found = newest(checkpoints)

@@ -377,6 +377,48 @@ def run_of_two(initial, tmp_path):
     return tmp_path, config, state
 
 
+def test_a_checkpoint_is_chosen(run_of_two):
+    folder, _, _ = run_of_two
+    steps = {
+        str(choice): pretrained.load(Path(f"{folder}{choice}")).model["step"]
+        for choice in ("", "@9", "@0000010", "/@9")
+    }
+    assert steps == {"": 10, "@9": 9, "@0000010": 10, "/@9": 9}
+    assert pretrained.load(Path(f"{folder}@9")).folder == folder
+    marks = {pretrained.fingerprint(Path(f"{folder}{c}")) for c in ("@9", "@10")}
+    assert len(marks) == 2 and pretrained.fingerprint(folder) in marks
+    with pytest.raises(InputError, match="no checkpoint of step 741, only 9, 10"):
+        pretrained.load(Path(f"{folder}@741"))
+    largest(folder / "checkpoints" / "00000009").unlink()
+    with pytest.raises(InputError, match=r"@9' is good \(00000009: .* is missing"):
+        pretrained.load(Path(f"{folder}@9"))
+
+
+def test_the_best_checkpoint_by_the_metric_of_the_run(run_of_two):
+    folder, config, _ = run_of_two
+    with pytest.raises(InputError, match="was measured, .*checkpoint.best=1, or .*@10"):
+        pretrained.load(Path(f"{folder}@best"))
+    values = {9: {"abs_rel": 0.1, "d1": 0.8}, 10: {"abs_rel": 0.2, "d1": 0.9}}
+    for step, metrics in values.items():
+        path = folder / "checkpoints" / f"{step:08d}"
+        files.write_json(path / "metrics.json", metrics)
+    assert pretrained.load(Path(f"{folder}@best")).model["step"] == 9
+    for path in (folder / "checkpoints").glob("*/data/metadata"):
+        text = path.read_text()
+        assert '"best_by": "abs_rel"' in text
+        path.write_text(text.replace('"best_by": "abs_rel"', '"best_by": "d1"'))
+        path.parents[1].joinpath("checksums.json").unlink()
+    assert pretrained.load(Path(f"{folder}@best")).model["step"] == 10
+
+
+def test_a_choice_of_what_is_no_run(folder):
+    with pytest.raises(InputError, match="has no checkpoints to choose 7 of"):
+        pretrained.load(Path(f"{folder}@7"))
+    named = folder.with_name("weights@7")  # a folder may be called so
+    folder.rename(named)
+    assert pretrained.load(named).model["name"] == "swin_v2_nano"
+
+
 def largest(path: Path) -> Path:
     files = (p for p in path.rglob("*") if p.is_file())
     return max(files, key=lambda p: p.stat().st_size)
@@ -387,7 +429,7 @@ def test_a_damaged_checkpoint_is_passed_over(run_of_two, capsys):
     os.truncate(largest(folder / "checkpoints" / "00000010"), 1000)
     for _ in range(2):
         assert pretrained.load(folder).model["step"] == 9
-        assert pretrained.newest_good(folder).name == "00000009"
+        assert pretrained.good_checkpoint(folder).name == "00000009"
     assert_equal(pretrained.load_network(folder)[1]["params"], state.params)
     out = capsys.readouterr().out
     assert out.count("is bad") == 1

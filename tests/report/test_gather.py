@@ -66,6 +66,28 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         gather.gather([tmp_path])
 
 
+def test_two_checkpoints_of_one_run(tmp_path):
+    folder = runs.write(tmp_path / "one")
+    for step, value in ((10, 0.4), (20, 0.3), (30, None)):
+        path = folder / "checkpoints" / f"{step:08d}" / "data" / "metadata"
+        path.parent.mkdir(parents=True)
+        metrics = {} if value is None else {"abs_rel": value}
+        path.write_text(json.dumps({"batches": step, "metrics": metrics}))
+    names = [folder.with_name(f"one@{choice}") for choice in (10, "best", 30)]
+    first, best, last = gather.gather(names)
+    assert [run.name for run in (first, best, last)] == ["one@10", "one@20", "one@30"]
+    assert [len(run.rows) for run in (first, best, last)] == [10, 20, 30]
+    assert first.evaluation["metrics"] == {"abs_rel": 0.4}
+    assert (best.evaluation["step"], best.evaluation["frames"]) == (20, 10)
+    assert last.evaluation["metrics"]["abs_rel"] == 0.2  # evaluation.json's step
+    assert not first.frames and len(last.frames) == 2
+    assert first.notes[-1] == "frames.npz is of another step: no frames to show"
+    with pytest.raises(InputError, match="named twice"):
+        gather.gather([names[1], folder.with_name("one@20")])
+    with pytest.raises(InputError, match="no checkpoint of step 7, only 10, 20, 30"):
+        gather.gather([folder.with_name("one@7")])
+
+
 def test_names_tell_runs_apart(tmp_path):
     folders = [runs.write(tmp_path / p, frames=0) for p in ("a/run", "b/run")]
     assert [run.name for run in gather.gather(folders)] == ["a/run", "b/run"]
