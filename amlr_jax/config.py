@@ -213,14 +213,14 @@ _REBALANCE = {
 }
 
 _OPTIMIZER = {
-    # polynomial: from `start` to `peak` and back; step_decay: `peak` after `warmup`
-    # steps, and `drop` times that after `drop_at` of the run
+    # polynomial: from `start` to `peak` and back; step_decay: `peak`, and `drop` times
+    # that after `drop_at` of the run
     "schedule": ("polynomial", one_of("polynomial", "step_decay")),
     "start": (3e-5, AT_LEAST_0),  # learning rate at both ends
     "peak": (5e-4, AT_LEAST_0),  # and at `peak_at` of the run
     "peak_at": (0.5, number("(0, 1]")),
     "power": (0.9, POSITIVE),
-    "warmup": (0, NATURAL),
+    "warmup": (0, NATURAL),  # first steps, in which the rate rises linearly from 0
     # Steps after which the schedule begins and ends; outside of them the learning rate
     # is the first or last one. (): 0 and `steps`, which a run keeps when it goes on
     # with other `steps`
@@ -232,6 +232,12 @@ _OPTIMIZER = {
     "weight_decay": (0.05, AT_LEAST_0),
     "layer_decay": (0.85, number("(0, 1]")),
     "clip_norm": (0.0, AT_LEAST_0),  # global gradient norm; 0: no clipping
+    # Patterns of parameters that stay as they are, as ("encoder/stage1*", "pose"); the
+    # paths are in parameters.txt, and a path stands for all below it
+    "freeze": ((), each(NOT_EMPTY, text="a tuple of patterns, as ('encoder',)")),
+    # Decay of the moving average of the weights, which is what is evaluated, as 0.999;
+    # 0: none
+    "ema": (0.0, MOMENT),
     # Number of parts of a batch, computed sequentially to save memory
     "accumulate": (1, COUNT),
 }
@@ -260,6 +266,8 @@ KEYS = {
     "batch_size": (8, COUNT),  # global, over all devices
     # Folder of weights to start from, of amlr_jax.convert or a run; empty: random.
     "init_from": ("", TEXT),
+    # Take of it what fits where the decoder or pretrained_window_size is another
+    "init_partly": (False, FLAG),
     # Continue although the frames or the weights of `init_from` are not those that the
     # run started with; inputs.json records it.
     "accept_changes": (False, FLAG),

@@ -54,7 +54,8 @@ selfsup.kind=ssim selfsup.ssim_weight=1.5 selfsup.alpha=-1.0 selfsup.scales=-1
 parallel.fsdp=0 parallel.heartbeat=0 parallel.patience=-5 log.every_steps=0
 log.profile=(1,) log.profile=(0,3) log.profile=(4,3) log.profile=(1,2,3)
 log.profile=(900,990) seed=-1 seed=4294967296 steps=0 batch_size=-2 max_skipped=0
-objective=unsupervised
+objective=unsupervised optimizer.ema=1.0 optimizer.ema=-0.1 optimizer.freeze=('',)
+optimizer.freeze=(1,) init_partly=1
 """
 NAN, INF = float("nan"), float("inf")
 
@@ -179,7 +180,7 @@ def test_the_names_are_those_of_the_rooms():
         ("train.seed", "seed or data.street.seed"),
         ("batchsize", "batch_size"),
         ("loss.max_depth", "model.max_depth or eval.max_depth"),
-        ("optimizer.ema", ""),
+        ("optimizer.momentum", ""),
         ("zzz", ""),
     ],
 )

@@ -17,6 +17,7 @@ from amlr_jax.checkpoints import disk
 from amlr_jax.runtime import files
 
 COLLECTIONS = ("params", "batch_stats")
+AVERAGE = "average"  # of both, in the state of a run with optimizer.ema
 PATIENCE = 50  # tenths of a second in which threads of the array store end
 
 
@@ -68,7 +69,9 @@ def save(folder: Path, variables: dict) -> None:
 
 
 def load(folder: Path) -> dict:
-    """Parameters and batch statistics as NumPy arrays; reads nothing else.
+    """Parameters and batch statistics as NumPy arrays, their averages if there are any.
+
+    Reads nothing else.
 
     Raises OSError, ValueError or KeyError.
     """
@@ -78,12 +81,16 @@ def load(folder: Path) -> dict:
         if metadata is None:
             raise ValueError("it is not a checkpoint of orbax")
         found = metadata.tree
+        averages = bool(found.get(AVERAGE))
+        found = found[AVERAGE] if averages else found
         wanted = {name: found[name] for name in COLLECTIONS if found.get(name)}
+        wanted = {AVERAGE: wanted} if averages else wanted
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(np.ndarray), wanted)
         arguments = ocp.args.PyTreeRestore(
             wanted, restore_args=as_numpy, partial_restore=True
         )
-        return checkpointer.restore(folder, args=arguments)
+        restored = checkpointer.restore(folder, args=arguments)
+        return restored[AVERAGE] if averages else restored
 
 
 def load_onto(folder: Path, like: Any, sharding: Any) -> Any:
@@ -100,7 +107,15 @@ def load_onto(folder: Path, like: Any, sharding: Any) -> Any:
         sharding,
     )
     with _causes(), ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder, targets)
+        restored = checkpointer.restore(folder, present(targets))
+    return like._replace(**restored) if hasattr(like, "_replace") else restored
+
+
+def present(state: Any) -> Any:
+    """The state as it is saved: a NamedTuple as a dict, without what is None."""
+    if not hasattr(state, "_asdict"):
+        return state
+    return {name: x for name, x in state._asdict().items() if x is not None}
 
 
 def remove_unfinished(path: Path) -> None:

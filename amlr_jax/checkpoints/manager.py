@@ -87,7 +87,8 @@ class Checkpoints:
         record: dict = {"step": step, "batches": step, "time": time.time()}
         record |= {"config": self._config, "metrics": values, "leaves": kinds(state)}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(record)
+            state=ocp.args.StandardSave(arrays.present(state)),
+            data=ocp.args.JsonSave(record),
         )
         self._step = step
         try:

@@ -4,11 +4,13 @@ If the run has a checkpoint, training resumes from it and these weights are not 
 """
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amlr_jax.models import depth
 from amlr_jax.models import pretrained as folders
@@ -26,15 +28,21 @@ KEYS = {"channels": "decoder_channels", "activation": "decoder_activation"}
 KEYS |= {"upsampling": "upsampling"}
 
 
-def starting_weights(init_from: str, network: Any, workdir: Path) -> Pretrained | None:
+def starting_weights(
+    init_from: str, network: Any, workdir: Path, *, partly: bool = False
+) -> Pretrained | None:
     """The weights in the folder `init_from`, for a new run; None without them.
 
-    Raises InputError if there are none or they do not fit the network.
+    With `partly`, those that fit (`fitting_part`). Raises InputError if there are none
+    or they do not fit the network.
     """
     if not init_from or folders.newest_step(workdir) is not None:
         return None
     pretrained = folders.load(paths.expanded(init_from))
-    check_fits(network, pretrained)
+    if partly:
+        pretrained = fitting_part(network, pretrained)
+    else:
+        check_fits(network, pretrained)
     return pretrained
 
 
@@ -96,33 +104,84 @@ def check_fits(network: Any, pretrained: Pretrained) -> None:
     in training; this includes pretrained_window_size and convention, which change no
     shape. Then every shape must agree.
     """
-    theirs = folders.network_of(pretrained, max_depth=1.0)
-    for part in ("encoder", "decoder"):
-        if part in pretrained.model["parts"]:
-            _check_module(getattr(network, part), getattr(theirs, part), pretrained)
+    for part, name, text in _differences(network, pretrained):
+        partly = (
+            ", or --config.init_partly=True for what fits"
+            if _permitted(part, name)
+            else ""
+        )
+        raise InputError(f"init_from '{pretrained.folder}' {text}{partly}")
     folders.merge(depth.variable_shapes(network), pretrained)
 
 
-def _check_module(ours: Any, theirs: Any, pretrained: Pretrained) -> None:
-    model, folder = pretrained.model, pretrained.folder
-    if type(ours) is not type(theirs):
-        raise InputError(
-            f"init_from '{folder}' is for {model['name']}, another network; set "
-            f"--config.model.name={model['name']}"
-        )
-    for field in dataclasses.fields(ours):
-        a, b = (_effective(module, field.name) for module in (ours, theirs))
-        if field.name in FREE or a == b:
+def fitting_part(network: Any, pretrained: Pretrained) -> Pretrained:
+    """The weights without those of a decoder that do not fit; prints which these are.
+
+    A decoder of another kind is left out, and of other sizes what has another shape. An
+    encoder must fit, but may have had another `pretrained_window_size`, which changes
+    what it computes.
+
+    Raises InputError as `check_fits` does for any other difference.
+    """
+    left, said = set(), []
+    for part, name, text in _differences(network, pretrained):
+        if not _permitted(part, name):
+            raise InputError(f"init_from '{pretrained.folder}' {text}")
+        said.append(text.partition(";")[0])
+        if not name:
+            left |= {p for p in flatten_dict(pretrained.variables) if p[1] == part}
+    ours = flatten_dict(depth.variable_shapes(network))
+    theirs = flatten_dict(pretrained.variables)
+    for path, leaf in theirs.items():
+        if path[1] == "decoder" and leaf.shape != getattr(ours.get(path), "shape", ()):
+            left.add(path)
+    kept = {path: leaf for path, leaf in theirs.items() if path not in left}
+    for text in said:
+        show(f"init_partly: '{pretrained.folder}' {text}")
+    if left:
+        names = sorted({"/".join(path[1:-1]) for path in left})
+        show(f"init_partly: of the weights, not taken: {', '.join(names)}")
+    found = pretrained._replace(variables=unflatten_dict(kept))
+    folders.merge(depth.variable_shapes(network), found)
+    return found
+
+
+def _permitted(part: str, name: str) -> bool:
+    """Whether `init_partly` allows another value of an attribute; "": of the kind."""
+    return part == "decoder" or name == "pretrained_window_size"
+
+
+def _differences(network: Any, pretrained: Pretrained) -> Iterator[tuple]:
+    """(part, attribute, text) of what differs; a part of another kind has no attribute.
+
+    The text says what, and which key to set.
+    """
+    model = pretrained.model
+    whole = folders.network_of(pretrained, max_depth=1.0)
+    for part in ("encoder", "decoder"):
+        if part not in model["parts"]:
             continue
-        key = KEYS.get(field.name, field.name)
-        value = model["options"].get(key, b)
-        if key not in (*depth.SWIN_OPTIONS, *KEYS.values()):
-            key, value = "name", model["name"]
-        raise InputError(
-            f"init_from '{folder}' does not fit model.{key}: its {field.name} is "
-            f"{_text(b)}, this network's {_text(a)}; set "
-            f"--config.model.{key}={_text(value, quoted=True)}"
-        )
+        ours, theirs = getattr(network, part), getattr(whole, part)
+        if type(ours) is not type(theirs):
+            name = model["name"]
+            text = f"is for {name}, another network; set --config.model.name={name}"
+            yield part, "", text
+            continue
+        for field in dataclasses.fields(ours):
+            a, b = (_effective(module, field.name) for module in (ours, theirs))
+            if field.name not in FREE and a != b:
+                yield part, field.name, _difference(field.name, a, b, model)
+
+
+def _difference(name: str, ours: Any, theirs: Any, model: dict) -> str:
+    key = KEYS.get(name, name)
+    value = model["options"].get(key, theirs)
+    if key not in (*depth.SWIN_OPTIONS, *KEYS.values()):
+        key, value = "name", model["name"]
+    return (
+        f"does not fit model.{key}: its {name} is {_text(theirs)}, this network's "
+        f"{_text(ours)}; set --config.model.{key}={_text(value, quoted=True)}"
+    )
 
 
 def _effective(module: Any, name: str) -> Any:

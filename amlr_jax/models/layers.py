@@ -46,20 +46,18 @@ class Deconvolution2x2(nn.Module):
         return rearrange(y, "n h w (a b f) -> n (h a) (w b) f", a=2, b=2)
 
 
-def batch_norm(*, train: bool, dtype: Any, name: str) -> nn.BatchNorm:
+def batch_norm(*, train: bool, dtype: Any, name: str) -> Callable:
     """Batch normalisation with torch's constants; statistics in float32.
 
     Under jit over a mesh the statistics are those of the global batch. The running
     variance is the biased one; torch stores the unbiased one, which is n / (n - 1)
     larger, a negligible difference for maps of n pixels.
     """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=BATCH_NORM_MOMENTUM,
-        epsilon=BATCH_NORM_EPS,
-        dtype=dtype,
-        name=name,
+    norm = nn.BatchNorm(
+        momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPS, dtype=dtype, name=name
     )
+    # An argument of the call, which `train.freezing` replaces.
+    return functools.partial(norm, use_running_average=not train)
 
 
 def layer_norm(

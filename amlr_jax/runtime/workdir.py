@@ -15,7 +15,7 @@ from pathlib import Path
 
 from amlr_jax.runtime import distributed
 from amlr_jax.runtime.errors import InputError, preview
-from amlr_jax.runtime.files import differences, make_writable
+from amlr_jax.runtime.files import differences, flatten, make_writable
 from amlr_jax.runtime.locking import owned
 from amlr_jax.runtime.rules import AUTO
 
@@ -148,10 +148,13 @@ def check_same_run(
                 "another run's; choose another with --workdir=DIR"
             )
         return None
+    known = flatten(old)
     changes = [
         f"{name} was {old}, now {new}"
         for name, (old, new) in differences(old, config).items()
-        if not is_free(name) and old != AUTO  # chosen after it was saved
+        if not is_free(name)
+        and old != AUTO  # chosen after it was saved
+        and (new or name in known)  # a key of a later version, off by default
     ]
     if changes:
         raise InputError(

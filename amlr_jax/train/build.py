@@ -17,10 +17,10 @@ from amlr_jax.models import depth, precision
 from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.rules import AUTO
-from amlr_jax.train import optimizer
+from amlr_jax.train import freezing, optimizer
 from amlr_jax.train.objectives import self_supervised, supervised
 from amlr_jax.train.objectives.objective import Objective
-from amlr_jax.train.step import TrainState, initial_state
+from amlr_jax.train.step import TrainState, initial_state, with_average
 
 OBJECTIVES = {
     "supervised": supervised.objective,
@@ -29,7 +29,7 @@ OBJECTIVES = {
 # Options of each schedule, all keys of `config.optimizer`.
 SCHEDULES: dict[str, tuple[Callable[..., optax.Schedule], tuple[str, ...]]] = {
     "polynomial": (optimizer.polynomial, ("start", "peak", "power", "peak_at")),
-    "step_decay": (optimizer.step_decay, ("peak", "drop_at", "drop", "warmup")),
+    "step_decay": (optimizer.step_decay, ("peak", "drop_at", "drop")),
 }
 ADAM = ("b1", "b2", "eps")
 
@@ -51,15 +51,29 @@ def components(config: ConfigDict) -> Components:
         network = depth.network(**dict(config.model))
         rate = schedule(config)
         objective = OBJECTIVES[config.objective](config, network)
-        return Components(
+        made = Components(
             network=network,
             objective=objective,
             rebalancer=_rebalancer(config.rebalance, objective.loss_names),
             optimizer=_optimizer(config.optimizer, rate, network),
             schedule=rate,
         )
+        patterns = config.optimizer.freeze
+        return _with_frozen(made, patterns) if patterns else made
     except (TypeError, ValueError) as error:
         raise InputError(f"config: {error}") from error
+
+
+def _with_frozen(made: Components, patterns: Sequence[str]) -> Components:
+    """The same, training only the parameters that no pattern matches."""
+    initial = made.objective.initial_variables
+    shapes = jax.eval_shape(initial, jax.random.key(0))["params"]
+    frozen = freezing.frozen(shapes, patterns)
+    losses = freezing.without_gradient(made.objective.losses, frozen)
+    return made._replace(
+        objective=made.objective._replace(losses=losses),
+        optimizer=optimizer.freezing(made.optimizer, frozen),
+    )
 
 
 def with_precision(config: ConfigDict, saved: dict | None) -> ConfigDict:
@@ -96,13 +110,14 @@ def memory_remedy(config: ConfigDict) -> str:
 def state_before_training(config: ConfigDict, made: Components) -> TrainState:
     """The state before the first step, a function of `config.seed` alone."""
     network_key, run_key = jax.random.split(jax.random.key(config.seed))
-    return initial_state(
+    state = initial_state(
         made.objective.initial_variables(network_key),
         optimizer=made.optimizer,
         rebalancer=made.rebalancer,
         loss_weights=_initial_weights(config.rebalance, made.objective.loss_names),
         key=run_key,
     )
+    return with_average(state) if config.optimizer.ema else state
 
 
 def schedule(config: ConfigDict) -> optax.Schedule:
@@ -111,6 +126,7 @@ def schedule(config: ConfigDict) -> optax.Schedule:
     make, names = SCHEDULES[options.schedule]
     begin, end = options.span or (0, config.steps)
     made = make(end - begin, **{name: options[name] for name in names})
+    made = optimizer.warmed_up(made, options.warmup)
     return lambda count: made(jnp.clip(count - begin, 0, end - begin - 1))
 
 

@@ -27,12 +27,12 @@ from amlr_jax.runtime.distributed import is_first
 from amlr_jax.runtime.errors import MAIN_GUARD, InputError, counted
 from amlr_jax.runtime.signals import Interrupt
 from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
-from amlr_jax.train import build, inputs
+from amlr_jax.train import build, freezing, inputs
 from amlr_jax.train.flops import model_flops
 from amlr_jax.train.log import Record, StepLog, append_speed
 from amlr_jax.train.meter import Meter, Profile
 from amlr_jax.train.objectives.objective import Batch
-from amlr_jax.train.step import TrainState, compile_step
+from amlr_jax.train.step import TrainState, compile_step, evaluated, with_average
 
 
 class Run(NamedTuple):
@@ -176,7 +176,9 @@ def set_up(
 ) -> tuple[Run, RunEvaluator]:
     """Builds all but the state, and writes config.json."""
     made = build.components(config)
-    pretrained = fitting.starting_weights(config.init_from, made.network, folder)
+    pretrained = fitting.starting_weights(
+        config.init_from, made.network, folder, partly=config.init_partly
+    )
     mesh = meshes.make_mesh(fsdp=config.parallel.fsdp)
     shapes = jax.eval_shape(partial(build.state_before_training, config, made))
     least = config.parallel.fsdp_min_size
@@ -207,7 +209,8 @@ def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainStat
     state = meshes.made_on_host(initial, run.sharding)
     params, batch_stats = run.sharding.params, run.sharding.batch_stats
     sharding = {"params": params, "batch_stats": batch_stats}
-    return fitting.start_from(state, run.pretrained, sharding=sharding), 0
+    state = fitting.start_from(state, run.pretrained, sharding=sharding)
+    return with_average(state) if run.config.optimizer.ema else state, 0
 
 
 def introduce(run: Run, state: TrainState) -> int:
@@ -226,7 +229,8 @@ def introduce(run: Run, state: TrainState) -> int:
     show(
         f"{test_set.name} {test_set.split}: {len(run.train_set.train)} training and "
         f"{counted(len(test_set.test), 'test frame')}{depth}\n"
-        f"{config.model.name}: {counted(count, 'parameter')} on {run.mesh.size} "
+        f"{config.model.name}: {counted(count, 'parameter')}{_tuned(run)} on "
+        f"{run.mesh.size} "
         f"{jax.devices()[0].device_kind}, in "
         f"{networks.precision_of(run.components.network)}; losses "
         f"{', '.join(run.components.objective.loss_names)}; "
@@ -234,6 +238,18 @@ def introduce(run: Run, state: TrainState) -> int:
         f"Workdir {run.folder}"
     )
     return count
+
+
+def _tuned(run: Run) -> str:
+    """How many parameters are trained, if not all, and what is evaluated."""
+    options, shapes = run.config.optimizer, run.shapes
+    text = ""
+    if options.freeze:
+        frozen = jax.tree.leaves(freezing.frozen(shapes.params, options.freeze))
+        sizes = [leaf.size for leaf in jax.tree.leaves(shapes.params)]
+        still = sum(size for size, stays in zip(sizes, frozen, strict=True) if stays)
+        text += f", {still:,} of them frozen,"
+    return text + (f" (evaluated: averages, {options.ema:g})" if options.ema else "")
 
 
 def _timestep(config: ConfigDict) -> str:
@@ -331,6 +347,7 @@ def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, int]:
         run.mesh,
         state_sharding=run.sharding,
         accumulate=run.config.optimizer.accumulate,
+        ema=run.config.optimizer.ema,
         objective=made.objective.losses,
         rebalancer=made.rebalancer,
         optimizer=made.optimizer,
@@ -356,9 +373,9 @@ def _prepare_evaluation(run: Run, state: TrainState, evaluator: RunEvaluator) ->
     if jax.default_backend() == "cpu" or _several():
         return
     whole = meshes.replicated(run.mesh)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
     shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), variables
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
+        evaluated(state),
     )
 
     def prepare() -> None:
@@ -373,8 +390,8 @@ def _due(step: int, every: int) -> bool:
 
 
 def _variables(run: Run, state: TrainState) -> dict:
-    """Parameters and batch statistics, replicated on each device."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    """What is evaluated of the state, replicated on each device."""
+    variables = evaluated(state)
     if run.config.parallel.fsdp == 1:
         return variables
     return meshes.gathered(variables, run.mesh)

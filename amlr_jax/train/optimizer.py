@@ -1,10 +1,13 @@
-"""AdamW with layer decay, and the schedules of the learning rate.
+"""AdamW with layer decay, frozen parameters, the schedules of the learning rate, and
+the moving average of the weights.
 
 The optimizer and `polynomial` are those of Xie et al., Revealing the Dark Secrets of
 Masked Image Modeling (MIM-Depth), also used by AMLR; `step_decay` is monodepth2's.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,28 +53,41 @@ def step_decay(
     peak: float,
     drop_at: float = 0.75,
     drop: float = 0.1,
-    warmup: int = 0,
 ) -> optax.Schedule:
-    """Learning rate of step g = count + 1: constant, then lower, after a warm-up.
+    """Learning rate of step g = count + 1: constant, then lower.
 
-        peak * min(1, g / warmup) * (drop if g > drop_at * steps else 1)
+        peak * (drop if g > drop_at * steps else 1)
 
-    monodepth2 trains 20 epochs and drops to a tenth after 15. Cao, Luo & Li warm up
-    for 1000 steps, here linearly; they do not report whether they drop.
+    monodepth2 trains 20 epochs and drops to a tenth after 15. Cao, Luo & Li do not
+    report whether they drop.
     """
-    if steps < 1 or not 0 < drop_at <= 1 or warmup < 0:
+    if steps < 1 or not 0 < drop_at <= 1:
         raise ValueError(
-            f"`steps` must be at least 1, `drop_at` in (0, 1] and `warmup` at least 0, "
-            f"got steps = {steps}, drop_at = {drop_at}, warmup = {warmup}"
+            f"`steps` must be at least 1 and `drop_at` in (0, 1], got steps = {steps}, "
+            f"drop_at = {drop_at}"
         )
     last = round(drop_at * steps)
 
     def schedule(count):
-        step = jnp.asarray(count, jnp.float32) + 1
-        rise = jnp.minimum(step / max(warmup, 1), 1.0)
-        return peak * rise * jnp.where(step > last, drop, 1.0)
+        return peak * jnp.where(jnp.asarray(count) + 1 > last, drop, 1.0)
 
     return schedule
+
+
+def warmed_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
+    """The schedule times min(1, g / steps) at step g = count + 1; 0: as it is.
+
+    Goyal et al., "Accurate, Large Minibatch SGD", 2017, sec. 2.2. Cao, Luo & Li warm up
+    for 1000 steps.
+    """
+    if not steps:
+        return schedule
+
+    def warmed(count):
+        rise = (jnp.asarray(count, jnp.float32) + 1) / steps
+        return jnp.minimum(rise, 1.0) * schedule(count)
+
+    return warmed
 
 
 def adamw(
@@ -111,6 +127,39 @@ def scale_by_path(scale: Callable[[Path], float]) -> optax.GradientTransformatio
         return _map_paths(lambda path, u: u * scale(path), updates)
 
     return optax.stateless(update)
+
+
+def freezing(
+    optimizer: optax.GradientTransformation, frozen: Any
+) -> optax.GradientTransformation:
+    """The optimizer without the frozen parameters: neither updates nor moments.
+
+    `frozen` is a tree of bools like the parameters.
+    """
+    labels = jax.tree.map(lambda stays: "frozen" if stays else "trained", frozen)
+    parts = {"trained": optimizer, "frozen": optax.set_to_zero()}
+    return optax.partition(parts, labels)
+
+
+def moving_average(average: Any, new: Any, *, decay: float, count: jax.Array) -> Any:
+    """The exponential moving average of a tree after its `count`-th value `new`.
+
+        a_t = a_{t-1} + r_t (x_t - a_{t-1}),   r_t = (1 - decay) / (1 - decay^t)
+
+    This is the mean of x_1 ... x_t with weights decay^(t - i), so a_1 = x_1: what the
+    average began with has no weight, as in the moments of Adam (Kingma & Ba, 2015,
+    sec. 3). Polyak & Juditsky, "Acceleration of Stochastic Approximation by Averaging".
+    A leaf that never changes stays the same bit for bit.
+
+    Args:
+      average: a_{t-1}, arrays.
+      new: x_t, arrays of the same shapes.
+      decay: in (0, 1).
+      count: t, from 1 on.
+    """
+    t = jnp.asarray(count, jnp.float32)
+    rate = jnp.minimum((1 - decay) / -jnp.expm1(t * math.log(decay)), 1.0)
+    return jax.tree.map(lambda a, x: a + rate * (x - a), average, new)
 
 
 def _map_paths(function, tree):

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from amlr_jax import rebalance
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.train.flops import RECOMPUTED
+from amlr_jax.train.optimizer import moving_average
 
 # (params, batch_stats, batch, key, loss_weights) -> (losses, batch_stats)
 LossFunction = Callable
@@ -35,6 +36,8 @@ class TrainState(NamedTuple):
     rebalance_state: Any
     skipped: Skipped
     key: jax.Array  # shape=(), typed PRNG key; folded with `step` for each step.
+    # {"params", "batch_stats"}: their moving averages; None without optimizer.ema
+    average: Any = None
 
 
 def initial_state(variables, *, optimizer, rebalancer, loss_weights, key) -> TrainState:
@@ -50,6 +53,20 @@ def initial_state(variables, *, optimizer, rebalancer, loss_weights, key) -> Tra
         skipped=Skipped(*(jnp.zeros((), jnp.int32) for _ in Skipped._fields)),
         key=key,
     )
+
+
+def with_average(state: TrainState) -> TrainState:
+    """The state whose averages begin with its parameters and batch statistics."""
+    return state._replace(average=jax.tree.map(jnp.copy, _variables(state)))
+
+
+def evaluated(state: TrainState) -> dict:
+    """The {"params", "batch_stats"} to evaluate: the averages, where there are any."""
+    return state.average or _variables(state)
+
+
+def _variables(state: TrainState) -> dict:
+    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 class _Measured(NamedTuple):
@@ -71,6 +88,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     accumulate: int = 1,
+    ema: float = 0.0,
 ) -> tuple[TrainState, dict]:
     """Computes losses, their weights and total, and takes one optimizer step.
 
@@ -86,6 +104,10 @@ def train_step(
     pixels this differs from the mean over the pixels of the batch: each part has the
     same weight. The loss weights of a step depend on its losses (AMLR, Eq. 9), so a
     first pass computes the losses of all parts and a second one differentiates them.
+
+    `ema` > 0 is the decay of the moving averages of parameters and batch statistics
+    (`optimizer.moving_average`), of a state `with_average`. A skipped step does not
+    count.
 
     Metrics: `total`, `losses` and `weights` by name, `learning_rate`, `grad_norm`;
     `skipped` and `skipped_in_a_row`; `skipped_updates` of the loss weights; `samples`
@@ -110,6 +132,12 @@ def train_step(
         loss_weights=measured.loss_weights,
         rebalance_state=measured.rebalance_state,
     )
+    taken = state.step - state.skipped.total
+    if ema:
+        average = moving_average(
+            state.average, _variables(proposed), decay=ema, count=taken + 1
+        )
+        proposed = proposed._replace(average=average)
     # A select fuses with the update, while lax.cond would wait for the norm.
     new = jax.tree.map(partial(jnp.where, finite), proposed, state)
     new = new._replace(step=state.step + 1, skipped=_counted(state.skipped, finite))
@@ -117,7 +145,7 @@ def train_step(
         "total": total,
         "losses": measured.losses,
         "weights": measured.loss_weights,
-        "learning_rate": schedule(state.step - state.skipped.total),
+        "learning_rate": schedule(taken),
         "grad_norm": grad_norm,
         "skipped": new.skipped.total,
         "skipped_in_a_row": new.skipped.in_a_row,

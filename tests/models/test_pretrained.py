@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from amlr_jax import pipeline, rebalance
 from amlr_jax.checkpoints.manager import Checkpoints
@@ -247,6 +248,63 @@ def test_a_decoder_with_other_channels_or_activation(tmp_path, encoder):
         network = depth.network("swin_v2_nano", max_depth=80.0, **options)
         with pytest.raises(InputError, match=message):
             fitting.check_fits(network, given)
+
+
+def other(tmp_path, name="swin_v2_nano", **options) -> pretrained.Pretrained:
+    """Random weights of a whole network with these options."""
+    shapes = depth.variable_shapes(depth.network(name, max_depth=80.0, **options))
+    model = {"name": name, "parts": ["encoder", "decoder"], "options": options}
+    return pretrained.Pretrained(tmp_path, randomised(shapes), NANO | model)
+
+
+def test_another_head_takes_what_fits_if_permitted(tmp_path, capsys):
+    given = other(tmp_path, decoder_channels=(128, 48, 32), decoder_activation="relu")
+    network = depth.network("swin_v2_nano", max_depth=10.0)
+    with pytest.raises(InputError, match=r"or --config.init_partly=True for what fits"):
+        fitting.check_fits(network, given)
+    found = fitting.fitting_part(network, given)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "its channels is (128, 48, 32), this network's" in said
+    assert "its activation is relu, this network's silu" in said
+    names = said.partition("not taken: ")[2].split(", ")
+    ours, theirs = depth.variable_shapes(network), given.variables
+    merged, report = pretrained.merge(ours, found)
+    assert_equal(merged["params"]["encoder"], theirs["params"]["encoder"])
+    flat, kept = (flatten_dict(x, sep="/") for x in (theirs, found.variables))
+    same = {path.split("/", 1)[1] for path in flat.keys() - kept.keys()}
+    assert same and {path.rpartition("/")[0] for path in same} == set(names)
+    assert report.initial.keys() == {"decoder"} and report.taken["decoder"]
+
+
+def test_a_decoder_of_another_kind_starts_anew(tmp_path, capsys):
+    given = other(tmp_path, "monodepth2")
+    network = depth.network("five_level", max_depth=80.0)
+    found = fitting.fitting_part(network, given)
+    assert found.variables["params"].keys() == {"encoder"}
+    assert "is for monodepth2, another network" in capsys.readouterr().out
+    for name in ("swin_v2_nano", "glpdepth_b0"):
+        with pytest.raises(InputError, match="is for monodepth2, another network"):
+            fitting.fitting_part(depth.network(name, max_depth=80.0), given)
+
+
+def test_larger_windows_keep_those_of_pretraining_or_say_so(tmp_path, capsys):
+    given = other(tmp_path, window_size=(8, 8, 8, 4))
+    windows, before = (16, 16, 16, 8), (11, 11, 6, 6)
+    make = functools.partial(depth.network, "swin_v2_nano", max_depth=80.0)
+    tuned = make(window_size=windows, pretrained_window_size=before)
+    fitting.check_fits(tuned, given)
+    anew = make(window_size=windows, pretrained_window_size=windows)
+    message = r"pretrained_window_size='\(.*, or --config.init_partly=True"
+    with pytest.raises(InputError, match=message):
+        fitting.check_fits(anew, given)
+    assert_equal(fitting.fitting_part(anew, given).variables, given.variables)
+    assert "its pretrained_window_size is" in capsys.readouterr().out
+
+
+def test_another_convention_is_never_taken(folder):
+    other = depth.network("swin_v2_nano", max_depth=80.0, convention="official")
+    with pytest.raises(InputError, match="--config.model.convention=mim_depth"):
+        fitting.fitting_part(other, pretrained.load(folder))
 
 
 def test_a_decoder_that_upsamples_otherwise(tmp_path):

@@ -67,6 +67,16 @@ def test_what_may_differ(tmp_path):
     claim(tmp_path, CONFIG | {"steps": 20, "eval": {"every_steps": 5}})
 
 
+def test_a_key_of_a_later_version(tmp_path):
+    """At a value that changes nothing the run goes on."""
+    claim(tmp_path, CONFIG)
+    claim(tmp_path, CONFIG | {"ema": 0.0, "freeze": [], "init_partly": False})
+    (tmp_path / workdir.CONFIG).unlink()
+    claim(tmp_path, CONFIG)
+    with pytest.raises(InputError, match="ema was None, now 0.9"):
+        claim(tmp_path, CONFIG | {"ema": 0.9})
+
+
 def test_checkpoints_without_a_config(tmp_path):
     (tmp_path / workdir.CHECKPOINTS).mkdir()
     with pytest.raises(InputError, match="holds checkpoints but no config.json"):

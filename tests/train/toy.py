@@ -8,7 +8,7 @@ import optax
 
 from amlr_jax import rebalance
 from amlr_jax.train.objectives import supervised as objectives
-from amlr_jax.train.step import TrainState, initial_state
+from amlr_jax.train.step import TrainState, initial_state, with_average
 
 NAMES = ("silog", "gradient")
 
@@ -45,13 +45,14 @@ def initial(made: dict) -> TrainState:
     variables = Toy().init(
         {"params": jax.random.key(0)}, jnp.zeros((1, 8, 8, 3)), train=False
     )
-    return initial_state(
+    state = initial_state(
         variables,
         optimizer=made["optimizer"],
         rebalancer=made["rebalancer"],
         loss_weights=rebalance.equal_weights(NAMES),
         key=jax.random.key(1),
     )
+    return with_average(state) if made.get("ema") else state
 
 
 def batches(count: int, *, size: int = 4) -> list[dict[str, np.ndarray]]:
