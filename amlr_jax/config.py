@@ -28,7 +28,9 @@ from amlr_jax.runtime.rules import (
     whole,
 )
 
-VIDEO = ("kitti", "street")  # values of data.name with frames in the order of time
+# Values of data.name: drives with a car's cameras, and all frames in order of time.
+DRIVES = ("kitti", "street")
+VIDEO = (*DRIVES, "frames")
 
 COUNT = whole(1)
 NATURAL = whole(0)
@@ -97,7 +99,7 @@ _PARALLEL = {
 }
 
 _DATA = {
-    "name": ("kitti", one_of("kitti", "nyu", "custom", "street", "nyu_tfds")),
+    "name": ("kitti", one_of("kitti", "nyu", "custom", "frames", "street", "nyu_tfds")),
     "root": ("data/kitti", NOT_EMPTY),
     # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder; none: no test,
     # in self-supervision alone
@@ -106,12 +108,12 @@ _DATA = {
     # monodepth2's format; without test_list the test frames are the split's.
     "list": ("", TEXT),
     "test_list": ("", TEXT),
-    # custom: stored value of a metre (0: 1000 in PNGs, 1 elsewhere); metres beyond
-    # which nothing was measured (0: none); array of npz, channel of EXR.
+    # custom, frames: stored value of a metre (0: 1000 in PNGs, 1 elsewhere); metres
+    # beyond which nothing was measured (0: none); array of npz, channel of EXR.
     "depth_scale": (0.0, AT_LEAST_0),
     "depth_cap": (0.0, AT_LEAST_0),
     "depth_key": ("", TEXT),
-    # custom: stored values that mean "not measured", beside 0, as (65535,)
+    # custom, frames: stored values that mean "not measured", beside 0, as (65535,)
     "invalid_values": ((), each(number("(-inf, inf)"), text="numbers, as (65535,)")),
     "cache": ("", TEXT),  # prepared data; empty: $AMLR_JAX_CACHE or ~/.cache/amlr_jax
     "kb_crop": (True, FLAG),  # KITTI benchmark crop, 352x1216, train and test
@@ -133,6 +135,10 @@ _DATA = {
     "skip_bad": (False, FLAG),  # leave out training frames whose files are damaged
     # Self-supervision alone: the frames of the sources, counted from the target
     "offsets": ((-1, 1), OFFSETS),
+    # frames: the camera, "fx,fy,cx,cy" in pixels or a file; empty: ROOT/intrinsics.json
+    "intrinsics": ("", TEXT),
+    # frames: grey levels (of 255) by which a frame must differ from the one kept before
+    "min_change": (0.0, AT_LEAST_0),
     "sides": ("lr", one_of("l", "r", "lr")),  # left and right colour camera
     "min_speed": (0.0, AT_LEAST_0),  # m/s: leaves out frames in which the car is slower
     "size": ((192, 640), SIZE_OR_NONE),  # of the views; (): as they are
@@ -382,6 +388,11 @@ def _contradictions(c: ConfigDict) -> Iterator[tuple[bool, str]]:
 
 def _of_supervision(c: ConfigDict) -> Iterator[tuple[bool, str]]:
     data, benchmark = c.data, (352, 1216)
+    yield (
+        data.name == "frames",
+        "data.name=frames has no depth to learn from: use configs/custom_selfsup.py, "
+        "or with depth data.name=custom",
+    )
     yield not c.losses, "losses must name at least one loss, got none"
     yield (
         data.split == "none",
@@ -391,7 +402,7 @@ def _of_supervision(c: ConfigDict) -> Iterator[tuple[bool, str]]:
         len(data.resize) == 2 and _larger(data.crop, data.resize),
         f"data.crop={data.crop} must fit in data.resize={data.resize}",
     )
-    cut = data.kb_crop and data.name in VIDEO
+    cut = data.kb_crop and data.name in DRIVES
     yield (
         cut and _larger(data.crop, benchmark),
         f"data.crop={data.crop} must fit in {benchmark}, to which data.kb_crop cuts",
@@ -401,8 +412,14 @@ def _of_supervision(c: ConfigDict) -> Iterator[tuple[bool, str]]:
 def _of_video(c: ConfigDict) -> Iterator[tuple[bool, str]]:
     yield (
         c.data.name not in VIDEO,
-        f"self-supervision needs data.name {' or '.join(VIDEO)}, drives with "
-        f"neighbouring frames; got '{c.data.name}'",
+        f"self-supervision needs data.name {', '.join(VIDEO)}: recordings with "
+        f"neighbouring frames; got '{c.data.name}'. For your own frames or videos use "
+        "configs/custom_selfsup.py",
+    )
+    yield (
+        c.data.name == "frames" and c.data.camera != "file",
+        f"data.camera={c.data.camera} is KITTI's; data.name=frames needs data.camera="
+        "file and data.intrinsics",
     )
     neighbours = c.selfsup.neighbours and len(c.data.offsets)
     yield (

@@ -96,7 +96,10 @@ def test_a_value_that_no_part_can_use(change):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"data.name": "nyu"}, "self-supervision needs data.name kitti or street"),
+        (
+            {"data.name": "nyu"},
+            "self-supervision needs data.name kitti, street, frames",
+        ),
         ({"selfsup.neighbours": False}, "needs a source"),
         ({"data.offsets": ()}, "needs a source"),
         ({"data.offsets": (), "data.stereo": True}, "data.offsets must name"),
@@ -166,7 +169,7 @@ def test_the_names_are_those_of_the_rooms():
     assert tuple(protocols.PRESETS) == keys.PROTOCOLS
     assert keys.TEST_MODES == tiling.MODES
     assert keys.LOSSES.keys() == DEPTH_LOSSES.keys()
-    assert keys.VIDEO == sources.DRIVES
+    assert (keys.DRIVES, keys.VIDEO) == (sources.DRIVES, sources.VIDEO)
     datasets = keys.KEYS["data"]["name"][1].known
     assert datasets == (*sources.LAYOUTS, sources.NYU_TFDS)
 

@@ -13,12 +13,21 @@ from ml_collections import config_flags
 from amlr_jax.config import RULES, base, check
 from amlr_jax.runtime import command as commands
 from amlr_jax.train import build
-from configs import custom, demo, demo_selfsup, kitti, kitti_selfsup, nyu
+from configs import (
+    custom,
+    custom_selfsup,
+    demo,
+    demo_selfsup,
+    kitti,
+    kitti_selfsup,
+    nyu,
+)
 from tests.conftest import REPOSITORY
 
+MODULES = (custom, custom_selfsup, demo, demo_selfsup, kitti, kitti_selfsup, nyu)
 CONFIGS = {
     f"{module.__name__.split('.')[-1]}:{variant}": partial(module.get_config, variant)
-    for module in (custom, demo, demo_selfsup, kitti, kitti_selfsup, nyu)
+    for module in MODULES
     for variant in module.VARIANTS
 }
 ALONE = ("silog", "mim_depth")  # variants without the gradient loss

@@ -41,6 +41,7 @@ _MARKS = {
     "depth": ("sync_depth", "depth", "depthmap", "gt"),
 }
 _OTHERS = ("train.txt", "test.txt", "intrinsics.json")
+UNITS = ("depth_scale", "depth_cap", "depth_key", "invalid_values")  # of config.data
 Files = dict[str, Path]
 MILLIMETRES = 1000.0  # stored values of a metre in a 16-bit PNG, unless depth_scale
 
@@ -67,11 +68,6 @@ def read_layout(
     """
     notes: list[str] = []
     frames = _frames(root, report, notes)
-    endings = {frame.depth.suffix.lower() for frame in frames.values()}
-    if len(endings) > 1:
-        text = f"'{root / 'depth'}' mixes {', '.join(sorted(endings))}"
-        report(Problem(text, advice="keep the ground truth in one format"))
-    whole = endings == {".png"}
     train, test = (
         _listed(root, frames, part, path, report)
         for part, path in (("train", train_list), ("test", test_list))
@@ -86,20 +82,36 @@ def read_layout(
     return Layout(
         "custom",
         chosen.split,
-        depth_scale or (MILLIMETRES if whole else 1.0),
-        chosen.train,
-        chosen.test,
-        in_metres=not whole,
-        depth_cap=depth_cap,
-        depth_key=depth_key,
-        invalid_values=tuple(invalid_values),
+        train=chosen.train,
+        test=chosen.test,
         notes=(*notes, *chosen.notes),
+        **units(
+            [frame.depth for frame in frames.values()],
+            report,
+            depth_scale=depth_scale,
+            depth_cap=depth_cap,
+            depth_key=depth_key,
+            invalid_values=tuple(invalid_values),
+        ),
     )
+
+
+def units(
+    depth: Sequence[Path], report: Report, *, depth_scale: float, **others: Any
+) -> dict[str, Any]:
+    """What the files of ground truth mean, as fields of a `Layout`; `read_layout`."""
+    endings = {path.suffix.lower() for path in depth}
+    if len(endings) > 1:
+        text = f"the ground truth mixes {', '.join(sorted(endings))}"
+        report(Problem(text, advice="keep it in one format"))
+    whole = endings == {".png"}
+    scale = depth_scale or (MILLIMETRES if whole else 1.0)
+    return {"depth_scale": scale, "in_metres": not whole, **others}
 
 
 def _frames(root: Path, report: Report, notes: list[str]) -> dict[str, Frame]:
     """Name -> frame, for each name with an image or depth."""
-    colour, depth = _both(root, report, notes)
+    colour, depth = find_files(root, report, notes)
     ending = min(path.suffix for path in depth.values())
     names = sorted({*colour, *depth}, key=paths.natural)
     cameras = _cameras(root / "intrinsics.json", names, report)
@@ -117,8 +129,19 @@ def _frames(root: Path, report: Report, notes: list[str]) -> dict[str, Frame]:
     return frames
 
 
-def _both(root: Path, report: Report, notes: list[str]) -> tuple[Files, Files]:
-    """Images and depth by name; files that are neither are counted in `notes`."""
+def find_files(
+    root: Path,
+    report: Report,
+    notes: list[str],
+    *,
+    needs_depth: bool = True,
+    beside: Collection[str] = (),
+) -> tuple[Files, Files]:
+    """Images and depth by name; files that are neither are counted in `notes`.
+
+    Without `needs_depth` images may have none. Files with the endings `beside` are read
+    elsewhere.
+    """
     apart = (root / "rgb").is_dir() or (root / "depth").is_dir()
     folders = [root / "rgb", root / "depth"] if apart else [root]
     found = {folder: paths.find(folder) for folder in folders}
@@ -133,10 +156,10 @@ def _both(root: Path, report: Report, notes: list[str]) -> tuple[Files, Files]:
         depth = _without_marks(depth, "depth")
         colour = {name: p for name, p in colour.items() if not _bare(name, "depth")}
     colour, depth = _paired(colour, depth)
-    if not apart:  # what has neither a mark nor depth is another picture
+    if not apart and needs_depth:  # without a mark and depth it is another picture
         colour = {n: p for n, p in colour.items() if n in depth or _bare(p.stem, "rgb")}
     for role, files in (("rgb", colour), ("depth", depth)):
-        if not files:
+        if not files and needs_depth:
             raise InputError(
                 f"no {role} files at data.root='{root}'; expected "
                 f"{root}/rgb/<name>.{{png,jpg,...}} and "
@@ -144,7 +167,8 @@ def _both(root: Path, report: Report, notes: list[str]) -> tuple[Files, Files]:
             )
     used = {*colour.values(), *depth.values(), *(root / name for name in _OTHERS)}
     for folder, (every, _) in found.items():
-        notes += paths.passed_over(folder, set(every) - used)
+        others = {path for path in every if path.suffix.lower() not in beside}
+        notes += paths.passed_over(folder, others - used)
     return colour, depth
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from amlr_jax import street
-from amlr_jax.data import custom, kitti, nyu
+from amlr_jax.data import custom, kitti, nyu, recordings
 from amlr_jax.data.frames import Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
@@ -15,18 +15,24 @@ from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.rules import AUTO
 
-LAYOUTS = ("kitti", "nyu", "custom", "street")  # image files and depth files
+# Image files and depth files
+LAYOUTS = ("kitti", "nyu", "custom", recordings.NAME, "street")
 NYU_TFDS = "nyu_tfds"
-DRIVES = ("kitti", "street")  # data sets with frames in the order of time
+DRIVES = ("kitti", "street")  # with stereo, calibration and speed
+VIDEO = (*DRIVES, recordings.NAME)  # data sets with frames in the order of time
 NO_TEST = "none"  # data.split of video of which nothing is measured
 # Keys that only some data sets use.
 _USES = {
     "list": ("kitti", "nyu", "custom"),
     "test_list": ("kitti", "nyu", "custom"),
-    "depth_scale": ("custom",),
-    "depth_cap": ("custom",),
-    "depth_key": ("custom",),
-    "invalid_values": ("custom",),
+    "depth_scale": ("custom", recordings.NAME),
+    "depth_cap": ("custom", recordings.NAME),
+    "depth_key": ("custom", recordings.NAME),
+    "invalid_values": ("custom", recordings.NAME),
+    "intrinsics": (recordings.NAME,),
+    "min_change": (recordings.NAME,),
+    "min_speed": DRIVES,
+    "stereo": DRIVES,
     "decoded": LAYOUTS,
     "resize": LAYOUTS,
     "skip_bad": LAYOUTS,
@@ -42,11 +48,13 @@ def read_layout(
 ) -> Layout:
     """The frames of `config.data`, for one of `LAYOUTS`.
 
-    With `test_only`, for one of `DRIVES`, only the test frames; other frames need no
+    With `test_only`, for one of `VIDEO`, only the test frames; other frames need no
     depth. Problems of the files are passed to `report`; InputError for an invalid
     config, and where no frame can be named.
     """
     check_keys(config)
+    if config.name == recordings.NAME:
+        return recordings.read_layout(config, bar=bar, report=report)
     root = paths.expanded(config.root)
     lists = {"train_list": config.list, "test_list": config.test_list}
     if config.name == "custom":
@@ -54,8 +62,7 @@ def read_layout(
             raise InputError(
                 f"data.split must be folder for custom, got '{config.split}'"
             )
-        keys = "depth_scale", "depth_cap", "depth_key", "invalid_values"
-        units = {key: config[key] for key in keys}
+        units = {key: config[key] for key in custom.UNITS}
         return custom.read_layout(root, report=report, **units, **lists)
     options = {"split": config.split, "report": report, **lists}
     if config.name == "nyu":
@@ -87,7 +94,7 @@ def _render_street(config: ConfigDict, bar: Callable) -> None:
 
 
 def tested(config: ConfigDict, *, bar: Callable) -> Layout:
-    """The test frames of one of `DRIVES`; other frames need no depth."""
+    """The test frames of one of `VIDEO`; other frames need no depth."""
     return read_layout(config, bar=bar, test_only=True)
 
 

@@ -53,9 +53,9 @@ PRESETS = {
     "nyu": Preset(
         ("nyu", "nyu_tfds"), "official", "nyu", metrics.NYU_MAX_DEPTH, windows=2
     ),
-    "custom": Preset(("custom",), "folder", "none", windows=2),
+    "custom": Preset(("custom", "frames"), "folder", "none", windows=2),
 }
-_NO_SPLITS = ("street", "nyu_tfds", "custom")
+_NO_SPLITS = ("street", "nyu_tfds", "custom", "frames")
 
 
 class Protocol(NamedTuple):
@@ -117,7 +117,7 @@ def choose(config: ConfigDict) -> str:
     if data not in PRESETS[name].data:
         raise InputError(
             f"eval.protocol={name} is for data.name {', '.join(PRESETS[name].data)}; "
-            f"got '{data}'"
+            f"got '{data}'; leave it empty for the protocol of the data"
         )
     return name
 

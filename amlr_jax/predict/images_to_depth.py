@@ -10,7 +10,7 @@ import jax
 from flax import linen as nn
 from rich.markup import escape
 
-from amlr_jax.data import images, video
+from amlr_jax.data import cameras, images, video
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.predictor import predictor
@@ -18,7 +18,7 @@ from amlr_jax.models import depth as networks
 from amlr_jax.models import pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder
 from amlr_jax.models.depth_network import has_scale
-from amlr_jax.predict import cameras, inputs, outputs, pipeline, record
+from amlr_jax.predict import inputs, outputs, pipeline, record
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle
 from amlr_jax.runtime import compilation, files

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from amlr_jax.data import colors
+from amlr_jax.data.cameras import Camera
 from amlr_jax.models.decoders.disparity import disparity_from_depth
-from amlr_jax.predict.cameras import Camera
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime import files, paths
 from amlr_jax.runtime.errors import InputError, counted, preview

@@ -17,10 +17,10 @@ import numpy as np
 from rich.markup import escape
 
 from amlr_jax.data import colors, video
+from amlr_jax.data.cameras import Camera, Reader
 from amlr_jax.data.images import read_as_rgb
 from amlr_jax.evaluate import depth_stream
 from amlr_jax.predict import mp4, outputs, record
-from amlr_jax.predict.cameras import Camera, Reader
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle, Result
 from amlr_jax.runtime.console import Bar, show

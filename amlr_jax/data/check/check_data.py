@@ -117,14 +117,9 @@ def _prepare_output(output: Path, data: ConfigDict) -> None:
 def _list(data: ConfigDict, progress: Callable, *, video: bool) -> Listed:
     sources.check_keys(data)
     storage(decoded=data.decoded, resize=data.resize, skip_bad=data.skip_bad)
-    if video and data.name not in sources.DRIVES:
-        raise InputError(
-            f"self-supervision needs data.name {' or '.join(sources.DRIVES)}, got "
-            f"'{data.name}'"
-        )
     if video and data.split == sources.NO_TEST:
         layout = Layout(data.name, data.split, 1.0, (), (), test_only=True)
-        return Listed(layout, [], _views(data, ()))
+        return Listed(layout, [], _views(data, (), progress))
     if data.name == sources.NYU_TFDS:
         return _tfds(data)
     asked = data.copy_and_resolve_references()
@@ -139,7 +134,7 @@ def _list(data: ConfigDict, progress: Callable, *, video: bool) -> Listed:
     findings = [_of_problem(problem) for problem in kept]
     findings += [Finding("layout", NOTE, note) for note in layout.notes]
     if video:
-        findings += _views(data, layout.test)
+        findings += _views(data, layout.test, progress)
     frames: list[tuple[str, Frame | Example]] = [("train", f) for f in layout.train]
     frames += [("test", f) for f in layout.test]
     return Listed(layout, frames, findings)
@@ -194,19 +189,21 @@ def _draw(path: Path, listed: Listed, examined: Examined) -> None:
 # ---------------------------------------------------------------- self-supervision
 
 
-def _views(data: ConfigDict, tested: Sequence[Frame]) -> list[Finding]:
+def _views(
+    data: ConfigDict, tested: Sequence[Frame], progress: Callable
+) -> list[Finding]:
     """The views of `config.data`: their number, drives, and which are left out.
 
     Cameras, and with data.stereo the partners, are checked as in training.
     """
     try:
-        found = read_views(data, tuple(tested))
+        found = read_views(data, tuple(tested), bar=progress)
     except InputError as error:
         return [Finding("layout", FAULT, f"training would stop: {error}")]
     findings = [_count_views(data, found), _cameras_of_views(data, found)]
     findings += [Finding("leak", NOTE, note) for note in found.notes]
     lost = tuple(view.key for view in found.train if view.partner is None)
-    if lost:
+    if lost and data.name in sources.DRIVES:
         text = f"{len(lost)} of {len(found.train)} views have no image of the other "
         level, why = (FAULT, "data.stereo") if data.stereo else (NOTE, "no stereo")
         findings.append(Finding("files", level, f"{text}camera ({why})", lost))
@@ -221,7 +218,12 @@ def _count_views(data: ConfigDict, found: Sequences) -> Finding:
     drives = Counter(view.key.rpartition("/")[0] for view in found.train)
     offsets = ", ".join(f"{offset:+d}" for offset in found.offsets)
     text = f"{counted(len(found.train), 'view')} to train on (sources {offsets}) in "
-    text += f"drives: {len(drives)}, by {data.list or 'every drive not of the test'}"
+    if data.name in sources.DRIVES:
+        text += (
+            f"drives: {len(drives)}, by {data.list or 'every drive not of the test'}"
+        )
+    else:
+        text += f"recordings: {len(drives)}"
     names = tuple(f"{drive} {count}" for drive, count in sorted(drives.items()))
     return Finding("counts", NOTE, text, names)
 

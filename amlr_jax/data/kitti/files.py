@@ -64,7 +64,8 @@ def check_root(root: Path, *, depth: bool = True) -> None:
         ]
         raise InputError(
             f"no KITTI data at data.root='{root}' (missing: {', '.join(missing)}); "
-            f"expected {' and '.join(expected)}"
+            f"expected {' and '.join(expected)}. For your own frames or videos use "
+            "configs/custom_selfsup.py, with depth configs/custom.py"
         )
 
 

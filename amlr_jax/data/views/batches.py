@@ -74,7 +74,7 @@ def load(config: ConfigDict) -> PreparedViews:
     data = config.data
     tests = data.split != sources.NO_TEST
     test = sources.tested(with_depth(config), bar=bar).test if tests else ()
-    found = read_views(data, test)
+    found = read_views(data, test, bar=bar)
     for note in found.notes:
         show(note)
     return prepare_views(

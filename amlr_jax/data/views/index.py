@@ -1,11 +1,12 @@
 """The training views, the indices of their stored images, and their cameras."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from amlr_jax.data import recordings, sources
 from amlr_jax.data.frames import Camera, Frame, Sequences, View
 from amlr_jax.data.intrinsics import resize_intrinsics
 from amlr_jax.data.kitti.sequences import read_sequences
@@ -19,12 +20,18 @@ CAMERAS = ("file", "monodepth2")
 _MONODEPTH2 = np.array([0.58, 1.92, 0.5, 0.5])
 
 
-def read_views(config: ConfigDict, tested: Sequence[Frame]) -> Sequences:
+def read_views(
+    config: ConfigDict, tested: Sequence[Frame], *, bar: Callable
+) -> Sequences:
     """The views of `config.data`, without those that show a frame of `tested`.
 
-    `read_sequences` always leaves out KITTI's drives of the Eigen test. The images of
-    both cameras at the time of a test frame are left out. InputError for invalid input.
+    Own recordings hold theirs out. Of KITTI the drives of the Eigen test are always
+    left out, and the images of both cameras at the time of a test frame. InputError for
+    invalid input.
     """
+    sources.check_keys(config)
+    if config.name == recordings.NAME:
+        return recordings.read_sequences(config, bar=bar)
     views = read_sequences(
         paths.expanded(config.root),
         train_list=config.list,

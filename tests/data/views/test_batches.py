@@ -113,7 +113,7 @@ def test_a_list_names_views_and_not_frames_with_depth(config):
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("data.name", "nyu", "self-supervision needs data.name kitti or street"),
+        ("data.name", "nyu", "self-supervision needs data.name kitti, street, frames"),
         ("data.stereo", True, "no image of the other camera"),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from amlr_jax.predict import cameras
+from amlr_jax.data import cameras
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
@@ -33,9 +33,10 @@ def test_kittis_calibration(tmp_path):
     right = "P_rect_03: 90 0 80 0 0 95 30 0 0 0 1 0\n"
     path.write_text(tiny_kitti.CALIBRATION + right)
     read = cameras.reader(str(path), None)
-    assert read(SOURCE, SIZE) == (100, 110, 96, 32)
+    size = (64, 192)
+    assert read(SOURCE, size) == (100, 110, 96, 32)
     of_right = InputFile(Path("/d/image_03/data/0.png"), "0.png")
-    assert read(of_right, SIZE) == (90, 95, 80, 30)
+    assert read(of_right, size) == (90, 95, 80, 30)
 
 
 @pytest.mark.parametrize("fov", [40.0, 90.0, 120.0])
@@ -73,8 +74,16 @@ def test_mistakes(intrinsics, fov, words, tmp_path, monkeypatch):
 
 
 def test_a_camera_of_another_image(tmp_path):
-    with pytest.raises(InputError, match="is 100 x 50, but .* centre at .610, 172."):
-        cameras.reader("720,721,610,172", None)(SOURCE, (50, 100))
+    for size in ((50, 100), (188, 621), (752, 2484)):
+        match = f"is {size[1]} x {size[0]}, but .* of another size.* at .610, 172."
+        with pytest.raises(InputError, match=match):
+            cameras.reader("720,721,610,172")(SOURCE, size)
+    told = {"kitchen": ENTRY | {"width": 800, "height": 300}}
+    (tmp_path / "c.json").write_text(json.dumps(told))
+    read = cameras.reader(str(tmp_path / "c.json"), option="data.intrinsics")
+    assert read(SOURCE, (300, 800)) == CAMERA  # a crop, far from the centre
+    with pytest.raises(InputError, match="data.intrinsics .* size of 800 x 300"):
+        read(SOURCE, SIZE)
     (tmp_path / "c.json").write_text(json.dumps({"other": ENTRY}))
     with pytest.raises(InputError, match="0001.png' has no camera: .*kitchen/0001"):
         cameras.reader(str(tmp_path / "c.json"), None)(SOURCE, SIZE)
