@@ -288,6 +288,35 @@ def test_wild_coordinates_do_not_touch_other_samples(padding):
     np.testing.assert_allclose(to_wild[0, 1:], to_clean[0, 1:], atol=1e-6)
 
 
+@pytest.mark.parametrize("padding", ["border", "zeros"])
+def test_forward_mode_equals_reverse_mode(padding):
+    local = np.random.default_rng(11)
+    coordinates = jnp.asarray(local.uniform(-2, 10, (2, 7, 5, 2)), jnp.float32)
+    steps = local.normal(size=(2, 9, 9, 3)), local.normal(size=(2, 7, 5, 2))
+    steps = tuple(jnp.asarray(step, jnp.float32) for step in steps)
+    weight = jnp.asarray(local.normal(size=(2, 7, 5, 3)), jnp.float32)
+
+    def loss(image, coordinates):
+        sample = geometry.bilinear_sample(image, coordinates, padding=padding)
+        return jnp.sum(weight * sample)
+
+    _, forward = jax.jit(partial(jax.jvp, loss))((IMAGE[:, :9, :9], coordinates), steps)
+    gradients = jax.jit(jax.grad(loss, (0, 1)))(IMAGE[:, :9, :9], coordinates)
+    backward = sum(jnp.vdot(g, s) for g, s in zip(gradients, steps, strict=True))
+    np.testing.assert_allclose(forward, backward, rtol=1e-4)
+
+
+def test_second_derivatives_inside_a_cell():
+    image = jnp.asarray([[1.0, 2.0], [4.0, -3.0]])[..., None]  # a b, c d
+
+    def sample(uv):
+        return geometry.bilinear_sample(image, uv[None, None])[0, 0, 0]
+
+    twist = 1.0 - 2.0 - 4.0 + -3.0  # a - b - c + d
+    expected = [[0.0, twist], [twist, 0.0]]
+    np.testing.assert_allclose(jax.hessian(sample)(jnp.array([0.3, 0.6])), expected)
+
+
 def test_in_image():
     coordinates = jnp.array([[0.0, 0.0], [4.0, 2.0], [4.01, 2.0], [-0.01, 1.0]])
     inside = geometry.in_image(coordinates, height=3, width=5)
