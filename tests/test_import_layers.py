@@ -1,6 +1,6 @@
 """Imports run downwards, and the light rooms load where heavy packages are absent.
 
-    4  convert predict report odometry export ablation data.check, and main
+    4  convert calibrate predict report odometry export ablation data.check, and main
     3  train, evaluate             which do not know each other
     2  models, data, street, checkpoints
     1  runtime
@@ -72,6 +72,7 @@ ROOMS = {
     ),
     "amlr_jax.evaluate": Room(MIDDLE, COMMAND),
     "amlr_jax.convert": Room(MIDDLE, COMMAND),
+    "amlr_jax.calibrate": Room(COMMANDS, COMMAND),
     "amlr_jax.predict": Room(COMMANDS, COMMAND),
     # scipy comes with jax.
     "amlr_jax.odometry": Room(COMMANDS, COMMAND | {"scipy"}),

@@ -32,7 +32,7 @@ from amlr_jax.data.frames import (
 )
 from amlr_jax.data.intrinsics import KEYS, camera_of
 from amlr_jax.runtime import paths
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, preview
 
 DEPTHS = tuple(ending for ending in depth_files.FORMATS if ending != ".bin")
 # What a name says of its file, at its end and at its start.
@@ -107,6 +107,27 @@ def units(
     whole = endings == {".png"}
     scale = depth_scale or (MILLIMETRES if whole else 1.0)
     return {"depth_scale": scale, "in_metres": not whole, **others}
+
+
+def pairs(images_folder: Path, depth_folder: Path) -> list[Frame]:
+    """The frames of images and depth in two folders, matched as those of a root.
+
+    Names in one of them alone are left out; InputError if none is in both.
+    """
+    both = []
+    for folder, role in ((images_folder, "rgb"), (depth_folder, "depth")):
+        found = paths.find(folder).all() if folder.is_dir() else []
+        both.append(_by_name(folder.parent, folder, found, role, refuse))
+        if not both[-1]:
+            raise InputError(f"'{folder}' is no folder with {role} files")
+    colour, depth = _paired(*both)
+    names = sorted(colour.keys() & depth.keys(), key=paths.natural)
+    if not names:
+        raise InputError(
+            f"no name is both in '{images_folder}' ({preview(colour)}) and in "
+            f"'{depth_folder}' ({preview(depth)})"
+        )
+    return [Frame(name, colour[name], depth[name], UNKNOWN_CAMERA) for name in names]
 
 
 def _frames(root: Path, report: Report, notes: list[str]) -> dict[str, Frame]:

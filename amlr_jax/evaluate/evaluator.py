@@ -27,6 +27,7 @@ from amlr_jax.evaluate.predictor import pasted, predictor
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.metrics import KB_CROP_SHAPE, METRIC_NAMES
 from amlr_jax.models import depth, pretrained
+from amlr_jax.models.depth_network import is_calibrated
 from amlr_jax.runtime import compilation, files, workdir
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
@@ -217,6 +218,8 @@ def evaluate_weights(
     predict, protocol = evaluator.predict(variables), evaluator.protocol
     facts: dict = {"weights": str(source), **_step(source)}
     facts["computed_in"] = depth.precision_of(network)._asdict()
+    if is_calibrated(network):
+        facts["calibration"] = network.calibration
     title = f"Weights of {source}"
     result = evaluator.measure(predict, facts, title=title)
     write_csv(result, folder / workdir.PER_IMAGE)

@@ -12,7 +12,7 @@ from amlr_jax import metrics
 from amlr_jax.config import check as check_config
 from amlr_jax.data import loader
 from amlr_jax.evaluate import tiling
-from amlr_jax.models.depth_network import has_scale
+from amlr_jax.models.depth_network import has_scale, is_calibrated
 from amlr_jax.runtime.errors import InputError
 
 
@@ -160,6 +160,8 @@ def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:
     scales = preset.median_scaling
     if options.median_scaling:
         scales = options.median_scaling == "on"
+    elif is_calibrated(network):  # which a median would hide
+        scales = False
     made = Protocol(
         dataset=data.name,
         split=data.split,

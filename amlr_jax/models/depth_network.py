@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
 from amlr_jax.models.layers import check_image
 
+LEAST = 1e-3  # metres of calibrated depth, which a negative shift could make negative
+
 
 class DepthNetwork(nn.Module):
     """Image to depth, at the image's size.
@@ -24,6 +26,8 @@ class DepthNetwork(nn.Module):
       resize: "linear" or "lanczos3", of the image.
       decoder_resizes: the decoder itself resizes to the image's size, because it
         interpolates disparity instead of depth (monodepth2).
+      calibration: factor and shift in metres that are applied to the depth, at least
+        `LEAST` (`calibration`); None: the depth as the network was trained.
     """
 
     encoder: nn.Module
@@ -33,6 +37,7 @@ class DepthNetwork(nn.Module):
     multiple_of: int = 1
     resize: str = "linear"
     decoder_resizes: bool = False
+    calibration: tuple[float, float] | None = None
 
     def __call__(self, image_BHWC: jax.Array, *, train: bool) -> jax.Array:
         """Predicts depth.
@@ -51,12 +56,13 @@ class DepthNetwork(nn.Module):
         batch, *full, _ = image_BHWC.shape
         size = self.seen_size(*full)
         if self.decoder_resizes:
-            return self.decoder(features, size=tuple(full), train=train)
+            found = self.decoder(features, size=tuple(full), train=train)
+            return self._calibrated(found)
         depth_BHW = self.decoder(features, size=size, train=train)
         if size != tuple(full):
             shape = (batch, *full)
             depth_BHW = jax.image.resize(depth_BHW, shape, "linear", antialias=True)
-        return depth_BHW
+        return self._calibrated(depth_BHW)
 
     def disparities(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
         """Sigmoid disparities of every head, fine to coarse, each at the head's size.
@@ -74,7 +80,8 @@ class DepthNetwork(nn.Module):
         """
         size = image_BHWC.shape[1:3]
         maps = self.disparities(image_BHWC, train=train)
-        return [self.decoder.depth(resize_disparity(one, size)) for one in maps]
+        found = (self.decoder.depth(resize_disparity(one, size)) for one in maps)
+        return [self._calibrated(depth) for depth in found]
 
     def _features(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
         """The encoder's features of the resized image."""
@@ -87,6 +94,13 @@ class DepthNetwork(nn.Module):
                 image_BHWC, shape, self.resize, antialias=True
             )
         return self.encoder(image_BHWC, train=train)
+
+    @nn.nowrap
+    def _calibrated(self, depth: jax.Array) -> jax.Array:
+        if self.calibration is None:
+            return depth
+        factor, shift = self.calibration
+        return jnp.maximum(factor * depth + shift, LEAST)
 
     @nn.nowrap
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
@@ -111,5 +125,14 @@ def as_float(image: jax.Array) -> jax.Array:
 
 
 def has_scale(network: nn.Module) -> bool:
-    """Whether depth is in metres; depth from disparity is known up to a factor."""
-    return not isinstance(getattr(network, "decoder", None), DisparityDecoder)
+    """Whether depth is in metres.
+
+    Depth from disparity is known up to a factor, unless that is calibrated.
+    """
+    decoder = getattr(network, "decoder", None)
+    return is_calibrated(network) or not isinstance(decoder, DisparityDecoder)
+
+
+def is_calibrated(network: nn.Module) -> bool:
+    """Whether known distances scale the depth."""
+    return getattr(network, "calibration", None) is not None

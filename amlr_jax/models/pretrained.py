@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amlr_jax.checkpoints import arrays, disk
-from amlr_jax.models import depth
+from amlr_jax.models import calibration, depth
 from amlr_jax.runtime import files, paths, workdir
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, preview
@@ -121,10 +121,13 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
 
 
-def load_network(folder: Path) -> tuple[depth.DepthNetwork, dict, float]:
+def load_network(
+    folder: Path, *, calibrated: bool = True
+) -> tuple[depth.DepthNetwork, dict, float]:
     """The depth network of a folder of weights, its variables, and `max_depth` in m.
 
-    Raises InputError as `load` does, and for weights of an encoder alone.
+    It is calibrated if the weights are (`calibration`), which is printed. Raises
+    InputError as `load` does, and for weights of an encoder alone.
     """
     found = load(folder)
     if not found.model.get("complete"):
@@ -136,7 +139,13 @@ def load_network(folder: Path) -> tuple[depth.DepthNetwork, dict, float]:
     network = network_of(found)
     show(f"{found.model['name']}: computing in {depth.precision_of(network)}")
     variables = complete(depth.variable_shapes(network), found)
-    return network, variables, float(found.model["options"]["max_depth"])
+    max_depth = float(found.model["options"]["max_depth"])
+    step = found.model.get("step")
+    fit = calibration.load(found.folder, step=step) if calibrated else None
+    if fit is not None:
+        network = network.clone(calibration=tuple(fit))
+        max_depth = fit.factor * max_depth + fit.shift
+    return network, variables, max_depth
 
 
 def complete(shapes: dict, pretrained: Pretrained) -> dict:

@@ -17,7 +17,7 @@ from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.models import depth as networks
 from amlr_jax.models import pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder
-from amlr_jax.models.depth_network import has_scale
+from amlr_jax.models.depth_network import has_scale, is_calibrated
 from amlr_jax.predict import inputs, outputs, pipeline, record
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle
@@ -72,8 +72,7 @@ def run(
     failed = found.lost + failed
     network, variables, max_depth = pretrained.load_network(checkpoint)
     style = _style(network, max_depth, kinds, options)
-    computed_in = networks.precision_of(network)._asdict()
-    log = _record(checkpoint, variables, target, style, options, computed_in)
+    log = _record(checkpoint, network, variables, target, style, options)
     if log.is_new and not options.overwrite:
         _require_unclaimed(target, facts, kinds)
     log.write(failed)
@@ -162,6 +161,8 @@ def _require_unclaimed(target: Path, sources: dict, kinds: tuple[str, ...]) -> N
 def _style(
     network: nn.Module, max_depth: float, kinds: tuple[str, ...], options: Options
 ) -> OutputStyle:
+    if is_calibrated(network):  # of which the sky may be kilometres away
+        max_depth = min(max_depth, outputs.MOST_METRES)
     scale, depths = outputs.png_scale(max_depth), None
     if not scale and {"png16", outputs.KITTI} & set(kinds):
         raise InputError(
@@ -169,12 +170,14 @@ def _style(
             f"max_depth {max_depth:g} of the network; leave out png16 and kitti"
         )
     decoder = getattr(network, "decoder", None)
-    if isinstance(decoder, DisparityDecoder):
-        depths = decoder.min_depth, decoder.max_depth
+    factor, shift = network.calibration if is_calibrated(network) else (1.0, 0.0)
+    if isinstance(decoder, DisparityDecoder) and not shift:
+        depths = factor * decoder.min_depth, factor * decoder.max_depth
     elif "disparity" in kinds:
         raise InputError(
             "--save=disparity is for networks that predict disparity (model.name "
-            "monodepth2 or five_level); this one predicts metres: use npy"
+            "monodepth2 or five_level), not calibrated with a shift; this one predicts "
+            "metres: use npy"
         )
     unit = "m" if has_scale(network) else ""
     far = options.max_depth or max_depth
@@ -183,17 +186,19 @@ def _style(
 
 def _record(
     checkpoint: Path,
+    network: networks.DepthNetwork,
     variables: dict,
     target: Path,
     style: OutputStyle,
     options: Options,
-    computed_in: dict[str, str],
 ) -> record.PredictionRecord:
     settings = {name: getattr(options, name) for name in SETTINGS}
+    if is_calibrated(network):
+        settings["calibration"] = network.calibration
     head = {
         "weights": str(checkpoint),
         "weights_crc32": record.weights_crc32(variables),
-        "computed_in": computed_in,
+        "computed_in": networks.precision_of(network)._asdict(),
         "settings": settings | {"max_depth": style.far},
         "unit": style.unit or "relative",
         "png16_codes_per_unit": style.scale,

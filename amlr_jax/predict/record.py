@@ -2,7 +2,8 @@
 
     network, weights, weights_crc32    the checkpoint
     computed_in   dtype and attention of the network
-    settings      what all results share; another value makes other results
+    settings      what all results share; another value makes other results. With
+                  `calibration`, the factor and shift of the weights, if they have one
     unit          "m", or "relative": true up to one factor
     png16_codes_per_unit               depth = code / this
     disparity_depths                   near, far of networks that predict disparity s:

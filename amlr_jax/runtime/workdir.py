@@ -31,6 +31,7 @@ FACTS = "run.json"
 INPUTS = "inputs.json"  # the frames and weights of the run
 FRAMES = "frames.npz"
 EVALUATION = "evaluation.json"
+CALIBRATION = "calibration.json"  # also beside converted weights
 SIDE_OUTPUTS = "resolutions.json"
 PER_IMAGE = "per_image.csv"
 FRAMES_PICTURE = "frames.png"

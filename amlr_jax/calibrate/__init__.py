@@ -1,0 +1,1 @@
+"""The scale of a network from known distances."""
