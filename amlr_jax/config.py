@@ -87,6 +87,8 @@ _CHECKPOINT = {
 
 _LOG = {
     "every_steps": (1, COUNT),  # lines of metrics.jsonl
+    # Other places for the same numbers and pictures, amlr_jax/train/writers.py
+    "writers": (("tensorboard",), each(one_of("tensorboard", "wandb", "mlflow"))),
     # First and last step of a trace, for Perfetto
     "profile": ((), each(COUNT, 0, 2, text="(first step, last step), or ()")),
 }

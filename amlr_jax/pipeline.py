@@ -28,6 +28,7 @@ class Results:
 
     def __init__(self, run: loop.Run) -> None:
         self._run = run
+        self._frames: list[dict] = []  # held-out ones, of the last evaluation
         self._evaluator = Evaluator(
             run.config, run.components.network, run.test_set, run.mesh, run.folder
         )
@@ -52,22 +53,31 @@ class Results:
         self._evaluator.prepare(variables)
 
     def evaluate(self, variables: dict, step: int) -> dict[str, float] | None:
-        """Writes evaluation.json and prints its table; None without test frames."""
+        """Writes evaluation.json and panel.png, and prints the table.
+
+        None without test frames.
+        """
         result = self._evaluator(variables, step)
+        self._frames = self._evaluator.held_out(variables)
+        if self._frames and is_first():
+            far = self._evaluator.protocol.max_depth
+            panel = self._run.folder / workdir.PANEL
+            pictures.panel(self._frames, panel, max_depth=far)
         return None if result is None else result.metrics
 
     def finish(self, variables: dict, step: int) -> None:
-        """Writes pictures, frames.npz, the trajectory and report.html."""
+        """Writes curves, frames.npz, the trajectory and report.html.
+
+        The frames are those of the evaluation before, of the same variables.
+        """
         folder, far = self._run.folder, self._evaluator.protocol.max_depth
-        frames = self._evaluator.held_out(variables)
         at_end.of_run(self._run.config, variables, folder)
         if not is_first():
             return
         if (folder / workdir.METRICS).is_file():
             pictures.curves(folder / workdir.METRICS, folder / workdir.CURVES)
-        if frames:
-            pictures.panel(frames, folder / workdir.PANEL, max_depth=far)
-            keep.save_frames(folder, frames, max_depth=far, step=step)
+        if self._frames:
+            keep.save_frames(folder, self._frames, max_depth=far, step=step)
         page.write([folder], folder / workdir.REPORT)
         names = (workdir.EVALUATION, workdir.METRICS, workdir.CURVES, workdir.PANEL)
         written = [n for n in (*names, workdir.REPORT) if (folder / n).is_file()]

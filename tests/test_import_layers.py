@@ -68,7 +68,8 @@ ROOMS = {
     ),
     "amlr_jax.train": Room(
         MIDDLE,
-        STEP | {"clu", "ml_collections", "tensorboardX"},
+        # The last two, and TensorBoard, only where `log.writers` names them.
+        STEP | {"clu", "ml_collections", "tensorboardX", "wandb", "mlflow"},
     ),
     "amlr_jax.evaluate": Room(MIDDLE, COMMAND),
     "amlr_jax.convert": Room(MIDDLE, COMMAND),

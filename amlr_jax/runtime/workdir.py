@@ -25,6 +25,7 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 SPEED = "speed.jsonl"
 TENSORBOARD = "tensorboard"
+WRITERS = "writers.json"  # {writer of the log: its name of the run}
 PROFILE = "profile"
 PARAMETERS = "parameters.txt"
 FACTS = "run.json"

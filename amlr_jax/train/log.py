@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, speed.jsonl, TensorBoard and the progress bar.
+"""The log of a run: metrics.jsonl, speed.jsonl, `log.writers` and the progress bar.
 
 metrics.jsonl is reproducible: a resumed run writes the same lines as an uninterrupted
 one. speed.jsonl holds times and memory; each start of the run appends to it.
@@ -8,19 +8,21 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
+from amlr_jax.data import images
 from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime.console import Bar, show
 from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.watchdog import Watchdog
 from amlr_jax.train.meter import Meter
+from amlr_jax.train.writers import opened
 
 
 class Record:
@@ -29,17 +31,23 @@ class Record:
     With `writes=False`, as in all ranks but 0, it does nothing.
     """
 
-    def __init__(self, folder: Path, *, after: int, writes: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        after: int,
+        writes: bool = True,
+        writers: Sequence[str] = (),
+        config: dict | None = None,
+    ) -> None:
         self._writes = writes
         if not writes:
             return
         path = folder / workdir.METRICS
         _keep_until(path, step=after)
         _drop_cut_line(folder / workdir.SPEED)
+        self._writers = opened(writers, folder, after=after, config=config or {})
         self._folder, self._file = folder, path.open("a")
-        self._board = SummaryWriter(
-            str(folder / workdir.TENSORBOARD), purge_step=after + 1, flush_secs=10
-        )
 
     def write(self, row: dict) -> None:
         """One JSON object: step, total, losses, weights, learning_rate, grad_norm."""
@@ -49,28 +57,50 @@ class Record:
         self.scalars(row["step"], {k: v for k, v in row.items() if k != "step"})
 
     def speed(self, step: int, values: dict) -> None:
-        """Writes `Meter.values` to speed.jsonl and TensorBoard."""
+        """Writes `Meter.values` to speed.jsonl and the writers."""
         if not self._writes:
             return
         append_speed(self._folder, step, values)
         self.scalars(step, values, prefix="run/")
 
     def scalars(self, step: int, values: dict, *, prefix: str = "") -> None:
-        """Writes finite numbers, and dicts of them, to TensorBoard; skips lists."""
+        """Gives finite numbers, and dicts of them, to the writers; skips lists."""
         if not self._writes:
             return
-        for name, value in values.items():
-            if isinstance(value, dict):
-                self.scalars(step, value, prefix=f"{prefix}{name}/")
-            elif not isinstance(value, list) and math.isfinite(value):
-                self._board.add_scalar(prefix + name, value, step)
+        flat = {
+            prefix + name.replace(".", "/"): value
+            for name, value in files.flatten(values).items()
+            if not isinstance(value, list) and math.isfinite(value)
+        }
+        self._tell("scalars", step, flat)
+
+    def evaluation(self, step: int, metrics: Mapping[str, float] | None) -> None:
+        """Gives metrics of the test frames, and their panel, to the writers."""
+        if not self._writes or metrics is None:
+            return
+        self.scalars(step, dict(metrics), prefix="eval/")
+        path = self._folder / workdir.PANEL
+        if self._writers and path.is_file():
+            self._tell("picture", step, "eval/frames", images.read_as_rgb(path))
+
+    def _tell(self, method: str, *values: Any) -> None:
+        """Calls the writers; one that fails is reported and not called again."""
+        for writer in tuple(self._writers):
+            try:
+                getattr(writer, method)(*values)
+            except Exception as error:  # as of a server that does not answer
+                self._writers.remove(writer)
+                show(
+                    f"[yellow]warning[/yellow] log.writers: {type(writer).__name__} "
+                    f"failed, the run goes on without it: {error}"
+                )
 
     def close(self) -> None:
         """Closes the files."""
         if not self._writes:
             return
         self._file.close()
-        self._board.close()
+        self._tell("close")
 
 
 class StepLog:

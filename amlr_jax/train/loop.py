@@ -33,6 +33,7 @@ from amlr_jax.train.log import Record, StepLog, append_speed
 from amlr_jax.train.meter import Meter, Profile
 from amlr_jax.train.objectives.objective import Batch
 from amlr_jax.train.step import TrainState, compile_step, evaluated, with_average
+from amlr_jax.train.writers import check_installed
 
 
 class Run(NamedTuple):
@@ -92,6 +93,7 @@ def train(
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise InputError(f"a worker process would start the training: {MAIN_GUARD}")
     check(config)
+    check_installed(config.log.writers)
     if not is_first():
         mute()
     saved = disk.config_of(folder / workdir.CHECKPOINTS)
@@ -150,17 +152,22 @@ def _train(
     meter = Meter(batch_size=config.batch_size, dtype=config.model.dtype)
     with meter.spending("starting"):
         run, evaluator = set_up(config, folder, make_evaluator)
-    with closing(_checkpoints(run)) as checkpoints, ending_in_time(active=_several()):
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(closing(_checkpoints(run)))
+        stack.enter_context(ending_in_time(active=_several()))
         with meter.spending("starting"):
             state, consumed = restore_or_initialize(run, checkpoints)
             evaluator.start(introduce(run, state))
+            record = stack.enter_context(closing(_record(run, int(state.step))))
         if int(state.step) < config.steps:
-            state = _train_steps(run, state, consumed, checkpoints, evaluator, meter)
+            tools = checkpoints, evaluator, record, meter
+            state = _train_steps(run, state, consumed, *tools)
         with meter.spending("saving"):
             checkpoints.wait()
         with meter.spending("evaluating"):
             variables = _variables(run, state)
             metrics = evaluator.evaluate(variables, int(state.step))
+            record.evaluation(int(state.step), metrics)
         with meter.spending("saving"):
             _save_if_best(run, checkpoints, state, metrics)
         with meter.spending("evaluating"):
@@ -267,13 +274,13 @@ def _train_steps(
     consumed: int,
     checkpoints: Checkpoints,
     evaluator: RunEvaluator,
+    record: Record,
     meter: Meter,
 ) -> TrainState:
     """Steps to `config.steps`, on the batches after the `consumed` ones."""
     config, start, writes = run.config, int(state.step), is_first()
     with ExitStack() as stack:
         enter = stack.enter_context
-        record = enter(closing(Record(run.folder, after=start, writes=writes)))
         profile = Profile(run.folder, config.log.profile, writes=writes)
         profile = enter(closing(profile))
         batches = run.batches(start=consumed)
@@ -305,7 +312,7 @@ def _train_steps(
             if _due(step, config.eval.every_steps) and not is_last:
                 with meter.spending("evaluating"), watchdog.paused():
                     metrics = evaluator.evaluate(_variables(run, state), step)
-                    record.scalars(step, dict(metrics or {}), prefix="eval/")
+                    record.evaluation(step, metrics)
                     _save_if_best(run, checkpoints, state, metrics)
             if not is_last:
                 with meter.spending("waiting"):
@@ -314,6 +321,18 @@ def _train_steps(
         log.close()
         record.speed(config.steps, meter.values())
     return state
+
+
+def _record(run: Run, step: int) -> Record:
+    """The log after a step, which the first process writes."""
+    config = run.config
+    return Record(
+        run.folder,
+        after=step,
+        writes=is_first(),
+        writers=config.log.writers,
+        config=config.to_dict(),
+    )
 
 
 def _checkpoints(run: Run) -> Checkpoints:

@@ -25,8 +25,11 @@ def steps(folder):
     return [json.loads(line)["step"] for line in (folder / METRICS).open()]
 
 
+BOARD = ("tensorboard",)
+
+
 def write(folder, *, after, until):
-    record = Record(folder, after=after)
+    record = Record(folder, after=after, writers=BOARD)
     for step in range(after + 1, until + 1):
         record.write(row(step))
     record.close()
@@ -62,7 +65,7 @@ def test_tensorboard_holds_every_number(tmp_path):
 def test_speed_has_a_file_of_its_own(tmp_path):
     """Appended to by every start: what was measured after the checkpoint was so."""
     for after in (0, 4):
-        record = Record(tmp_path, after=after)
+        record = Record(tmp_path, after=after, writers=BOARD)
         record.write(row(after + 1))
         record.speed(after + 1, {"steps_per_second": 2.0})
         record.speed(after + 9, {"steps_per_second": 4.0, "mfu": 0.5})

@@ -144,7 +144,7 @@ def test_best_checkpoint_stays(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("data.name", "kiti", "data.name must be one of kitti, nyu, custom, street"),
+        ("data.name", "kiti", "data.name must be one of kitti, nyu, custom, "),
         ("data.split", "eigne", "data.split must be one of .*eigen, .*got .eigne."),
         ("data.crop", (64, 999), "must fit in the image"),
         ("data.kb_crop", True, "kb_crop=False"),
