@@ -17,10 +17,13 @@ quotes ("frames/*.jpg") or a video. For each image NAME, the kinds of --save:
     kitti          kitti.zip for the server of KITTI's depth prediction benchmark
 
 Of a video, color and side_by_side are NAME_color.mp4 and NAME_side_by_side.mp4, H.264,
-and the others a file for each frame in NAME/. predictions.json has size and depth range
-of each. The same command again does what is missing; for other weights or options the
-folder is refused unless --overwrite is given. A file that cannot be read is reported,
-the others are predicted; then the exit status is 1.
+and the others a file for each frame in NAME/. All frames share the range of colours of
+the first; --smooth also smooths the pictures over time, but not the arrays.
+
+predictions.json has size and depth range of each, and the flicker of videos. The same
+command again does what is missing; for other weights or options the folder is refused
+unless --overwrite is given. A file that cannot be read is reported, the others are
+predicted; then the exit status is 1.
 """
 
 import sys
@@ -57,6 +60,12 @@ _OPTIONS: list[flags.FlagHolder] = [
     flags.DEFINE_float("max_depth", None, "Metres of the darkest colour."),
     flags.DEFINE_integer(
         "limit", 0, "Most images, and frames of a video; 0: all.", lower_bound=0
+    ),
+    flags.DEFINE_float(
+        "smooth",
+        0.0,
+        "Seconds over which the pictures of a video are smoothed; 0: not.",
+        lower_bound=0.0,
     ),
     flags.DEFINE_bool("overwrite", False, "Replace what is in --output."),
 ]

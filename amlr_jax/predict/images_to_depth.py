@@ -44,6 +44,7 @@ class Options(NamedTuple):
     ply_stride: int = 1  # pixels from point to point
     max_depth: float | None = None  # metres, of the colours; None: the network's
     limit: int = 0  # images, and frames of a video; 0: all
+    smooth: float = 0.0  # seconds, see `temporal.Smoothing`; 0: not
     overwrite: bool = False
 
     @property
@@ -69,6 +70,8 @@ def run(
     if not facts:
         raise InputError(preview(failed, limit=1))
     compilation.use_cache(cache_folder(""))
+    if options.smooth and not any(source.is_video for source in found.files):
+        raise InputError("--smooth is for the pictures of videos; --input has none")
     failed = found.lost + failed
     network, variables, max_depth = pretrained.load_network(checkpoint)
     style = _style(network, max_depth, kinds, options)
@@ -85,7 +88,8 @@ def run(
     predict = partial(predictor(network, mesh, mode=options.mode), variables)
     with ThreadPoolExecutor(THREADS) as pool:
         shared = predict, pool, log, target, style, camera
-        job = pipeline.Pipeline(*shared, options.batch_size, options.limit)
+        numbers = options.batch_size, options.limit, options.smooth
+        job = pipeline.Pipeline(*shared, *numbers)
         _predict_all(job, left, failed)
     _summary(found, left, failed, target, style)
     narrow = sum(f[0] >= f[1] for s, f in facts.items() if not s.is_video)
@@ -193,6 +197,8 @@ def _record(
     options: Options,
 ) -> record.PredictionRecord:
     settings = {name: getattr(options, name) for name in SETTINGS}
+    if options.smooth:
+        settings["smooth"] = options.smooth
     if is_calibrated(network):
         settings["calibration"] = network.calibration
     head = {

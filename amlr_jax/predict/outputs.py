@@ -67,6 +67,7 @@ class Result(NamedTuple):
     image: np.ndarray  # uint8 RGB [H, W, 3]
     camera: Camera | None = None
     near: float | None = None  # metres: the brightest colour; None: of this map
+    shown: np.ndarray | None = None  # [H, W] metres, of the pictures; None: `depth`
 
 
 def write(
@@ -216,9 +217,10 @@ def _png(array: np.ndarray) -> bytes:
 
 def picture(kind: str, result: Result, style: OutputStyle) -> np.ndarray:
     """The picture "color", or "side_by_side" with the image left of it; uint8 RGB."""
-    near = result.near or colors.nearest(result.depth, far=style.far)
+    depth = result.depth if result.shown is None else result.shown
+    near = result.near or colors.nearest(depth, far=style.far)
     limits = {"near": min(near, 0.999 * style.far), "far": style.far}
-    shown = colors.colorize(result.depth, **limits)
+    shown = colors.colorize(depth, **limits)
     if kind == "side_by_side":
         shown = np.concatenate([result.image, shown], axis=1)
     return colors.with_scale(shown, unit=style.unit, **limits)

@@ -23,6 +23,7 @@ from amlr_jax.evaluate import depth_stream
 from amlr_jax.predict import mp4, outputs, record
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle, Result
+from amlr_jax.predict.temporal import Flicker, Smoothing
 from amlr_jax.runtime.console import Bar, show
 from amlr_jax.runtime.errors import InputError
 
@@ -43,6 +44,7 @@ class Pipeline(NamedTuple):
     camera: Reader | None = None
     batch_size: int = 1
     limit: int = 0  # frames of a video, 0 for all
+    smooth: float = 0.0  # seconds, of the pictures of a video; 0: as predicted
 
 
 def show_problem(what: str, problem: InputError | str) -> str:
@@ -134,15 +136,18 @@ def film(
 ) -> list[str]:
     """Predicts the frames of a video; a line if it fails or is damaged.
 
-    Pictures become a video, the other kinds a file for each frame. The frames before a
-    damage are kept, but are not recorded as done. CannotWriteError if a result cannot
-    be written.
+    Pictures become a video, the other kinds a file for each frame; `smooth` changes
+    only the former. The record gets the flicker. The frames before a damage are kept,
+    but are not recorded as done. CannotWriteError if a result cannot be written.
     """
     in_video = [kind for kind in job.style.kinds if kind in outputs.PICTURES]
     names = [outputs.video_of(kind, source.stem) for kind in in_video]
     rows, times, reading = [], deque[float](), video.Reading([], [])
     write = partial(_written, job, in_video)
-    frames = _frames(job, source, facts, reading, times)
+    flicker = {"flicker": Flicker()}
+    if job.smooth:
+        flicker["flicker_smoothed"] = Flicker()
+    frames = _frames(job, source, facts, reading, times, [*flicker.values()])
     try:
         with ExitStack() as stack:
             films = (mp4.writing(job.target / n, rate=facts.rate) for n in names)
@@ -164,7 +169,12 @@ def film(
         show(f"[yellow]note[/yellow] {escape(line)}")
     kinds = () if reading.damage else job.style.kinds
     made = [*names, *chain.from_iterable(row["outputs"] for row in rows)]
-    row = {"kinds": kinds, **record.about_all(rows), "outputs": made}
+    means = {name: one.mean for name, one in flicker.items()}
+    row = {"kinds": kinds, **record.about_all(rows), **means, "outputs": made}
+    if means["flicker"] is not None:
+        text = f"{escape(source.path.name)}: depth of still pixels changes by "
+        text += " and, smoothed, ".join(f"{mean:.2%}" for mean in means.values())
+        show(f"{text} from frame to frame")
     job.record.add(source, row)
     return [show_problem("damaged", line) for line in reading.damage]
 
@@ -175,12 +185,15 @@ def _frames(
     facts: video.VideoFacts,
     reading: video.Reading,
     times: deque[float],
+    flicker: list[Flicker],
 ) -> Iterator[Item]:
     """Results of the frames in turn, all with the scale of colours of the first.
 
-    Appends their times to `times`.
+    Appends their times to `times`; `flicker` is of the depth as predicted and, if there
+    are two, as shown.
     """
     near, number = None, 0
+    smooth = Smoothing(job.smooth) if job.smooth else None
     camera = job.camera and job.camera(source, facts.size)
     frames = islice(video.frames(source.path, facts, reading), job.limit or None)
     for chunk in depth_stream.chunks(frames, job.batch_size):
@@ -191,5 +204,8 @@ def _frames(
             # A scale for each frame would flicker.
             near = near or colors.nearest(depth, far=job.style.far)
             stem = outputs.frame_of(source.stem, number)
-            yield source, stem, Result(depth, image, camera, near)
+            shown = smooth(depth, time) if smooth else depth
+            for one, measured in zip(flicker, (depth, shown), strict=False):
+                one.add(image, measured)
+            yield source, stem, Result(depth, image, camera, near, shown)
             number += 1

@@ -10,7 +10,8 @@
                                        1 / depth = 1 / far + (1 / near - 1 / far) s
     failed        what could not be predicted, a line each
     images        for each image or video: file, of (size in bytes and time of change of
-                  the file), kinds, height, width, min, median, max depth, outputs
+                  the file), kinds, height, width, min, median, max depth, outputs; of a
+                  video frames, flicker and flicker_smoothed (`temporal.Flicker`)
 
 A later run in the same folder skips what is done. It must have the same weights and
 settings.

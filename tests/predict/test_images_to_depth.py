@@ -263,6 +263,25 @@ def test_a_video_keeps_its_scale_of_colours(toy, tmp_path, monkeypatch):
     assert nears == [colors.nearest(first, far=80.0)] * 4
 
 
+def test_a_smoothed_video_keeps_its_arrays(toy, tmp_path, capsys):
+    path = _film(tmp_path / "drive.mp4", frames=4)
+    rows, arrays = [], []
+    for smooth, name in ((0.0, "raw"), (0.5, "smooth")):
+        options = Options(save=("npy", "color"), smooth=smooth)
+        assert not images_to_depth.run(toy, path, tmp_path / name, options)
+        rows.append(json.loads((tmp_path / name / "predictions.json").read_text()))
+        arrays.append(np.load(tmp_path / name / "drive/000002_depth.npy"))
+    np.testing.assert_array_equal(*arrays)
+    raw, smoothed = (row["images"][0] for row in rows)
+    assert "flicker" in raw and "flicker_smoothed" not in raw
+    assert "flicker_smoothed" in smoothed
+    assert rows[1]["settings"]["smooth"] == 0.5 and "smooth" not in rows[0]["settings"]
+    _image(tmp_path / "one.png")
+    with pytest.raises(InputError, match="--smooth is for the pictures of videos"):
+        source = tmp_path / "one.png"
+        images_to_depth.run(toy, source, tmp_path / "no", Options(smooth=1.0))
+
+
 def test_a_damaged_video(toy, tmp_path, capsys, monkeypatch):
     path = _film(tmp_path / "in/drive.mp4", frames=4)
     (tmp_path / "in/text.avi").write_text("no video")
