@@ -42,6 +42,40 @@ def test_against_numpy_per_image():
         np.testing.assert_allclose(actual[name], values, rtol=1e-6, err_msg=name)
 
 
+def test_kitti_and_delta_against_numpy_per_image():
+    """The devkit's formulas by hand, float64."""
+    found = metrics.kitti_metrics(PREDICTION, TARGET, where=WHERE)
+    found |= metrics.delta_metrics(PREDICTION, TARGET, where=WHERE)
+    assert tuple(found) == metrics.KITTI_NAMES + metrics.DELTA_NAMES
+    for k, w in enumerate(WHERE):
+        p, g = (x[k][w].astype(np.float64) for x in (PREDICTION, TARGET))
+        d, ratio = np.log(p) - np.log(g), np.maximum(p / g, g / p)
+        want = {
+            "kitti_silog": 100 * np.sqrt(np.mean(d**2) - np.mean(d) ** 2),
+            "kitti_sq_rel": 100 * np.mean((p - g) ** 2 / g**2),
+            "kitti_abs_rel": 100 * np.mean(np.abs(p - g) / g),
+            "kitti_irmse": np.sqrt(np.mean((1000 / p - 1000 / g) ** 2)),
+            "d1.05": np.mean(ratio < 1.05),
+            "d1.10": np.mean(ratio < 1.10),
+        }
+        for name, value in want.items():
+            np.testing.assert_allclose(found[name][k], value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("function", [metrics.kitti_metrics, metrics.delta_metrics])
+def test_more_metrics_on_degenerate_input(function):
+    """A perfect prediction, one without a valid pixel, and jit."""
+    where = WHERE.copy()
+    where[0] = False
+    found = function(TARGET, TARGET, where=where)
+    jitted = jax.jit(function)(TARGET, TARGET, where=where)
+    for name, values in found.items():
+        assert np.isnan(values[0])
+        best = 1.0 if name.startswith("d1") else 0.0
+        np.testing.assert_array_equal(values[1:], best)
+        np.testing.assert_allclose(jitted[name], values, atol=1e-6)
+
+
 def test_names_and_order():
     actual = metrics.depth_metrics(PREDICTION, TARGET)
     assert tuple(actual) == metrics.METRIC_NAMES

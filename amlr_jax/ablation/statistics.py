@@ -13,10 +13,9 @@ import numpy as np
 from scipy import stats
 
 from amlr_jax.ablation.study import Study, StudyRow, folder_of
+from amlr_jax.evaluate.comparison import CONFIDENCE
 from amlr_jax.runtime import workdir
 from amlr_jax.runtime.errors import InputError
-
-CONFIDENCE = 0.95
 
 
 class Statistics(NamedTuple):

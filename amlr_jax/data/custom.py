@@ -39,9 +39,11 @@ DEPTHS = tuple(ending for ending in depth_files.FORMATS if ending != ".bin")
 _MARKS = {
     "rgb": ("rgb", "color", "colour", "image", "img"),
     "depth": ("sync_depth", "depth", "depthmap", "gt"),
+    "disparity": ("disparity", "disp"),
 }
 _OTHERS = ("train.txt", "test.txt", "intrinsics.json")
 UNITS = ("depth_scale", "depth_cap", "depth_key", "invalid_values")  # of config.data
+ALL = "all"  # data.split of which every frame is a test frame
 Files = dict[str, Path]
 MILLIMETRES = 1000.0  # stored values of a metre in a 16-bit PNG, unless depth_scale
 
@@ -55,9 +57,10 @@ def read_layout(
     invalid_values: tuple[float, ...] = (),
     train_list: str = "",
     test_list: str = "",
+    all_tested: bool = False,
     report: Report = refuse,
 ) -> Layout:
-    """The frames under `root`.
+    """The frames under `root`; with `all_tested` all for the test, none for training.
 
     `depth_scale` is the stored value of a metre; 0: 1000 in PNGs, 1 elsewhere. Depth
     beyond `depth_cap` metres is no measurement; 0: no cap. `depth_key` names the array
@@ -68,23 +71,27 @@ def read_layout(
     """
     notes: list[str] = []
     frames = _frames(root, report, notes)
-    train, test = (
-        _listed(root, frames, part, path, report)
-        for part, path in (("train", train_list), ("test", test_list))
-    )
-    chosen = lists.choose(
-        "folder",
-        usual=lambda _: hold_out_last_fifth(frames.values()),
-        train=train,
-        test=test,
-        report=report,
-    )
+    if all_tested:
+        chosen = lists.Chosen((), tuple(frames.values()), ALL, ())
+    else:
+        train, test = (
+            _listed(root, frames, part, path, report)
+            for part, path in (("train", train_list), ("test", test_list))
+        )
+        chosen = lists.choose(
+            "folder",
+            usual=lambda _: hold_out_last_fifth(frames.values()),
+            train=train,
+            test=test,
+            report=report,
+        )
     return Layout(
         "custom",
         chosen.split,
         train=chosen.train,
         test=chosen.test,
         notes=(*notes, *chosen.notes),
+        test_only=all_tested,
         **units(
             [frame.depth for frame in frames.values()],
             report,
@@ -175,10 +182,10 @@ def find_files(
     )
     if not apart:
         depth = _without_marks(depth, "depth")
-        colour = {name: p for name, p in colour.items() if not _bare(name, "depth")}
+        colour = {name: p for name, p in colour.items() if not bare(name, "depth")}
     colour, depth = _paired(colour, depth)
     if not apart and needs_depth:  # without a mark and depth it is another picture
-        colour = {n: p for n, p in colour.items() if n in depth or _bare(p.stem, "rgb")}
+        colour = {n: p for n, p in colour.items() if n in depth or bare(p.stem, "rgb")}
     for role, files in (("rgb", colour), ("depth", depth)):
         if not files and needs_depth:
             raise InputError(
@@ -222,12 +229,15 @@ def _paired(colour: Files, depth: Files) -> tuple[Files, Files]:
 
 def _without_marks(files: Files, role: str) -> Files:
     """The files that have a mark, by their names without it."""
-    bare = ((_bare(name, role), path) for name, path in files.items())
-    return {name: path for name, path in bare if name is not None}
+    plain = ((bare(name, role), path) for name, path in files.items())
+    return {name: path for name, path in plain if name is not None}
 
 
-def _bare(name: str, role: str) -> str | None:
-    """A name without its mark, "a/7" of "a/7.color" and "a/color_7"; None without."""
+def bare(name: str, role: str) -> str | None:
+    """A name without its mark, "a/7" of "a/7.color" and "a/color_7"; None without.
+
+    `role` is rgb, depth or disparity.
+    """
     folder, slash, leaf = name.rpartition("/")
     marks = "|".join(_MARKS[role])
     found = re.fullmatch(f"(.+)[._-](?:{marks})|(?:{marks})[._-](.+)", leaf, re.I)
@@ -254,8 +264,8 @@ def _name(text: str, frames: Collection[str]) -> str:
     ending = Path(name).suffix
     if name not in frames and ending.lower() in images.READABLE:
         name = name[: -len(ending)]
-    bare = _bare(name, "rgb")
-    return bare if name not in frames and bare in frames else name  # type: ignore
+    plain = bare(name, "rgb")
+    return plain if name not in frames and plain in frames else name  # type: ignore
 
 
 def _cameras(path: Path, names: Sequence[str], report: Report) -> dict[str, Camera]:

@@ -20,13 +20,14 @@ and export_gt_depth; issue 274).
 import io
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from amlr_jax.data import exr, images
-from amlr_jax.data.frames import Frame, Layout
+from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame, Layout
 from amlr_jax.data.storage import size_name
 from amlr_jax.runtime.errors import InputError
 
@@ -50,15 +51,17 @@ class Depth(NamedTuple):
     codes: np.ndarray
 
 
-def read(frame: Frame, layout: Layout, size: tuple[int, int]) -> Depth:
+def read(frame: Frame, layout: Layout, size: tuple[int, int] | None) -> Depth:
     """The ground truth of a frame whose image has `size`, (height, width).
+
+    None: of any size, which only a lidar scan does not tell.
 
     Raises InputError for a file that is missing, `images.DamagedFile` for one that is
     damaged, and SizeMismatch for one of another size.
     """
     data = images.read(frame.depth, what="ground truth")
     values = _decoded(frame, layout, data, size)
-    if values.shape != size:
+    if size is not None and values.shape != size:
         raise SizeMismatch(
             "image and ground truth differ in size: "
             f"'{frame.image}' is {size_name(size)}, "
@@ -77,6 +80,27 @@ def read(frame: Frame, layout: Layout, size: tuple[int, int]) -> Depth:
     if limit and (values > limit).any():
         values = np.where(values > limit, np.uint16(0), values)
     return Depth(values[..., None], values)
+
+
+def read_prediction(path: Path, *, scale: float) -> np.ndarray:
+    """A predicted map, float32 [H, W]: stored values / `scale`, whatever they are.
+
+    The formats of a ground truth. InputError for a file that is missing, damaged or no
+    such map.
+    """
+    frame = Frame(path.stem, path, path, UNKNOWN_CAMERA)
+    layout = Layout("predictions", "", scale, (), ())
+    try:
+        data = images.read(path, what="prediction")
+        return _decoded(frame, layout, data, None).astype(np.float32) / np.float32(
+            scale
+        )
+    except InputError as error:
+        text = str(error).replace("ground truth", "prediction")
+        key, unit = "--config.data.depth_key=NAME", "--config.data.depth_scale"
+        text = text.replace(f"name the depth with {key}", "keep the depth alone")
+        text = text.replace(unit, "--prediction_scale")
+        raise type(error)(text) from error
 
 
 def count_scale(layout: Layout) -> float:

@@ -58,12 +58,15 @@ def read_layout(
     root = paths.expanded(config.root)
     lists = {"train_list": config.list, "test_list": config.test_list}
     if config.name == "custom":
-        if config.split != "folder":
+        whole = config.split == custom.ALL
+        if not (config.split == "folder" or whole and not any(lists.values())):
             raise InputError(
-                f"data.split must be folder for custom, got '{config.split}'"
+                "data.split must be folder for custom or, without lists, all, which "
+                f"is for evaluation alone; got '{config.split}'"
             )
         units = {key: config[key] for key in custom.UNITS}
-        return custom.read_layout(root, report=report, **units, **lists)
+        more = {"all_tested": whole, "report": report}
+        return custom.read_layout(root, **more, **units, **lists)
     options = {"split": config.split, "report": report, **lists}
     if config.name == "nyu":
         return nyu.read_layout(root, **options)

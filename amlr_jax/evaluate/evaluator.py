@@ -16,16 +16,25 @@ from amlr_jax.config import trains_on_video
 from amlr_jax.data import loader, sources
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.views import batches as view_batches
-from amlr_jax.evaluate import pictures, protocols, published, side_outputs, tables
+from amlr_jax.evaluate import (
+    metric_sets,
+    pictures,
+    protocols,
+    published,
+    side_outputs,
+    tables,
+)
 from amlr_jax.evaluate.measure import (
     Evaluation,
     evaluate_test_set,
+    fitted_to_set,
     require_depth,
     with_predictions,
 )
+from amlr_jax.evaluate.metric_sets import NO_CHOICES, Choices
 from amlr_jax.evaluate.predictor import pasted, predictor
 from amlr_jax.evaluate.protocols import Protocol
-from amlr_jax.metrics import KB_CROP_SHAPE, METRIC_NAMES
+from amlr_jax.metrics import KB_CROP_SHAPE
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import is_calibrated
 from amlr_jax.runtime import compilation, files, workdir
@@ -45,6 +54,7 @@ class Evaluator:
       data: the prepared data set; its test part may be empty.
       mesh: the devices, of all processes.
       folder: workdir, for evaluation.json.
+      choices: what is measured beyond the config.
 
     `variables` are {"params", "batch_stats"}, replicated on every device. All processes
     call the methods; rank 0 writes. Raises InputError for a protocol that is invalid or
@@ -52,9 +62,16 @@ class Evaluator:
     """
 
     def __init__(
-        self, config: ConfigDict, network: Any, data: Any, mesh: Mesh, folder: Path
+        self,
+        config: ConfigDict,
+        network: Any,
+        data: Any,
+        mesh: Mesh,
+        folder: Path,
+        choices: Choices = NO_CHOICES,
     ) -> None:
-        self.protocol = protocols.protocol(config, network, data)
+        made = protocols.protocol(config, network, data)
+        self.protocol = protocols.with_choices(made, choices)
         require_depth(data, self.protocol)
         self._config, self._data, self._folder = config, data, folder
         options = {"at_once": config.eval.at_once, "mode": self.protocol.mode}
@@ -92,18 +109,18 @@ class Evaluator:
 
     def measure(self, predict: Callable, facts: dict, *, title: str) -> Evaluation:
         """`__call__` for a predictor; `facts` are written with the metrics."""
-        data, protocol = self._data, self.protocol
-        result = evaluate_test_set(predict, data, protocol, config=self._config)
+        data, config = self._data, self._config
+        self.protocol = fitted_to_set(predict, data, self.protocol, config=config)
+        result = evaluate_test_set(predict, data, self.protocol, config=config)
         if is_first():
-            values = as_json(result, protocol, **facts)
-            files.write_json(self._folder / workdir.EVALUATION, values)
-        show(tables.metric_table(result, protocol=protocol, title=title))
+            write_json(result, self._folder, protocol=self.protocol, facts=facts)
+        tables.show_result(result, protocol=self.protocol, title=title)
         return result
 
     def facts(self) -> dict:
         """The protocol and its published rows, for `report.keep`."""
         rows, _ = published.rows_beside(self.protocol)
-        return {"protocol": self.protocol._asdict(), "published": rows}
+        return {"protocol": self.protocol.recorded(), "published": rows}
 
     def held_out(self, variables: dict) -> list[dict]:
         """`config.eval.pictures` evenly spaced test frames; see `with_predictions`."""
@@ -114,27 +131,43 @@ class Evaluator:
         return with_predictions(indices, predict, self._data, self.protocol)
 
 
+def write_json(
+    result: Evaluation, folder: Path, *, protocol: Protocol, facts: dict
+) -> None:
+    """Writes evaluation.json."""
+    values = as_json(result, protocol, **facts)
+    files.write_json(folder / workdir.EVALUATION, values)
+
+
 def as_json(result: Evaluation, protocol: Protocol, **facts: Any) -> dict:
     """The content of evaluation.json."""
     ratio = {} if result.ratio is None else {"median_ratio": result.ratio}
+    bands = {"bands": list(result.bands)} if result.bands else {}
     return {
         **facts,
-        "protocol": protocol._asdict(),
+        "protocol": protocol.recorded(),
         "described": protocol.line(),
         "metrics": result.metrics,
         "constant": result.constant,
         "frames": result.frames,
         "frames_without_depth": result.skipped,
         **ratio,
+        **bands,
     }
 
 
 def write_csv(result: Evaluation, path: Path) -> None:
     """One line per frame: key, metrics, evaluated pixels and, if scaled, the ratio.
 
-    Metrics of a frame without such a pixel are empty.
+    Then scale and shift, if aligned, and what is by distance. Metrics of a frame
+    without such a pixel are empty.
     """
-    columns = [*METRIC_NAMES, "pixels"] + (["ratio"] if result.ratio else [])
+    found = result.images[0]
+    known = [name for names in metric_sets.SETS.values() for name in names]
+    columns = [name for name in known if name in found]
+    columns += ["pixels"] + (["ratio"] if result.ratio else [])
+    columns += [name for name in ("scale", "shift") if name in found]
+    columns += [name for name in found if "@" in name]
     with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["key", *columns])
@@ -146,12 +179,20 @@ def write_csv(result: Evaluation, path: Path) -> None:
 def extremes(result: Evaluation, count: int) -> dict[str, list[dict]]:
     """The `count` worst and `count` best images by abs_rel, fewer if there are fewer.
 
-    No image is in both; of an odd number the middle one counts as worst.
+    Without the standard metrics by the first one. No image is in both; of an odd number
+    the middle one counts as worst.
     """
     measured = [row for row in result.images if row["pixels"]]
-    ordered = sorted(measured, key=lambda row: -row["abs_rel"])
+    name = _ranking(result)
+    sign = 1 if tables.HEADINGS[name].endswith("↑") else -1
+    ordered = sorted(measured, key=lambda row: sign * row[name])
     half = -(-len(ordered) // 2)
     return {"worst": ordered[:half][:count], "best": ordered[half:][::-1][:count]}
+
+
+def _ranking(result: Evaluation) -> str:
+    """The metric by which images are ordered."""
+    return next(name for name in tables.HEADINGS if name in result.images[0])
 
 
 def write_pictures(
@@ -167,12 +208,12 @@ def write_pictures(
 
     `predict` maps an image [1, H, W, 3] to depth [1, H, W] in metres.
     """
-    frames = []
+    frames, name = [], _ranking(result)
     for kind, rows in extremes(result, count).items():
         indices = [row["index"] for row in rows]
         found = with_predictions(indices, predict, data, protocol)
         for row, frame in zip(rows, found, strict=True):
-            label = f"{kind}, abs_rel {row['abs_rel']:.3f}, {frame['key']}"
+            label = f"{kind}, {name} {row[name]:.3f}, {frame['key']}"
             frames.append({**frame, "key": label})
     if frames:
         pictures.panel(frames, path, max_depth=protocol.max_depth)
@@ -184,6 +225,7 @@ def evaluate_weights(
     checkpoint: Path | None = None,
     *,
     resolutions: bool = False,
+    choices: Choices = NO_CHOICES,
 ) -> Evaluation:
     """Evaluates weights in `checkpoint`, or the run in `folder`, on the test frames.
 
@@ -193,6 +235,12 @@ def evaluate_weights(
     invalid input.
     """
     protocols.check(config)
+    metric_sets.check(choices)
+    if resolutions and choices != NO_CHOICES:
+        raise InputError(
+            "--resolutions measures the standard metrics; leave out --align, "
+            "--metrics and --bands"
+        )
     config = config.copy_and_resolve_references()
     config.data.split = protocols.split_of(config)
     if checkpoint is None:
@@ -212,16 +260,17 @@ def evaluate_weights(
     if not len(data.test):
         raise InputError(f"data.split={data.split} has no test frame to measure")
     mesh = parallel.make_mesh()
-    evaluator = Evaluator(config, network, data, mesh, folder)
+    evaluator = Evaluator(config, network, data, mesh, folder, choices)
     # Transferred once, not for every frame.
     variables = jax.device_put(variables, parallel.replicated(mesh))
-    predict, protocol = evaluator.predict(variables), evaluator.protocol
+    predict = evaluator.predict(variables)
     facts: dict = {"weights": str(source), **_step(source)}
     facts["computed_in"] = depth.precision_of(network)._asdict()
     if is_calibrated(network):
         facts["calibration"] = network.calibration
     title = f"Weights of {source}"
     result = evaluator.measure(predict, facts, title=title)
+    protocol = evaluator.protocol
     write_csv(result, folder / workdir.PER_IMAGE)
     write_pictures(
         result,

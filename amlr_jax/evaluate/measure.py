@@ -5,7 +5,7 @@ The baseline is a constant predictor, the median depth of the training set: a ne
 that is not better has learned nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from amlr_jax import metrics
 from amlr_jax.data import loader
+from amlr_jax.evaluate import fitting, metric_sets
 from amlr_jax.evaluate.protocols import Protocol, check_frame
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted
@@ -27,19 +28,25 @@ def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> 
     """Metrics [B] of each image, evaluated `pixels` [B] and the median `ratio` [B].
 
     Metrics of an image without an evaluated pixel are NaN; so is the ratio without
-    median scaling.
+    median scaling. `scale` and `shift` [B] are there if the prediction is aligned.
     """
-    limits = protocol.limits
+    limits, choices = protocol.limits, protocol.choices
     where = evaluated(target, protocol=protocol)
     pixels = where.sum((-2, -1))
-    if protocol.median_scaling:
+    more, ratio = {}, np.nan * pixels
+    if "boundary" in choices.sets:
+        more["share"] = where.mean((-2, -1))
+    if choices.align:
+        found = fitting.aligned(prediction, target, where, protocol=protocol)
+        prediction = found.prediction
+        more |= {"scale": found.scale, "shift": found.shift}
+    elif protocol.median_scaling:
         scaled = metrics.median_scaled(prediction, target, where=where, **limits)
         prediction, ratio = scaled
     else:
         prediction = metrics.sanitize(prediction, clamp=protocol.clamp, **limits)
-        ratio = np.nan * pixels
-    values = metrics.depth_metrics(prediction, target, where=where)
-    return {**values, "pixels": pixels, "ratio": ratio}
+    values = metric_sets.values(prediction, target, where, choices=choices)
+    return {**values, "pixels": pixels, "ratio": ratio, **more}
 
 
 def evaluated(target: ArrayLike, *, protocol: Protocol) -> jax.Array:
@@ -80,6 +87,12 @@ def as_measured(
     a prediction (0 or NaN), as around a crop that was pasted back, have depth 0.
     """
     scale, limits = 1.0, protocol.limits
+    if protocol.choices.align:
+        where = evaluated(target, protocol=protocol)
+        found = fitting.aligned(prediction, target, where, protocol=protocol)
+        if np.isfinite(found.scale):
+            depth = np.asarray(found.prediction)
+            return np.where(np.isnan(prediction), 0, depth), float(found.scale)
     if protocol.median_scaling:
         found = measure(prediction[None], target[None], protocol=protocol)["ratio"]
         scale = found.item() if np.isfinite(found.item()) else 1.0
@@ -99,6 +112,7 @@ class Evaluation(NamedTuple):
     images: tuple[dict, ...] = ()  # metrics, pixels, ratio, index and key of each
     ratio: dict[str, float] | None = None  # median and spread of the median ratios
     narrow: int = 0  # frames not wider than high, so without windows
+    bands: tuple[dict, ...] = ()  # by distance: near, far, pixels, frames, metrics
 
 
 def evaluate(
@@ -107,22 +121,30 @@ def evaluate(
     *,
     protocol: Protocol,
     advance: Callable[[int], None] = lambda frames: None,
+    inspect: Callable[[np.ndarray, dict], None] = lambda prediction, batch: None,
 ) -> Evaluation:
     """Evaluates `predict`, which maps uint8 [B, H, W, 3] to depth [B, H, W] in metres.
 
     A batch holds `image`, `depth` in metres, 0 = not measured, and `key` [B]; `advance`
-    is called with the number of images. Raises InputError for a frame on which a crop
+    is called with the number of images, `inspect` with each prediction and its batch.
+    Raises InputError for a frame on which a crop
     of the protocol is not defined, and if no pixel is evaluated.
     """
     images, constants, narrow = [], [], 0
+    choices = protocol.choices
+    # A fit of the set is the prediction's.
+    plain = choices._replace(align="", fit=None) if choices.fit else choices
+    of_constant = protocol._replace(choices=plain)
     for batch in batches:
         image, target = batch["image"], batch["depth"]
         check_frame(protocol, target.shape[1:], str(batch["key"][0]))
-        values = measure(predict(image), target, protocol=protocol)
+        prediction = predict(image)
+        inspect(prediction, batch)
+        values = measure(prediction, target, protocol=protocol)
         keys = map(str, batch["key"])
         images += [r | {"key": k} for r, k in zip(_rows(values), keys, strict=True)]
         flat = np.full_like(target, protocol.median_depth)
-        constants += _rows(measure(flat, target, protocol=protocol))
+        constants += _rows(measure(flat, target, protocol=of_constant))
         mode = protocol.mode
         narrow += len(image) * (mode.on(*image.shape[1:3]) != mode)
         advance(len(target))
@@ -130,29 +152,68 @@ def evaluate(
     used = [row for row in images if row["pixels"]]
     if not used:
         raise _nothing(len(images), protocol)
+    fitting.check_rows(used, choices)
+    metric_sets.require_dense(used)
+    names = metric_sets.names(choices)
     return Evaluation(
-        metrics=_means(used),
-        constant=_means([row for row in constants if row["pixels"]]),
+        metrics=_means(used, names),
+        constant=_means([row for row in constants if row["pixels"]], names),
         frames=len(used),
         skipped=len(images) - len(used),
         images=tuple(images),
         ratio=_ratio(used) if protocol.median_scaling else None,
         narrow=narrow,
+        bands=tuple(metric_sets.of_bands(used, choices)),
     )
 
 
 def evaluate_test_set(
-    predict: Callable, data: Any, protocol: Protocol, *, config: ConfigDict
+    predict: Callable,
+    data: Any,
+    protocol: Protocol,
+    *,
+    config: ConfigDict,
+    inspect: Callable[[np.ndarray, dict], None] = lambda prediction, batch: None,
 ) -> Evaluation:
     """`evaluate` on the test frames of a prepared data set, with a progress bar."""
-    batches = loader.evaluation_batches(
+    batches = test_batches(data, protocol, config=config)
+    with bar("Evaluating", len(data.test)) as report:
+        return evaluate(
+            predict,
+            batches,
+            protocol=protocol,
+            advance=report.advance,
+            inspect=inspect,
+        )
+
+
+def fitted_to_set(
+    predict: Callable, data: Any, protocol: Protocol, *, config: ConfigDict
+) -> Protocol:
+    """The protocol, with a fit to all test frames if it asks for one fit of the set."""
+    choices = protocol.choices
+    if choices.align_over != "set":
+        return protocol
+    pairs = []
+    with bar("Fitting", len(data.test)) as report:
+        for batch in test_batches(data, protocol, config=config):
+            where = np.asarray(evaluated(batch["depth"], protocol=protocol))
+            found = metrics.sanitize(predict(batch["image"]), **protocol.limits)
+            pairs.append((np.asarray(found)[where], batch["depth"][where]))
+            report.advance(len(where))
+    return protocol._replace(choices=fitting.of_set(pairs, choices=choices))
+
+
+def test_batches(
+    data: Any, protocol: Protocol, *, config: ConfigDict
+) -> Iterator[dict[str, np.ndarray]]:
+    """The test frames in the protocol's frame, as `loader.evaluation_batches`."""
+    return loader.evaluation_batches(
         data,
         batch_size=config.eval.batch_size,
         kb_crop=protocol.crops_frames,
         threads=config.data.threads,
     )
-    with bar("Evaluating", len(data.test)) as report:
-        return evaluate(predict, batches, protocol=protocol, advance=report.advance)
 
 
 def with_predictions(
@@ -178,8 +239,7 @@ def _rows(values: dict[str, jax.Array]) -> list[dict]:
     return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _means(rows: list[dict]) -> dict[str, float]:
-    names = metrics.METRIC_NAMES
+def _means(rows: list[dict], names: Sequence[str]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in names}
 
 

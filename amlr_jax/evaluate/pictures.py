@@ -55,8 +55,9 @@ def _series(rows: list[dict]) -> dict[str, dict[str, list[float]]]:
 def panel(frames: Sequence[dict], output: Path, *, max_depth: float) -> None:
     """Image, ground truth, prediction and relative error of each frame, in rows.
 
-    A frame holds `image` uint8 [H, W, 3], `depth` and `prediction` in metres [H, W]
-    (0 = none) and `key`. All rows have the same depth colours, up to `max_depth`.
+    A frame holds `image` uint8 [H, W, 3] (left out if it is [H, W]), `depth` and
+    `prediction` in metres [H, W] (0 = none) and `key`. All rows have the same depth
+    colours, up to `max_depth`.
     """
     known = np.concatenate([frame["depth"].ravel() for frame in frames])
     if not known.any():
@@ -71,9 +72,10 @@ def panel(frames: Sequence[dict], output: Path, *, max_depth: float) -> None:
 def _row(frame: dict, limits: dict[str, float]) -> np.ndarray:
     """A line of text, and the four pictures of a frame below it."""
     target, depth = frame["depth"], frame["prediction"]
+    pictured, name = frame["image"].ndim == 3, str(frame["key"])
     cells = {
-        str(frame["key"]): frame["image"],
-        "ground truth": colors.sparse(target, **limits),
+        **({name: frame["image"]} if pictured else {}),
+        "ground truth" if pictured else name: colors.sparse(target, **limits),
         "prediction": colors.colorize(depth, **limits),
         "|error| / ground truth, 0 to 50 %": colors.errors(depth, target),
     }

@@ -12,6 +12,7 @@ from amlr_jax import metrics
 from amlr_jax.config import check as check_config
 from amlr_jax.data import loader
 from amlr_jax.evaluate import tiling
+from amlr_jax.evaluate.metric_sets import NO_CHOICES, Choices
 from amlr_jax.models.depth_network import has_scale, is_calibrated
 from amlr_jax.runtime.errors import InputError
 
@@ -75,6 +76,7 @@ class Protocol(NamedTuple):
     paste_back: bool = False  # the crop's depth is evaluated in the original frame
     cap_target: bool = True  # False: every measured pixel, at any depth
     clamp: bool = False  # prediction clamped to min_depth..max_depth
+    choices: Choices = NO_CHOICES
 
     @property
     def mode(self) -> tiling.Mode:
@@ -91,6 +93,14 @@ class Protocol(NamedTuple):
         """Least and greatest depth in metres."""
         return {"min_depth": self.min_depth, "max_depth": self.max_depth}
 
+    def recorded(self) -> dict[str, Any]:
+        """The fields for evaluation.json; of the choices those that were made."""
+        usual = NO_CHOICES._asdict()
+        made = {k: v for k, v in self.choices._asdict().items() if v != usual[k]}
+        fields = self._asdict()
+        del fields["choices"]
+        return fields | made
+
     def line(self) -> str:
         """The protocol in one line of text."""
         kb = "KB crop, " if self.kb_crop else ""
@@ -99,6 +109,7 @@ class Protocol(NamedTuple):
         if not self.cap_target:
             cap = f"every depth, clamped to {self.max_depth:g} m"
         scaling = "median scaling" if self.median_scaling else "no median scaling"
+        scaling = self.choices.line() or scaling
         mode = self.test_mode
         mode += f" ({self.windows} windows)" if self.mode.shifted else ""
         return (
@@ -181,6 +192,16 @@ def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:
     )
     _check_frames(made, data)
     return made
+
+
+def with_choices(made: Protocol, choices: Choices) -> Protocol:
+    """The protocol with choices; an alignment replaces its own scaling."""
+    align, over = choices.align, choices.align_over
+    if align == "none" or (align == "median" and over == "image"):
+        choices = choices._replace(align="", align_over="image")
+    if align:
+        made = made._replace(median_scaling=align == "median" and not choices.align)
+    return made._replace(choices=choices)
 
 
 def check_frame(made: Protocol, size: tuple[int, int], key: str) -> None:

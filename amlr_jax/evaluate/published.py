@@ -155,6 +155,8 @@ def _differences(protocol: Protocol) -> list[str]:
     found = {name: getattr(protocol, name) for name in published}
     found["split"] = found["split"].removeprefix("list-")  # only a training list
     differing = [f"{k} {v}" for k, v in found.items() if v != published[k]]
+    if protocol.choices.align:
+        differing.append(f"align {protocol.choices.align}")
     if protocol.split == "folder" and preset.split == "eigen_697":
         differing.append("annotated depth in place of lidar scans")
     if protocol.dataset != preset.data[0]:  # the others are not the papers' frames

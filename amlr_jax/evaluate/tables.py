@@ -1,10 +1,13 @@
 """Metrics as a table in the paper's order, with published rows."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
-from amlr_jax.evaluate import published
+from amlr_jax.evaluate import metric_sets, published
 from amlr_jax.evaluate.measure import Evaluation
 from amlr_jax.evaluate.protocols import Protocol
+from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import counted
 
 # Key and heading, in the order of the paper's Table 1; arrows point to better values.
@@ -20,24 +23,64 @@ COLUMNS = (
     ("silog", "SILog ↓"),
 )
 
+# Of the sets beside the standard one.
+HEADINGS = dict(COLUMNS) | {
+    "kitti_silog": "SILog x100 ↓",
+    "kitti_sq_rel": "sqErrorRel % ↓",
+    "kitti_abs_rel": "absErrorRel % ↓",
+    "kitti_irmse": "iRMSE 1/km ↓",
+    "d1.05": "δ<1.05 ↑",
+    "d1.10": "δ<1.10 ↑",
+    "boundary_f1": "boundary F1 ↑",
+}
 
-def metric_table(result: Evaluation, *, protocol: Protocol, title: str) -> Table:
-    """The network first, then the constant predictor and published rows.
+
+def show_result(result: Evaluation, *, protocol: Protocol, **options: str) -> None:
+    """Prints `metric_table`, and tables of the other sets and by distance, if any."""
+    show(metric_table(result, protocol=protocol, **options))
+    choices, first = protocol.choices, options.get("first", "network")
+    for name in choices.sets[1:]:
+        rows = {first: result.metrics, _constant(protocol): result.constant}
+        show(_set_table(name, rows, title=f"Metrics: {name}"))
+    for name in metric_sets.by_distance(choices) if result.bands else ():
+        counts = "{near:g}-{far:g} m: {pixels:,} pixels"
+        rows = {counts.format(**band): band["metrics"] for band in result.bands}
+        show(_set_table(name, rows, title=f"By distance: {name}"))
+
+
+def _set_table(name: str, rows: dict[str, dict], *, title: str) -> Table:
+    keys = _order(metric_sets.SETS[name])
+    table = Table("", title=title)
+    for key in keys:
+        table.add_column(HEADINGS[key], justify="right", no_wrap=True)
+    for label, values in rows.items():
+        table.add_row(label, *_cells(values, keys))
+    return table
+
+
+def metric_table(
+    result: Evaluation, *, protocol: Protocol, title: str, first: str = "network"
+) -> Table:
+    """The network `first`, then the constant predictor and published rows.
+
+    Of the first set of the protocol's choices.
 
     The caption is the protocol; a value that a source does not give is "-".
     """
     table = Table(title=title, caption_justify="left")
     table.add_column("", overflow="fold")
-    for _, heading in COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row("network", *_cells(result.metrics))
-    constant = f"constant {protocol.median_depth:.2f} m"
-    table.add_row(constant, *_cells(result.constant))
+    keys = _order(metric_sets.SETS[protocol.choices.sets[0]])
+    for key in keys:
+        table.add_column(HEADINGS[key], justify="right", no_wrap=True)
+    table.add_row(first, *_cells(result.metrics, keys))
+    table.add_row(_constant(protocol), *_cells(result.constant, keys))
     rows, nothing = published.rows_beside(protocol)
+    if protocol.choices.sets[0] != "standard":
+        rows = ()
     if rows:
         table.add_section()
     for row in rows:
-        table.add_row(f"{row.method} \\[{row.test}]", *_cells(row.metrics))
+        table.add_row(f"{row.method} \\[{row.test}]", *_cells(row.metrics, keys))
     if rows:
         nothing = "published, [test mode]: " + "; ".join(
             dict.fromkeys(row.source for row in rows)
@@ -48,8 +91,17 @@ def metric_table(result: Evaluation, *, protocol: Protocol, title: str) -> Table
     return table
 
 
-def _cells(values: dict[str, float]) -> list[str]:
-    return [f"{values[key]:.3f}" if key in values else "-" for key, _ in COLUMNS]
+def _constant(protocol: Protocol) -> str:
+    return f"constant {protocol.median_depth:.2f} m"
+
+
+def _order(names: Sequence[str]) -> list[str]:
+    """The names in the order of `HEADINGS`."""
+    return [name for name in HEADINGS if name in names]
+
+
+def _cells(values: dict[str, float], keys: Sequence[str]) -> list[str]:
+    return [f"{values[key]:.3f}" if key in values else "-" for key in keys]
 
 
 def _counts(result: Evaluation) -> str:
@@ -61,4 +113,7 @@ def _counts(result: Evaluation) -> str:
     if result.ratio:
         median, spread = result.ratio["median"], result.ratio["std"]
         text += f"; median ratio {median:.3f}, std / median {spread:.3f}"
+    falling = sum(row.get("scale", 1) < 0 for row in result.images)
+    if falling:
+        text += f"; {counted(falling, 'fit')} of negative scale: depth, or disparity?"
     return text

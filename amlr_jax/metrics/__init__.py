@@ -8,7 +8,13 @@ formula is spelled out in `depth_metrics`. Results are float32, or float64 if an
 is.
 """
 
-from amlr_jax.metrics.alignment import ALIGNMENTS, Aligned, align
+from amlr_jax.metrics.alignment import (
+    ALIGNMENTS,
+    Aligned,
+    align,
+    apply_alignment,
+    fit_alignment,
+)
 from amlr_jax.metrics.boundary import boundary_f1
 from amlr_jax.metrics.crops import (
     CROPS,
@@ -25,11 +31,15 @@ from amlr_jax.metrics.crops import (
     nyu_crop,
 )
 from amlr_jax.metrics.depth import (
+    DELTA_NAMES,
     KITTI_MAX_DEPTH,
+    KITTI_NAMES,
     METRIC_NAMES,
     MIN_DEPTH,
     NYU_MAX_DEPTH,
+    delta_metrics,
     depth_metrics,
+    kitti_metrics,
     sanitize,
     valid_mask,
 )
@@ -45,10 +55,12 @@ __all__ = (
     "Aligned",
     "CROPS",
     "Crop",
+    "DELTA_NAMES",
     "EIGEN_CROP",
     "GARG_CROP",
     "KB_CROP_SHAPE",
     "KITTI_MAX_DEPTH",
+    "KITTI_NAMES",
     "METRIC_NAMES",
     "MIN_DEPTH",
     "MedianScaled",
@@ -56,12 +68,16 @@ __all__ = (
     "NYU_MAX_DEPTH",
     "NYU_SHAPE",
     "align",
+    "apply_alignment",
     "boundary_f1",
+    "delta_metrics",
     "depth_metrics",
     "eigen_crop",
     "evaluation_mask",
+    "fit_alignment",
     "garg_crop",
     "kb_crop_offsets",
+    "kitti_metrics",
     "median_scale",
     "median_scaled",
     "nyu_crop",

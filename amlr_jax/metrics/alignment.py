@@ -5,11 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from amlr_jax.metrics.depth import MIN_DEPTH, sanitize, valid_pixels
 from amlr_jax.metrics.scaling import median_scale
 
 ALIGNMENTS = ("none", "median", "scale", "scale_shift", "disparity_scale_shift")
+DISPARITY = ALIGNMENTS[-1]  # aligns inverse depth
 ITERATIONS = 50  # of the reweighted fit
 SMALLEST_RESIDUAL = 1e-4  # of the mean magnitude of the target: bounds the weights
 
@@ -49,8 +51,7 @@ def align(
         min sum |s p + t - g| / g,   min sum |s p + t - 1 / g|
 
     solved by iteratively reweighted least squares. A prediction of one value has
-    s = 0 where a shift is fitted. One fit for a set of images: give their valid pixels
-    as one image [1, N].
+    s = 0 where a shift is fitted.
 
     Args:
       prediction: [..., H, W], finite at valid pixels.
@@ -75,26 +76,71 @@ def align(
     >>> round(float(found.scale), 4), round(float(found.shift), 4)
     (0.5, -0.5)
     """
+    fit = fit_alignment(prediction, target, how=how, where=where, robust=robust)
+    limits = {"min_depth": min_depth, "max_depth": max_depth}
+    return Aligned(apply_alignment(prediction, *fit, how=how, **limits), *fit)
+
+
+def fit_alignment(
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    how: str,
+    where: jax.Array | None = None,
+    robust: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """s and t of `align`, whose arguments these are; float64 if an input is.
+
+    One fit for a set of images: give their valid pixels as one image [1, N], in
+    float64 if they are millions.
+
+    >>> import jax.numpy as jnp
+    >>> depth = jnp.array([[1.0, 2.0, 4.0]])
+    >>> scale, shift = fit_alignment(depth / 2, depth, how="scale")
+    >>> float(scale), float(shift)
+    (2.0, 0.0)
+    """
     if how not in ALIGNMENTS:
         raise ValueError(f"`how` must be one of {ALIGNMENTS}, got {how!r}.")
     p, g, where = valid_pixels(prediction, target, where)
-    is_disparity = how == "disparity_scale_shift"
-    scale, shift = jnp.ones(p.shape[:-2]), jnp.zeros(p.shape[:-2])
+    scale, shift = jnp.ones(p.shape[:-2], p.dtype), jnp.zeros(p.shape[:-2], p.dtype)
     if how == "median":
         scale = median_scale(p, g, where=where)
     elif how != "none":
+        is_disparity = how == DISPARITY
         fitted = 1 / g if is_disparity else g
         weights = 1 / g if robust and not is_disparity else jnp.ones_like(g)
         weights = jnp.where(where, weights, 0.0)
         fit = _robust_fit if robust else _fit
         scale, shift = fit(p, fitted, weights, with_shift=how != "scale")
-    moved = jnp.asarray(prediction, jnp.float32) * _per_pixel(scale) + _per_pixel(shift)
-    if is_disparity:
+    return scale, shift
+
+
+def apply_alignment(
+    prediction: jax.Array,
+    scale: ArrayLike,
+    shift: ArrayLike,
+    *,
+    how: str,
+    max_depth: float,
+    min_depth: float = MIN_DEPTH,
+) -> jax.Array:
+    """`align` with s and t [...] that are known: metres [..., H, W], clamped.
+
+    NaN for an image whose s is NaN.
+
+    >>> import jax.numpy as jnp
+    >>> inverse = jnp.array([[0.5, 0.0]])
+    >>> how = "disparity_scale_shift"
+    >>> apply_alignment(inverse, 0.5, 0.25, how=how, max_depth=80.0).tolist()
+    [[2.0, 4.0]]
+    """
+    scale, shift = (_per_pixel(jnp.asarray(x, jnp.float32)) for x in (scale, shift))
+    moved = jnp.asarray(prediction, jnp.float32) * scale + shift
+    if how == DISPARITY:
         moved = 1 / jnp.maximum(moved, np.float32(1 / max_depth))
-    limits = {"min_depth": min_depth, "max_depth": max_depth}
-    undefined = _per_pixel(jnp.isnan(scale))
-    moved = sanitize(moved, **limits, clamp=True)
-    return Aligned(jnp.where(undefined, jnp.nan, moved), scale, shift)
+    moved = sanitize(moved, min_depth=min_depth, max_depth=max_depth, clamp=True)
+    return jnp.where(jnp.isnan(scale), jnp.nan, moved)
 
 
 def _per_pixel(values: jax.Array) -> jax.Array:

@@ -29,6 +29,9 @@ METRIC_NAMES = (
     "d3",
 )
 
+KITTI_NAMES = ("kitti_silog", "kitti_sq_rel", "kitti_abs_rel", "kitti_irmse")
+DELTA_NAMES = ("d1.05", "d1.10")
+
 MIN_DEPTH = 1e-3  # metres; the lower bound of every protocol here
 KITTI_MAX_DEPTH = 80.0  # metres
 NYU_MAX_DEPTH = 10.0  # metres
@@ -47,9 +50,8 @@ def depth_metrics(
         silog     sqrt(mean(d^2) - 0.5 mean(d)^2)  d = ln p - ln g
         d1 d2 d3  share of pixels with max(p / g, g / p) < 1.25^k, k = 1, 2, 3, strict
 
-    The KITTI devkit differs: sq_rel divides by g^2, silog has 1 for 0.5 and others
-    multiply it by 100. The AMLR paper prints rmse_log with log10, but its
-    values are natural ones.
+    The KITTI devkit differs, see `kitti_metrics`. The AMLR paper prints rmse_log with
+    log10, but its values are natural ones.
 
     Nothing is repaired: a prediction of 0 or NaN at a valid pixel gives an infinite or
     NaN error (see `sanitize`). An image without a valid pixel has no
@@ -87,6 +89,63 @@ def depth_metrics(
         "log10": _mean(jnp.abs(d), where) / math.log(10.0),
         "silog": jnp.sqrt(spread + 0.5 * jnp.square(bias)),
         **{f"d{k}": _mean((ratio < 1.25**k).astype(p.dtype), where) for k in (1, 2, 3)},
+    }
+
+
+def kitti_metrics(
+    prediction: jax.Array, target: jax.Array, *, where: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The four errors of KITTI's depth prediction benchmark (Uhrig et al., 3DV 2017).
+
+        kitti_silog    100 sqrt(mean(d^2) - mean(d)^2)   d = ln p - ln g
+        kitti_sq_rel   100 mean((p - g)^2 / g^2)         sqErrorRel, per cent
+        kitti_abs_rel  100 mean(|p - g| / g)             absErrorRel, per cent
+        kitti_irmse    1000 sqrt(mean((1 / p - 1 / g)^2))   iRMSE, 1 / km
+
+    Arguments and errors are those of `depth_metrics`. The devkit measures every pixel
+    with ground truth, without a crop or a cap.
+
+    Returns:
+      name -> [...], the names and order of KITTI_NAMES.
+
+    >>> import jax.numpy as jnp
+    >>> errors = kitti_metrics(jnp.full((1, 1), 5.0), jnp.full((1, 1), 4.0))
+    >>> [round(float(value), 3) for value in errors.values()]
+    [0.0, 6.25, 25.0, 50.0]
+    """
+    p, g, where = valid_pixels(prediction, target, where)
+    d = jnp.log(p) - jnp.log(g)
+    relative = jnp.abs(p - g) / g
+    spread = _mean(jnp.square(d - _mean(d, where)[..., None, None]), where)
+    inverse = _mean(jnp.square(1 / p - 1 / g), where)
+    values = (
+        100 * jnp.sqrt(spread),
+        100 * _mean(jnp.square(relative), where),
+        100 * _mean(relative, where),
+        1000 * jnp.sqrt(inverse),
+    )
+    return dict(zip(KITTI_NAMES, values, strict=True))
+
+
+def delta_metrics(
+    prediction: jax.Array, target: jax.Array, *, where: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """The share of pixels with max(p / g, g / p) < 1.05 and < 1.10, strict.
+
+    For networks whose d1, at 1.25, is near 1. As `depth_metrics`; the names and order
+    are those of DELTA_NAMES.
+
+    >>> import jax.numpy as jnp
+    >>> shares = delta_metrics(jnp.array([[1.04, 1.08]]), jnp.ones((1, 2)))
+    >>> [float(value) for value in shares.values()]
+    [0.5, 1.0]
+    """
+    p, g, where = valid_pixels(prediction, target, where)
+    ratio = jnp.maximum(p / g, g / p)
+    limits = dict(zip(DELTA_NAMES, (1.05, 1.10), strict=True))
+    return {
+        name: _mean((ratio < limit).astype(p.dtype), where)
+        for name, limit in limits.items()
     }
 
 

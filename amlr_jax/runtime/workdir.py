@@ -35,6 +35,7 @@ EVALUATION = "evaluation.json"
 CALIBRATION = "calibration.json"  # also beside converted weights
 SIDE_OUTPUTS = "resolutions.json"
 PER_IMAGE = "per_image.csv"
+COMPARISON = "comparison.json"
 FRAMES_PICTURE = "frames.png"
 CURVES = "curves.png"
 PANEL = "panel.png"

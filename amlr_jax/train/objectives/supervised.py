@@ -16,6 +16,7 @@ from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.models.depth_network import as_float
 from amlr_jax.runtime.console import bar
+from amlr_jax.runtime.errors import InputError
 from amlr_jax.train.objectives.objective import Objective, Variables
 
 DEPTH_LOSSES: dict[str, Callable] = {
@@ -38,6 +39,8 @@ def objective(config: ConfigDict, network: nn.Module) -> Objective:
 
     def data_sets() -> tuple[Any, Any]:
         data = sources.load(config.data, bar=bar)
+        if not len(data.train):
+            raise InputError(f"data.split={data.split} has no frame to train on")
         return data, data
 
     return Objective(

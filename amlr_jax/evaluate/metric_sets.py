@@ -1,0 +1,162 @@
+"""What is measured beyond a protocol: alignment, sets of metrics, bands of distance."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from amlr_jax import metrics
+from amlr_jax.runtime.errors import InputError, require
+
+BOUNDARY_NAMES = ("boundary_f1",)
+SETS = {
+    "standard": metrics.METRIC_NAMES,
+    "kitti": metrics.KITTI_NAMES,
+    "delta": metrics.DELTA_NAMES,
+    "boundary": BOUNDARY_NAMES,
+}
+
+
+def _boundary(prediction: jax.Array, target: jax.Array, *, where: jax.Array) -> dict:
+    return {"boundary_f1": metrics.boundary_f1(prediction, target, where=where)}
+
+
+_FUNCTIONS: dict[str, Callable] = {
+    "standard": metrics.depth_metrics,
+    "kitti": metrics.kitti_metrics,
+    "delta": metrics.delta_metrics,
+    "boundary": _boundary,
+}
+DENSE = 0.5  # share of a frame's pixels that `boundary` needs
+
+
+ALIGN_OVER = ("image", "set")
+
+
+class Choices(NamedTuple):
+    """What a user measures beyond a protocol, which does not change its own values."""
+
+    align: str = ""  # of `metrics.ALIGNMENTS`; empty: as the protocol scales
+    align_robust: bool = False  # to absolute errors
+    align_over: str = "image"  # one fit for each image, or for the set
+    fit: tuple[float, float] | None = None  # scale and shift of the set, once known
+    sets: tuple[str, ...] = ("standard",)  # of `metric_sets.SETS`
+    bands: tuple[float, ...] = ()  # metres: the limits of the bands of distance
+
+    def line(self) -> str:
+        """The alignment in words; empty if the protocol's own."""
+        if not self.align:
+            return ""
+        robust = "robustly " if self.align_robust else ""
+        over = "one fit for each image"
+        if self.align_over == "set":
+            over = "one fit for the set"
+        if self.fit:
+            over += " (scale {:.6g}, shift {:.6g})".format(*self.fit)
+        return f"{robust}aligned by {self.align}, {over}"
+
+
+NO_CHOICES = Choices()
+
+
+def names(choices: Choices) -> tuple[str, ...]:
+    """The metrics of the chosen sets, in the order of the tables."""
+    return tuple(name for chosen in choices.sets for name in SETS[chosen])
+
+
+def bands(choices: Choices) -> list[tuple[float, float]]:
+    """The nearest and the farthest depth of each band, metres."""
+    return list(zip(choices.bands, choices.bands[1:], strict=False))
+
+
+def in_band(name: str, band: tuple[float, float]) -> str:
+    """The name of a metric in a band.
+
+    >>> in_band("abs_rel", (20.0, 40.0))
+    'abs_rel@20-40'
+    """
+    return "{}@{:g}-{:g}".format(name, *band)
+
+
+def values(
+    prediction: jax.Array, target: jax.Array, where: jax.Array, *, choices: Choices
+) -> dict[str, jax.Array]:
+    """The chosen metrics [B], and those of each band with its `pixels`.
+
+    A band holds the pixels whose ground truth is in [near, far); edges are measured
+    over the image alone.
+    """
+    found = {}
+    for chosen in choices.sets:
+        found |= _FUNCTIONS[chosen](prediction, target, where=where)
+    for near, far in bands(choices):
+        inside = where & (target >= near) & (target < far)
+        of_band = {"pixels": inside.sum((-2, -1))}
+        for chosen in by_distance(choices):
+            of_band |= _FUNCTIONS[chosen](prediction, target, where=inside)
+        found |= {in_band(k, (near, far)): v for k, v in of_band.items()}
+    return found
+
+
+def by_distance(choices: Choices) -> tuple[str, ...]:
+    """The chosen sets that are measured in bands, too: edges are of the image."""
+    return tuple(chosen for chosen in choices.sets if chosen != "boundary")
+
+
+def inside_bands(choices: Choices) -> tuple[str, ...]:
+    """The metrics of each band."""
+    return names(choices._replace(sets=by_distance(choices)))
+
+
+def of_bands(rows: list[dict], choices: Choices) -> Iterator[dict]:
+    """Each band, from the rows of the images: the means over those with a pixel there.
+
+    `near`, `far`, `pixels`, `frames` and `metrics`.
+    """
+    for band in bands(choices):
+        key = in_band("pixels", band)
+        used = [row for row in rows if row[key]]
+        found = {
+            name: float(np.mean([row[in_band(name, band)] for row in used]))
+            for name in (inside_bands(choices) if used else ())
+        }
+        facts = {"pixels": sum(row[key] for row in used), "frames": len(used)}
+        yield {"near": band[0], "far": band[1], **facts, "metrics": found}
+
+
+def require_dense(rows: list[dict]) -> None:
+    """InputError if edges were measured on frames whose depth is sparse."""
+    shares = [row["share"] for row in rows if "share" in row]
+    if shares and np.mean(shares) < DENSE:
+        raise InputError(
+            "--metrics=boundary needs dense ground truth; only "
+            f"{np.mean(shares):.1%} of the pixels of these frames are evaluated"
+        )
+
+
+def check(choices: Choices) -> None:
+    """InputError for a set that is not known, and for choices that do not fit."""
+    for chosen in choices.sets or ("",):
+        require("--metrics", chosen, SETS)
+    if len(set(choices.sets)) < len(choices.sets):
+        raise InputError(f"--metrics names a set twice: {','.join(choices.sets)}")
+    limits = choices.bands
+    if limits and not (len(limits) > 1 and limits[0] >= 0 and _rises(limits)):
+        shown = ",".join(f"{x:g}" for x in limits)
+        raise InputError(
+            "--bands must be two or more metres that rise, as 0,20,40,60,80; got "
+            f"{shown}"
+        )
+    fitted = choices.align not in ("", "none")
+    if choices.align_over == "set" and not fitted:
+        raise InputError("--align_over=set needs --align, as --align=scale")
+    if choices.align_robust and (not fitted or choices.align == "median"):
+        raise InputError(
+            "--align_robust is for --align=scale, scale_shift and "
+            f"disparity_scale_shift; got --align={choices.align}"
+        )
+
+
+def _rises(limits: Sequence[float]) -> bool:
+    return all(a < b for a, b in zip(limits, limits[1:], strict=False))

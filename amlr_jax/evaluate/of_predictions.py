@@ -1,0 +1,148 @@
+"""Evaluates predictions that are files: no network, no checkpoint, any origin."""
+
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from amlr_jax.config import base
+from amlr_jax.data import custom, sources
+from amlr_jax.data.frames import Layout
+from amlr_jax.data.views.batches import with_depth
+from amlr_jax.evaluate import evaluator, metric_sets, protocols, tables
+from amlr_jax.evaluate.measure import (
+    Evaluation,
+    evaluate_test_set,
+    evaluated,
+    fitted_to_set,
+)
+from amlr_jax.evaluate.metric_sets import NO_CHOICES, Choices
+from amlr_jax.evaluate.prediction_files import PredictionFiles, depth_folder
+from amlr_jax.evaluate.protocols import Protocol
+from amlr_jax.metrics.alignment import DISPARITY
+from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.errors import InputError, counted
+
+# Fits after which 0 and less are values as any other.
+_SHIFTED = ("scale_shift", DISPARITY)
+
+
+def default_config() -> ConfigDict:
+    """The config of `evaluate_predictions` where the user gives none."""
+    config = base()
+    config.data.name, config.data.kb_crop = "custom", False
+    return config
+
+
+def evaluate_predictions(
+    config: ConfigDict,
+    predictions: Path,
+    ground_truth: Path | None = None,
+    *,
+    folder: Path | None = None,
+    scale: float = 0.0,
+    resize: bool = False,
+    choices: Choices = NO_CHOICES,
+) -> Evaluation:
+    """Evaluates files on a folder of ground truth, or on the test frames of a config.
+
+    Prints the table and, in `folder`, writes evaluation.json, per_image.csv and
+    frames.png. `scale` and `resize` are those of `PredictionFiles`. Raises InputError
+    for invalid input.
+    """
+    protocols.check(config)
+    metric_sets.check(choices)
+    config = config.copy_and_resolve_references()
+    layout = _layout(config, ground_truth)
+    data = PredictionFiles(
+        predictions,
+        layout,
+        scale=scale,
+        resize=resize,
+        mark="disparity" if choices.align == DISPARITY else "depth",
+        kb_crop=config.data.kb_crop and config.data.name in sources.DRIVES,
+    )
+    for note in (*layout.notes, *data.notes):
+        show(note)
+    made = protocols.protocol(config, None, data)
+    made = protocols.with_choices(made, choices)
+    made = fitted_to_set(_as_it_is, data, made, config=config)
+
+    def inspect(prediction: np.ndarray, batch: dict) -> None:
+        _require_everywhere(prediction, batch, protocol=made)
+
+    result = evaluate_test_set(_as_it_is, data, made, config=config, inspect=inspect)
+    for old, new in sorted(data.resized):
+        show("Predictions of {} x {} were resized to {} x {}".format(*old, *new))
+    title = f"Predictions of {predictions}"
+    tables.show_result(result, protocol=made, title=title, first="predictions")
+    if folder is not None:
+        _write(result, folder, data, protocol=made, config=config, of=predictions)
+    return result
+
+
+def _layout(config: ConfigDict, ground_truth: Path | None) -> Layout:
+    data = config.data
+    if ground_truth is None:
+        if data.name == sources.NYU_TFDS or data.resize:
+            raise InputError(
+                "--predictions are measured on the files of a data set as they are; "
+                f"got data.name={data.name}, data.resize={data.resize}"
+            )
+        data.split = protocols.split_of(config)
+        return sources.read_layout(with_depth(config), bar=bar, test_only=True)
+    if data.name != "custom":
+        raise InputError(
+            f"--ground_truth is for data.name=custom, got {data.name}; leave it out to "
+            "measure the test frames of the config"
+        )
+    return depth_folder(ground_truth, **{name: data[name] for name in custom.UNITS})
+
+
+def _as_it_is(prediction: np.ndarray) -> np.ndarray:
+    """Takes the place of a network whose images are the predictions."""
+    return prediction
+
+
+def _require_everywhere(
+    prediction: np.ndarray, batch: dict, *, protocol: Protocol
+) -> None:
+    """InputError if an evaluated pixel has no prediction."""
+    good = np.isfinite(prediction)
+    if protocol.choices.align not in _SHIFTED:
+        good &= prediction > 0
+    where = np.asarray(evaluated(batch["depth"], protocol=protocol))
+    for key, holes, wanted in zip(batch["key"], where & ~good, where, strict=True):
+        if holes.any():
+            raise InputError(
+                f"the prediction of frame {key} is 0, negative or not finite at "
+                f"{holes.sum():,} of {counted(int(wanted.sum()), 'evaluated pixel')}; "
+                "fill these, or take them out of the ground truth"
+            )
+
+
+def _write(
+    result: Evaluation,
+    folder: Path,
+    data: PredictionFiles,
+    *,
+    protocol: Protocol,
+    config: ConfigDict,
+    of: Path,
+) -> None:
+    files.make_writable(folder)
+    facts = {"predictions": str(of)}
+    evaluator.write_json(result, folder, protocol=protocol, facts=facts)
+    evaluator.write_csv(result, folder / workdir.PER_IMAGE)
+    evaluator.write_pictures(
+        result,
+        folder / workdir.FRAMES_PICTURE,
+        data=data,
+        predict=_as_it_is,
+        protocol=protocol,
+        count=-(-config.eval.pictures // 2),
+    )
+    names = workdir.EVALUATION, workdir.PER_IMAGE, workdir.FRAMES_PICTURE
+    there = [name for name in names if (folder / name).is_file()]
+    show(f"Results in {folder}: {', '.join(there)}")
