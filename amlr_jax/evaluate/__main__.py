@@ -41,9 +41,10 @@ _CHECKPOINT = flags.DEFINE_string(
 _RESOLUTIONS = flags.DEFINE_bool(
     "resolutions", False, "Also evaluate each side output of a self-supervised network."
 )
+_TEST_MODE = flags.DEFINE_string("test_mode", None, "Test-time augmentation.")
 _OF_CONFIG: list[flags.FlagHolder] = [
+    _TEST_MODE,
     flags.DEFINE_string("protocol", None, "Name of the evaluation protocol."),
-    flags.DEFINE_string("test_mode", None, "Test-time augmentation."),
     flags.DEFINE_string("crop", None, "Evaluated pixels: garg, eigen, nyu or none."),
     flags.DEFINE_float("min_depth", None, "Metres of the nearest evaluated pixel."),
     flags.DEFINE_float("max_depth", None, "Metres of the farthest evaluated pixel."),
@@ -121,11 +122,13 @@ def main(argv: list[str]) -> None:
 def _check_flags() -> None:
     """InputError for flags that are missing, or of another way to evaluate."""
     of_files = (_TRUTH, _SCALE, _TRUTH_SCALE, _RESIZE)
-    of_networks = (_CHECKPOINT, _RESOLUTIONS)
+    of_networks = (_CHECKPOINT, _RESOLUTIONS, _TEST_MODE)
     if _COMPARE.value:
         if len(_COMPARE.value) != 2:
             raise InputError(f"--compare takes two folders; got {len(_COMPARE.value)}")
-        _refuse((_CONFIG, _PREDICTIONS, *of_files, *of_networks), beside="--compare")
+        chosen = (*_OF_CONFIG, *_CHOICES, _METRICS, _BANDS)
+        others = (_CONFIG, _PREDICTIONS, *of_files, *of_networks, *chosen)
+        _refuse(others, beside="--compare")
     elif _PREDICTIONS.value:
         _refuse(of_networks, beside="--predictions")
         if not _TRUTH.value and _CONFIG.value is None:

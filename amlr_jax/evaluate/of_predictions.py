@@ -54,6 +54,7 @@ def evaluate_predictions(
     protocols.check(config)
     metric_sets.check(choices)
     config = config.copy_and_resolve_references()
+    config.eval.test_mode = "none"  # that of the predictions is not known
     layout = _layout(config, ground_truth)
     data = PredictionFiles(
         predictions,

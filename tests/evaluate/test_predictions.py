@@ -16,6 +16,7 @@ from amlr_jax.runtime.errors import InputError
 from configs import custom as custom_config
 from tests.data import test_custom
 from tests.data.exr_files import PIXELS, content
+from tests.evaluate.test_command import command
 from tests.test_metrics import numpy_metrics
 
 SIZE = (24, 32)
@@ -356,3 +357,16 @@ def test_comparison_is_scipys_paired_bootstrap(folders, tmp_path):
     (tmp_path / "three/per_image.csv").write_text(text)
     with pytest.raises(InputError, match="same frames; 2 frames .* a/1, c/1"):
         comparison.compare(tmp_path / "one", tmp_path / "three")
+
+
+def test_the_command(folders, tmp_path):
+    found, truth = folders
+    common = f"--predictions={found}", f"--workdir={tmp_path / 'out'}"
+    more = "--align=median", "--metrics=kitti", "--bands=0,40,80", "--max_depth=50"
+    done = command([*common, f"--ground_truth={truth}"], *more)
+    assert done.returncode == 0, done.stderr
+    for words in ("iRMSE 1/km", "0-40 m: ", "depth < 50 m, median scaling"):
+        assert words in " ".join(done.stdout.split())
+    bad = command([*common, f"--ground_truth={truth}"], "--test_mode=flip")
+    assert bad.returncode == 1 and "Traceback" not in bad.stderr
+    assert "--test_mode has no meaning beside --predictions" in bad.stderr
