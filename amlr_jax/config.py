@@ -73,8 +73,11 @@ MODELS = {
     "monodepth2": 14_329_236,
     "five_level": 14_505_252,
 }
+# Test sets alone, amlr_jax/data/benchmarks.py
+BENCHMARKS: tuple[str, ...] = ("diode_indoors", "diode_outdoor", "eth3d", "ibims")
+BENCHMARKS += ("sintel", "ddad")
 PROTOCOLS: tuple[str, ...] = ("kitti_eigen", "kitti_eigen_bts", "kitti_eigen_697")
-PROTOCOLS += ("kitti_eigen_benchmark", "nyu", "custom")
+PROTOCOLS += ("kitti_eigen_benchmark", "nyu", "custom", *BENCHMARKS)
 TEST_MODES = ("none", "flip", "flip_ramps", "shifted", "shifted_flip")
 
 _CHECKPOINT = {
@@ -101,7 +104,10 @@ _PARALLEL = {
 }
 
 _DATA = {
-    "name": ("kitti", one_of("kitti", "nyu", "custom", "frames", "street", "nyu_tfds")),
+    "name": (
+        "kitti",
+        one_of("kitti", "nyu", "custom", "frames", "street", *BENCHMARKS, "nyu_tfds"),
+    ),
     "root": ("data/kitti", NOT_EMPTY),
     # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder; none: no test,
     # in self-supervision alone
@@ -111,7 +117,8 @@ _DATA = {
     "list": ("", TEXT),
     "test_list": ("", TEXT),
     # custom, frames: stored value of a metre (0: 1000 in PNGs, 1 elsewhere); metres
-    # beyond which nothing was measured (0: none); array of npz, channel of EXR.
+    # beyond which nothing was measured (0: none, of a test set its published cap);
+    # array of npz, channel of EXR.
     "depth_scale": (0.0, AT_LEAST_0),
     "depth_cap": (0.0, AT_LEAST_0),
     "depth_key": ("", TEXT),

@@ -34,7 +34,7 @@ from amlr_jax.data.intrinsics import KEYS, camera_of
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, preview
 
-DEPTHS = tuple(ending for ending in depth_files.FORMATS if ending != ".bin")
+DEPTHS = tuple(x for x in depth_files.FORMATS if x not in (".bin", ".dpt", ".jpg"))
 # What a name says of its file, at its end and at its start.
 _MARKS = {
     "rgb": ("rgb", "color", "colour", "image", "img"),

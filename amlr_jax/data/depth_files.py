@@ -5,6 +5,9 @@
     .npz   the array `depth_key`, or the only one
     .exr   the channel `depth_key`, or the only one, or Z (`exr`)
     .bin   a lidar scan, with `Frame.projection` (`lidar_depth`)
+    .npz   with `Frame.projection`: a scan of DDAD, its points in `data`
+    .dpt   of Sintel: the tag 202021.25, width, height, float32 values
+    .jpg   of ETH3D: float32 values alone
 
 Metres are stored value / `depth_scale`. A value of 0, negative, NaN, infinite, beyond
 `depth_cap` or one of `invalid_values` is no measurement. A layout of PNGs keeps its
@@ -18,6 +21,7 @@ and export_gt_depth; issue 274).
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +37,7 @@ from amlr_jax.runtime.errors import InputError
 
 # Codes of the histogram of a layout in metres that has no cap: up to 256 m.
 CODES_A_METRE = 256.0
+SINTEL_TAG = 202021.25
 BYTES_OF_A_POINT = 16  # of a scan: x, y, z, reflectance as float32
 
 
@@ -69,6 +74,8 @@ def read(frame: Frame, layout: Layout, size: tuple[int, int] | None) -> Depth:
             "by nearest neighbour) if both show the same view"
         )
     values = _without(values, layout.invalid_values)
+    for mask in frame.masks:
+        values = np.where(_mask(mask, values.shape), values, values.dtype.type(0))
     if layout.in_metres:
         # A scan is in metres for every unit of the layout's PNGs.
         scale = 1.0 if frame.projection else layout.depth_scale
@@ -166,6 +173,40 @@ def lidar_depth(
     return np.where(np.isfinite(nearest), np.maximum(nearest, 0), np.float32(0))
 
 
+def nearest_depth(
+    points: np.ndarray, projection: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """The camera's z of the nearest point [N, 3] in each pixel, 0 where there is none.
+
+    `projection` [3, 4] maps points to (u z, v z, z), with u, v in pixels from the left
+    upper corner. float32 [H, W] metres.
+    """
+    seen = points.astype(np.float64) @ projection[:, :3].T + projection[:, 3]
+    seen = seen[seen[:, 2] > 0]
+    columns, rows = np.floor(seen[:, :2] / seen[:, 2:]).T
+    inside = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
+    places = rows[inside].astype(np.int64), columns[inside].astype(np.int64)
+    nearest = np.full(size, np.inf, np.float32)
+    np.minimum.at(nearest, places, seen[inside, 2].astype(np.float32))
+    return np.where(np.isfinite(nearest), nearest, np.float32(0))
+
+
+def _mask(path: Path, size: tuple[int, ...]) -> np.ndarray:
+    """Where a mask of the size of the image is not 0; an image or an npy file."""
+    if path.suffix == ".npy":
+        with images.decoding(path, what="mask"):
+            data = io.BytesIO(images.read(path, what="mask"))
+            values = np.load(data, allow_pickle=False)
+    else:
+        values = images.read_as_rgb(path)[..., 0]
+    if values.size != math.prod(size):
+        raise SizeMismatch(
+            f"mask '{path}' has {values.size} pixels, its ground truth "
+            f"{math.prod(size)}; restore it"
+        )
+    return values.reshape(size) != 0
+
+
 def _without(values: np.ndarray, invalid: tuple[float, ...]) -> np.ndarray:
     """The stored values, 0 where they are one of `invalid` in the file's type."""
     if not invalid:
@@ -224,12 +265,14 @@ def _npy(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
 
 
 def _npz(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    del size
     # np.load also accepts the bytes of an .npy or of a pickle.
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise ValueError("not an npz")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         names = arrays.files
+        if frame.projection is not None:
+            points = arrays["data"][:, :3]
+            return nearest_depth(points, np.reshape(frame.projection, (3, 4)), size)
         name = layout.depth_key or (names[0] if len(names) == 1 else "")
         if name not in names:
             raise InputError(
@@ -252,6 +295,19 @@ def _bin(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
     return lidar_depth(read_scan(data), matrix, size)
 
 
+def _dpt(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
+    del frame, layout, size
+    width, height = np.frombuffer(data, "<i4", count=2, offset=4).tolist()
+    if np.frombuffer(data, "<f4", count=1)[0] != np.float32(SINTEL_TAG):
+        raise ValueError(f"it does not begin with {SINTEL_TAG}")
+    return np.frombuffer(data, "<f4", offset=12).reshape(height, width)
+
+
+def _raw(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
+    del frame, layout
+    return np.frombuffer(data, "<f4").reshape(size)
+
+
 def _unit_known(frame: Frame, layout: Layout, values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "ui" and layout.depth_scale == 1:
         raise InputError(
@@ -269,4 +325,6 @@ FORMATS: dict[str, Callable] = {
     ".npz": _npz,
     ".exr": _exr,
     ".bin": _bin,
+    ".dpt": _dpt,
+    ".jpg": _raw,
 }

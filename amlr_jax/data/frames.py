@@ -23,7 +23,8 @@ class Frame(NamedTuple):
 
     `intrinsics` is fx, fy, cx, cy in pixels of the stored image, NaN where not known.
     `projection` is for depth that is a lidar scan: the row-major 3x4 matrix that maps
-    the scan's points to the image (`depth_files.lidar_depth`).
+    the scan's points to the image (`depth_files.lidar_depth`). Where one of `masks` is
+    0 the depth is no measurement.
     """
 
     key: str  # group/name: a drive or scene, and the frame in it
@@ -31,6 +32,7 @@ class Frame(NamedTuple):
     depth: Path
     intrinsics: Camera
     projection: tuple[float, ...] | None = None
+    masks: tuple[Path, ...] = ()
 
 
 class Layout(NamedTuple):
@@ -121,7 +123,7 @@ def fingerprint(layout: Layout) -> str:
     digest = hashlib.sha256(repr((*rule, *layout.invalid_values)).encode())
     for part in (layout.train, layout.test):
         for frame in part:
-            stats = [path.stat() for path in (frame.image, frame.depth)]
+            stats = [p.stat() for p in (frame.image, frame.depth, *frame.masks)]
             sizes = [(s.st_size, s.st_mtime_ns) for s in stats]
             camera = (frame.intrinsics, frame.projection)
             digest.update(repr((frame.key, sizes, camera)).encode())

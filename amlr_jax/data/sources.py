@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from amlr_jax import street
-from amlr_jax.data import custom, kitti, nyu, recordings
+from amlr_jax.data import benchmarks, custom, kitti, nyu, recordings
 from amlr_jax.data.frames import Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
@@ -16,7 +16,7 @@ from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.rules import AUTO
 
 # Image files and depth files
-LAYOUTS = ("kitti", "nyu", "custom", recordings.NAME, "street")
+LAYOUTS = ("kitti", "nyu", "custom", recordings.NAME, "street", *benchmarks.SETS)
 NYU_TFDS = "nyu_tfds"
 DRIVES = ("kitti", "street")  # with stereo, calibration and speed
 VIDEO = (*DRIVES, recordings.NAME)  # data sets with frames in the order of time
@@ -26,7 +26,7 @@ _USES = {
     "list": ("kitti", "nyu", "custom"),
     "test_list": ("kitti", "nyu", "custom"),
     "depth_scale": ("custom", recordings.NAME),
-    "depth_cap": ("custom", recordings.NAME),
+    "depth_cap": ("custom", recordings.NAME, *benchmarks.SETS),
     "depth_key": ("custom", recordings.NAME),
     "invalid_values": ("custom", recordings.NAME),
     "intrinsics": (recordings.NAME,),
@@ -57,6 +57,13 @@ def read_layout(
         return recordings.read_layout(config, bar=bar, report=report)
     root = paths.expanded(config.root)
     lists = {"train_list": config.list, "test_list": config.test_list}
+    if config.name in benchmarks.SETS:
+        if config.split != "folder":
+            raise InputError(
+                f"data.split must be folder for {config.name}, got '{config.split}'"
+            )
+        cap = config.depth_cap
+        return benchmarks.read_layout(config.name, root, depth_cap=cap, report=report)
     if config.name == "custom":
         whole = config.split == custom.ALL
         if not (config.split == "folder" or whole and not any(lists.values())):

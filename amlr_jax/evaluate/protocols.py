@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax import metrics
 from amlr_jax.config import check as check_config
-from amlr_jax.data import loader
+from amlr_jax.data import benchmarks, loader
 from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.metric_sets import NO_CHOICES, Choices
 from amlr_jax.models.depth_network import has_scale, is_calibrated
@@ -56,7 +56,11 @@ PRESETS = {
     ),
     "custom": Preset(("custom", "frames"), "folder", "none", windows=2),
 }
-_NO_SPLITS = ("street", "nyu_tfds", "custom", "frames")
+PRESETS |= {
+    name: Preset((name,), "folder", "none", made.cap, windows=2)
+    for name, made in benchmarks.SETS.items()
+}
+_NO_SPLITS = ("street", "nyu_tfds", "custom", "frames", *benchmarks.SETS)
 
 
 class Protocol(NamedTuple):
@@ -152,6 +156,18 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             f"eval.min_depth must be below eval.max_depth, got {near:g} and {far:g} m"
         )
+    if text := _beyond_the_cap(config, far):
+        raise InputError(text)
+
+
+def _beyond_the_cap(config: ConfigDict, far: float) -> str:
+    """Why depths of a published test set cannot be measured up to `far` metres."""
+    data = config.data
+    if data.name not in benchmarks.SETS:
+        return ""
+    cap = data.depth_cap or benchmarks.SETS[data.name].cap
+    text = f"eval.max_depth={far:g} is beyond the depth cap of {data.name}, {cap:g} m"
+    return f"{text}; set data.depth_cap, too" if far > cap else ""
 
 
 def _limits(options: ConfigDict, preset: Preset) -> tuple[float, float]:

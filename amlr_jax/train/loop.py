@@ -193,6 +193,11 @@ def set_up(
     parts = config.optimizer.accumulate
     size = meshes.per_process_batch_size(mesh, config.batch_size, accumulate=parts)
     sets = train_set, test_set = made.objective.data_sets()
+    if not len(train_set.train):
+        raise InputError(
+            f"data.name={config.data.name} has no training frame; measure on it with "
+            "amlr_jax.evaluate"
+        )
     known = inputs.checked(folder, config, train_set=train_set, test_set=test_set)
     run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
     _check_first_batch(run)

@@ -43,7 +43,7 @@ def test_root_of_something_else(tmp_path):
 
 def test_unknown_name(tmp_path):
     with pytest.raises(
-        InputError, match="must be one of kitti, nyu, custom, street, nyu_tfds"
+        InputError, match="must be one of kitti, nyu, custom, .*nyu_tfds; got 'make3d'"
     ):
         data = config(tmp_path)
         data.name = "make3d"

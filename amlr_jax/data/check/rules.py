@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from amlr_jax import metrics
-from amlr_jax.data import calibration, nyu, splits
+from amlr_jax.data import benchmarks, calibration, nyu, splits
 from amlr_jax.data.check.facts import (
     DAMAGED,
     KIND,
@@ -185,7 +185,8 @@ def cameras(examined: Examined) -> list[Finding]:
         names = tuple(dict.fromkeys(fact.group or fact.key for fact in facts))
         if not all(map(math.isfinite, camera)):
             text = "no camera is known; self-supervision needs one"
-            level = NOTE if examined.layout.name == "custom" else FAULT
+            may_lack = ("custom", *benchmarks.SETS)
+            level = NOTE if examined.layout.name in may_lack else FAULT
             findings.append(Finding("intrinsics", level, text, names))
             continue
         for level, text in _doubts(camera, size):
