@@ -48,8 +48,12 @@ def run(
     in a command without --config. A mistyped flag and an InputError are one line and
     status 1.
     """
-    flags.mark_flags_as_required(required)
-    parser = partial(parse, takes_paths=takes_paths, takes_overrides=takes_overrides)
+    parser = partial(
+        parse,
+        required=required,
+        takes_paths=takes_paths,
+        takes_overrides=takes_overrides,
+    )
     app.run(report_input_errors(main), flags_parser=parser, argv=sys.argv)
 
 
@@ -106,14 +110,18 @@ def show_warnings_of_jax() -> None:
 
 
 def parse(
-    argv: list[str], *, takes_paths: bool = False, takes_overrides: bool = False
+    argv: list[str],
+    *,
+    required: Sequence[str] = (),
+    takes_paths: bool = False,
+    takes_overrides: bool = False,
 ) -> list[str]:
-    """Parses flags for app.run; a mistyped flag is reported in one line."""
+    """Parses flags for app.run; a mistyped or missing flag is reported in one line."""
     kept = [a for a in argv if takes_overrides and a.startswith("--config.")]
     try:
         check_config_keys(argv)
         rest = flags.FLAGS([argument for argument in argv if argument not in kept])
-        _check_given()
+        _check_given(required)
     except (InputError, flags.Error) as error:
         fail(_last_line(error))
     if len(rest) > 1 and not takes_paths:
@@ -121,8 +129,8 @@ def parse(
     return rest + kept
 
 
-def _check_given() -> None:
-    """Raises InputError for an empty value, as of an unset variable, and two configs.
+def _check_given(required: Sequence[str]) -> None:
+    """Raises InputError for a missing or an empty value and for two configs.
 
     Whether a key of the config may be empty is a rule of `amlr_jax.config`.
     """
@@ -133,6 +141,9 @@ def _check_given() -> None:
             raise InputError(f"--{name} is empty; give a value, or leave it out")
         if name == "config" and flag.present > 1:
             raise InputError("--config is given twice; give one")
+    missing = [f"--{name}" for name in required if flags.FLAGS[name].value is None]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} missing; --help tells what to give")
 
 
 def check_config_keys(argv: list[str]) -> None:

@@ -100,7 +100,7 @@ def test_the_cpu_beside_a_gpu_is_said(monkeypatch):
 
 
 def test_workdir_is_required():
-    assert_one_line(run(DEMO), "--workdir must have a value")
+    assert_one_line(run(DEMO), "--workdir missing")
 
 
 @pytest.mark.parametrize(
