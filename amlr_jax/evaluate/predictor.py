@@ -76,6 +76,7 @@ def predictor(
     mode: tiling.Mode = ONCE,
     at_once: int = 0,
     batch_size: int = 1,
+    with_spread: bool = False,
 ) -> Predictor:
     """`predict(variables, image)`: uint8 [B, H, W, 3] -> float32 metres [B, H, W].
 
@@ -83,6 +84,7 @@ def predictor(
     batch, padded to a multiple of the devices and sharded over them. A device computes
     `at_once` of them together; 0: all, but four on a CPU, where more is slower. Fewer
     than `batch_size` images are padded to that, so that a last batch compiles nothing.
+    `with_spread` gives [B, 2, H, W], see `tiling.predict_with_spread`.
     """
     whole, split = parallel.replicated(mesh), parallel.over_batch(mesh)
     if mesh.devices.flat[0].platform == "cpu":
@@ -97,7 +99,8 @@ def predictor(
         def on_mesh(views):
             return _in_parts(see, views, part=mesh.size * at_once, unit=mesh.size)
 
-        return tiling.predict(on_mesh, image, mode)
+        join = tiling.predict_with_spread if with_spread else tiling.predict
+        return join(on_mesh, image, mode)
 
     return Predictor(forward, whole, batch_size)
 

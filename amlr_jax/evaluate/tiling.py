@@ -111,6 +111,27 @@ def predict(forward: Callable, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
     return join(depth_NBhh, starts, spares, width=width)
 
 
+def predict_with_spread(
+    forward: Callable, image_BHWC: jax.Array, mode: Mode
+) -> jax.Array:
+    """`predict`, and how much its views disagree: [B, 2, H, W].
+
+    The spread is the standard deviation of log depth over the windows and mirror images
+    that see a pixel, weighted as in their mean; not defined for flip_ramps.
+    """
+
+    def moments(views: jax.Array) -> jax.Array:
+        depth = forward(views)
+        log = jnp.log(depth)
+        stacked = jnp.stack([depth, log, log * log], 1)
+        return stacked.reshape(-1, *depth.shape[1:])  # as more images of each view
+
+    found = predict(moments, image_BHWC, mode)
+    depth, mean, square = jnp.moveaxis(found.reshape(-1, 3, *found.shape[1:]), 1, 0)
+    spread = jnp.sqrt(jnp.maximum(square - mean * mean, 0))
+    return jnp.stack([depth, spread], 1)
+
+
 def _mirrored(forward: Callable, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
     if mode.name in ("none", "shifted"):
         return forward(image_BHWC)

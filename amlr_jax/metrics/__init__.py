@@ -49,6 +49,7 @@ from amlr_jax.metrics.scaling import (
     median_scaled,
     ratio_summary,
 )
+from amlr_jax.metrics.sparsification import Sparsification, sparsification
 
 __all__ = (
     "ALIGNMENTS",
@@ -67,6 +68,7 @@ __all__ = (
     "NYU_CROP",
     "NYU_MAX_DEPTH",
     "NYU_SHAPE",
+    "Sparsification",
     "align",
     "apply_alignment",
     "boundary_f1",
@@ -84,4 +86,5 @@ __all__ = (
     "ratio_summary",
     "sanitize",
     "valid_mask",
+    "sparsification",
 )

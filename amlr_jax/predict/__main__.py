@@ -11,6 +11,8 @@ quotes ("frames/*.jpg") or a video. For each image NAME, the kinds of --save:
     disparity      NAME_disparity.npy, of self-supervised networks: float32 s in (0, 1),
                    1 / depth = 1 / far + (1 / near - 1 / far) s; near and far are
                    disparity_depths in predictions.json. It is not in pixels
+    confidence     NAME_confidence.npy, float32 in (0, 1]: exp(-s), s the standard
+                   deviation of log depth over the views of --flip, or --flip --tile
     color          NAME_color.png, bright is near, with a scale in metres
     side_by_side   NAME_side_by_side.png, the image left of it
     ply            NAME_points.ply: x right, y down, z forward; needs a camera
@@ -41,7 +43,7 @@ _OPTIONS: list[flags.FlagHolder] = [
     flags.DEFINE_list(
         "save",
         "png16,npy,color",
-        "Some of png16,npy,npz,disparity,color,side_by_side,ply,kitti.",
+        "Some of png16,npy,npz,disparity,confidence,color,side_by_side,ply,kitti.",
     ),
     flags.DEFINE_integer("batch_size", 1, "Images of one size at once.", lower_bound=1),
     flags.DEFINE_bool(

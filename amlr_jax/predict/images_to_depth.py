@@ -85,7 +85,9 @@ def run(
     mesh = parallel.make_mesh()
     # Once, and not with every image.
     variables = jax.device_put(variables, parallel.replicated(mesh))
-    predict = partial(predictor(network, mesh, mode=options.mode), variables)
+    spread = outputs.CONFIDENCE in kinds
+    made = predictor(network, mesh, mode=options.mode, with_spread=spread)
+    predict = partial(made, variables)
     with ThreadPoolExecutor(THREADS) as pool:
         shared = predict, pool, log, target, style, camera
         numbers = options.batch_size, options.limit, options.smooth
@@ -107,6 +109,11 @@ def _checked_camera(kinds: tuple[str, ...], options: Options) -> cameras.Reader 
     if not kinds or set(kinds) - set(outputs.KINDS):
         raise InputError(
             f"--save is a list of {', '.join(outputs.KINDS)}; got '{','.join(kinds)}'"
+        )
+    if outputs.CONFIDENCE in kinds and not options.flip:
+        raise InputError(
+            "--save=confidence compares several views of an image: give --flip, or "
+            "--flip --tile for 32 of them"
         )
     if options.max_depth is not None and not options.max_depth > 0:
         raise InputError(

@@ -22,12 +22,14 @@ from amlr_jax.runtime import files, paths
 from amlr_jax.runtime.errors import InputError, counted, preview
 
 CODE_LIMIT = 2**16 - 1
+CONFIDENCE = "confidence"
 # Kind -> what is appended to the name of the image.
 ENDINGS = {
     "png16": "_depth.png",
     "npy": "_depth.npy",
     "npz": "_depth.npz",
     "disparity": "_disparity.npy",
+    CONFIDENCE: "_confidence.npy",
     "color": "_color.png",
     "side_by_side": "_side_by_side.png",
     "ply": "_points.ply",
@@ -67,6 +69,7 @@ class Result(NamedTuple):
     image: np.ndarray  # uint8 RGB [H, W, 3]
     camera: Camera | None = None
     near: float | None = None  # metres: the brightest colour; None: of this map
+    spread: np.ndarray | None = None  # [H, W] of log depth over the views
     shown: np.ndarray | None = None  # [H, W] metres, of the pictures; None: `depth`
 
 
@@ -181,7 +184,10 @@ def encoded(kind: str, result: Result, style: OutputStyle) -> bytes:
         unit = "metres" if style.unit else "true up to one factor"
         return as_ply(vertices, unit=unit)
     buffer = io.BytesIO()
-    if kind == "disparity":
+    if kind == CONFIDENCE:
+        assert result.spread is not None, "confidence needs several views"
+        np.save(buffer, np.exp(-result.spread).astype(np.float32))
+    elif kind == "disparity":
         assert style.disparity_depths is not None, "this network has no disparity"
         near, far = style.disparity_depths
         exact = result.depth.astype(np.float64)

@@ -36,7 +36,8 @@ Loaded = tuple[np.ndarray, Camera | None]
 class Pipeline(NamedTuple):
     """What predicting needs, whatever the file."""
 
-    predict: Callable[[np.ndarray], np.ndarray]  # uint8 [B, H, W, 3] -> [B, H, W]
+    # uint8 [B, H, W, 3] -> [B, H, W], or [B, 2, H, W] with the spread
+    predict: Callable[[np.ndarray], np.ndarray]
     pool: Executor
     record: record.PredictionRecord
     target: Path
@@ -112,7 +113,14 @@ def _of_one_size(
             yield source, source.stem, InputError(f"'{source.path}': {error}")
         return
     for source, depth in zip(loaded, depths, strict=True):
-        yield source, source.stem, Result(depth, *loaded[source])
+        depth, spread = _parts(depth)
+        image, camera = loaded[source]
+        yield source, source.stem, Result(depth, image, camera, spread=spread)
+
+
+def _parts(found: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Depth and spread [H, W] of [2, H, W]; of [H, W] the depth alone."""
+    return (found[0], found[1]) if found.ndim == 3 else (found, None)
 
 
 def _written(
@@ -200,6 +208,7 @@ def _frames(
         pixels = [image for _, image in chunk]
         depths = depth_stream.depths(job.predict, pixels, batch=job.batch_size)
         for (time, image), depth in zip(chunk, depths, strict=True):
+            depth, spread = _parts(depth)
             times.append(time)
             # A scale for each frame would flicker.
             near = near or colors.nearest(depth, far=job.style.far)
@@ -207,5 +216,5 @@ def _frames(
             shown = smooth(depth, time) if smooth else depth
             for one, measured in zip(flicker, (depth, shown), strict=False):
                 one.add(image, measured)
-            yield source, stem, Result(depth, image, camera, near, shown)
+            yield source, stem, Result(depth, image, camera, near, spread, shown)
             number += 1

@@ -183,3 +183,35 @@ def test_on_four_devices(variables, at_once):
     predict = predictor(Toy(), parallel.make_mesh(), mode=Mode("shifted_flip", 6))
     here = predict(variables, image()).ravel()
     np.testing.assert_allclose(spread, here, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["flip", "shifted", "shifted_flip"])
+def test_the_spread_is_that_of_the_views(name):
+    height, width, windows = 6, 17, 4
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0.2, 1, (2, height, width, 3)).astype(np.float32)
+
+    def forward(views):  # depends on the place in the view
+        return 5 * views[..., 0] + np.arange(views.shape[2]) / 9
+
+    mode = tiling.Mode(name, windows)
+    seen: list = [[] for _ in range(width)]
+    starts = tiling.window_starts(height, width, count=windows)
+    spare = tiling.spare_starts(starts, height, width)
+    places = [(s, s, s + height) for s in starts] + [*spare]
+    places = places if mode.shifted else [(0, 0, width)]
+    side = height if mode.shifted else width
+
+    for start, first, end in places:
+        view = image[:, :, start : start + side]
+        found = [forward(view)]
+        if name != "shifted":
+            found.append(forward(view[:, :, ::-1])[:, :, ::-1])
+        for column in range(first, end):
+            seen[column] += [one[:, :, column - start] for one in found]
+    made = tiling.predict_with_spread(forward, jnp.asarray(image), mode)
+    assert made.shape == (2, 2, height, width)
+    for column, values in enumerate(seen):
+        mean, std = np.mean(values, 0), np.std(np.log(values), 0)
+        np.testing.assert_allclose(made[:, 0, :, column], mean, rtol=1e-5)
+        np.testing.assert_allclose(made[:, 1, :, column], std, atol=2e-3)

@@ -282,6 +282,27 @@ def test_a_smoothed_video_keeps_its_arrays(toy, tmp_path, capsys):
         images_to_depth.run(toy, source, tmp_path / "no", Options(smooth=1.0))
 
 
+def test_confidence_is_the_agreement_of_views(toy, tmp_path):
+    source = _image(tmp_path / "a.png")
+    options = Options(save=("npy", "confidence"), flip=True)
+    assert not images_to_depth.run(toy, source, tmp_path / "out", options)
+    network, variables, _ = pretrained.load_network(None)
+    pixels = np.asarray(Image.open(source))[None] / np.float32(255)
+    views = [
+        np.asarray(network.apply(variables, x, train=False))[0]
+        for x in (pixels, pixels[:, :, ::-1])
+    ]
+    logs = np.log([views[0], views[1][:, ::-1]])
+    confidence = np.load(tmp_path / "out/a_confidence.npy")
+    assert confidence.dtype == np.float32 and confidence.shape == (40, 60)
+    np.testing.assert_allclose(confidence, np.exp(-logs.std(0)), atol=2e-3)
+    depth = np.load(tmp_path / "out/a_depth.npy")
+    np.testing.assert_allclose(depth, np.exp(logs).mean(0), rtol=1e-5)
+    with pytest.raises(InputError, match="compares several views .* give --flip"):
+        none = Options(save=("confidence",), tile=True)
+        images_to_depth.run(toy, source, tmp_path / "no", none)
+
+
 def test_a_damaged_video(toy, tmp_path, capsys, monkeypatch):
     path = _film(tmp_path / "in/drive.mp4", frames=4)
     (tmp_path / "in/text.avi").write_text("no video")

@@ -40,9 +40,9 @@ def test_codes_are_rounded_and_never_nothing():
 
 
 def test_every_kind_reads_back(tmp_path):
-    names = outputs.write(
-        RESULT, "sub/frame", tmp_path, kinds=outputs.KINDS, style=STYLE
-    )
+    result = RESULT._replace(spread=np.full(DEPTH.shape, 0.5))
+    options = {"kinds": outputs.KINDS, "style": STYLE}
+    names = outputs.write(result, "sub/frame", tmp_path, **options)
     assert sorted(names) == sorted(
         p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")
     )
@@ -57,6 +57,7 @@ def test_every_kind_reads_back(tmp_path):
     np.testing.assert_array_equal(np.load(files["npy"]), DEPTH)
     assert np.load(files["npy"]).dtype == np.float32
     np.testing.assert_array_equal(np.load(files["npz"])["depth"], DEPTH)
+    np.testing.assert_allclose(np.load(files["confidence"]), np.exp(-0.5), rtol=1e-6)
     color = cv2.imread(str(files["color"]))[..., ::-1]
     limits = {"near": colors.nearest(DEPTH, far=80.0), "far": 80.0}
     shown = colors.colorize(DEPTH, **limits)
