@@ -80,6 +80,13 @@ PROTOCOLS: tuple[str, ...] = ("kitti_eigen", "kitti_eigen_bts", "kitti_eigen_697
 PROTOCOLS += ("kitti_eigen_benchmark", "nyu", "custom", *BENCHMARKS)
 TEST_MODES = ("none", "flip", "flip_ramps", "shifted", "shifted_flip")
 
+_SETS = each(
+    Rule("", lambda x: hasattr(x, "items")),
+    text="a tuple of dicts, each with the keys of config.data of one data set",
+)
+# Keys of config.data that all sets of data.mix share.
+SHARED = ("mix", "cache", "threads", "workers")
+
 _CHECKPOINT = {
     "every_steps": (500, COUNT),
     "keep": (3, COUNT),  # number of newest checkpoints to keep
@@ -155,6 +162,10 @@ _DATA = {
     # From the files, or monodepth2's one camera for all of KITTI
     "camera": ("file", one_of("file", "monodepth2")),
     "jitter": (0.5, SHARE),  # probability of the networks' colour jitter
+    # Several data sets for supervised training: for each a dict of the keys of `data`
+    # that differ, as ({"name": "nyu", "root": "data/nyu", "weight": 2.0}, ...)
+    "mix": ((), _SETS),
+    "weight": (1.0, POSITIVE),  # of a set of `mix`: its part of the examples
     # The embedded street, rendered under `root` on first use.
     "street": {"drives": (6, COUNT), "frames": (20, COUNT), "seed": (0, NATURAL)},
 }
@@ -331,14 +342,64 @@ def trains_on_video(config: ConfigDict) -> bool:
     return config.objective == "self_supervised"
 
 
+def of_each_set(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The config of each data set of data.mix; the config itself without `mix`.
+
+    By data.name, numbered from the second set of one name ("custom_2"). Raises
+    InputError for a key that is not in config.data, or that the sets share.
+    """
+    if not config.data.mix:
+        return {config.data.name: config}
+    apply("data.mix", config.data.mix, _SETS)
+    made: dict[str, ConfigDict] = {}
+    for place, changes in enumerate(config.data.mix):
+        for key in changes:
+            if key not in config.data or key in SHARED:
+                known = [name for name in config.data if name not in SHARED]
+                raise InputError(
+                    f"data.mix[{place}] has the key '{key}', which is not one of "
+                    f"config.data of a single set{did_you_mean(key, known)}"
+                )
+        one = config.copy_and_resolve_references()
+        one.data.mix = ()
+        with one.ignore_type():
+            one.data.update(changes)
+        same = sum(other.data.name == one.data.name for other in made.values())
+        made[f"{one.data.name}_{same + 1}" if same else one.data.name] = one
+    return made
+
+
 def check(config: ConfigDict) -> None:
     """Raises InputError for a value that breaks its rule, and for contradictions."""
     for key, value, rule in _entries(config, KEYS):
         apply(key, value, rule)
     _check_losses(config.losses)
-    for wrong, text in _contradictions(config):
-        if wrong:
-            raise InputError(text)
+    each_set = list(of_each_set(config).values())
+    if config.data.mix:
+        _check_mix(config, each_set)
+    for one in each_set:
+        for wrong, text in _contradictions(one):
+            if wrong:
+                raise InputError(text)
+
+
+def _check_mix(config: ConfigDict, each_set: list[ConfigDict]) -> None:
+    for place, one in enumerate(each_set):
+        for key, value, rule in _entries(one.data, _DATA, f"data.mix[{place}]."):
+            apply(key, value, rule)
+    crops = {tuple(one.data.crop): one.data.name for one in each_set}
+    if len(crops) > 1:
+        sizes = ", ".join(f"{crop} of {name}" for crop, name in crops.items())
+        raise InputError(
+            f"a batch has one size: data.crop differs in data.mix: {sizes}"
+        )
+    if trains_on_video(config):
+        raise InputError("data.mix is for supervised training")
+    if config.eval.protocol:
+        raise InputError(
+            f"eval.protocol={config.eval.protocol}, but each set of data.mix has its "
+            "own; leave it empty"
+        )
 
 
 def _entries(config: Any, keys: dict, prefix: str = "") -> Iterator[tuple]:

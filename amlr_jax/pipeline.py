@@ -5,8 +5,9 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from amlr_jax.config import of_each_set
 from amlr_jax.evaluate import pictures, protocols
-from amlr_jax.evaluate.evaluator import Evaluator
+from amlr_jax.evaluate.evaluator import Evaluator, as_json
 from amlr_jax.models import depth
 from amlr_jax.odometry import at_end
 from amlr_jax.report import keep, page
@@ -19,7 +20,8 @@ from amlr_jax.train.step import TrainState
 
 def train(config: ConfigDict, folder: Path) -> TrainState:
     """`train.loop.train` with evaluation.json, pictures and report.html in `folder`."""
-    protocols.check(config)  # before hours of preparing data
+    for one in of_each_set(config).values():
+        protocols.check(one)  # before hours of preparing data
     return loop.train(config, folder, make_evaluator=Results)
 
 
@@ -29,9 +31,18 @@ class Results:
     def __init__(self, run: loop.Run) -> None:
         self._run = run
         self._frames: list[dict] = []  # held-out ones, of the last evaluation
-        self._evaluator = Evaluator(
-            run.config, run.components.network, run.test_set, run.mesh, run.folder
-        )
+        # Each data set by its protocol; the metrics of the first rank the checkpoints.
+        self._evaluators = {
+            label: Evaluator(
+                one,
+                run.components.network,
+                run.test_sets.sets[label],
+                run.mesh,
+                run.folder,
+            )
+            for label, one in of_each_set(run.config).items()
+        }
+        self._first, *_ = self._evaluators
 
     def start(self, parameters: int) -> None:
         """Writes run.json."""
@@ -39,38 +50,53 @@ class Results:
             run = self._run
             keep.save_facts(
                 run.folder,
-                run.test_set,
-                trained_on=len(run.train_set.train),
+                run.test_sets.sets[self._first],
+                trained_on=run.train_sets.starts()[-1],
                 network=run.config.model.name,
                 parameters=parameters,
                 computed_in=depth.precision_of(run.components.network)._asdict(),
                 devices=f"{run.mesh.size} {jax.devices()[0].device_kind}",
-                **self._evaluator.facts(),
+                **self._evaluators[self._first].facts(),
             )
 
     def prepare(self, variables: dict) -> None:
         """Compiles the evaluation ahead."""
-        self._evaluator.prepare(variables)
+        for evaluator in self._evaluators.values():
+            evaluator.prepare(variables)
 
     def evaluate(self, variables: dict, step: int) -> dict[str, float] | None:
-        """Writes evaluation.json and panel.png, and prints the table.
+        """Writes evaluation.json and panel.png, and prints the tables.
 
-        None without test frames.
+        None without test frames. Of several data sets the metrics are those of the
+        first, and those of the others after their label; evaluation.json has the others
+        as `sets`.
         """
-        result = self._evaluator(variables, step)
-        self._frames = self._evaluator.held_out(variables)
+        metrics, facts = {}, {}
+        for label, evaluator in list(self._evaluators.items())[1:]:
+            result = evaluator(variables, step, writes=False)
+            assert result, "every supervised set has test frames"
+            facts[label] = as_json(result, evaluator.protocol)
+            metrics |= {f"{label}/{k}": value for k, value in result.metrics.items()}
+        first = self._evaluators[self._first](variables, step, sets=facts or None)
+        every = self._evaluators.values()
+        self._frames = [frame for one in every for frame in one.held_out(variables)]
         if self._frames and is_first():
-            far = self._evaluator.protocol.max_depth
             panel = self._run.folder / workdir.PANEL
-            pictures.panel(self._frames, panel, max_depth=far)
-        return None if result is None else result.metrics
+            pictures.panel(self._frames, panel, max_depth=self._farthest)
+        return None if first is None else first.metrics | metrics
+
+    @property
+    def _farthest(self) -> float:
+        """The largest depth of the protocols, in metres."""
+        every = self._evaluators.values()
+        return max(evaluator.protocol.max_depth for evaluator in every)
 
     def finish(self, variables: dict, step: int) -> None:
         """Writes curves, frames.npz, the trajectory and report.html.
 
         The frames are those of the evaluation before, of the same variables.
         """
-        folder, far = self._run.folder, self._evaluator.protocol.max_depth
+        folder, far = self._run.folder, self._farthest
         at_end.of_run(self._run.config, variables, folder)
         if not is_first():
             return

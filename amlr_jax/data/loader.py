@@ -56,19 +56,44 @@ Change = Callable[[dict, np.random.Generator], dict]
 Batch = dict[str, np.ndarray]
 
 
-def training_batches(
-    data: Prepared, setting: Augmentation, *, kb_crop: bool, **options: Any
-) -> Iterator[Batch]:
-    """Endless batches of augmented training frames; `options` are those of `endless`.
+class Part(NamedTuple):
+    """One of the data sets of a batch.
 
-    `image` is uint8 [B, h, w, 3], `depth` float32 [B, h, w] in metres, `intrinsics`
-    float32 [B, 4] in pixels of the image, `index` int32 [B], the places in
-    `data.train`. Close the iterator when done.
+    `source` is a sequence of examples with their position as `index`, `change` augments
+    one. It must be picklable if there are workers. `weight` is the set's part of all
+    examples, and `start` the place of its first one among those of all sets.
+    """
+
+    source: Any
+    change: Change
+    weight: float = 1.0
+    start: int = 0
+
+
+def training_part(
+    data: Prepared,
+    setting: Augmentation,
+    *,
+    kb_crop: bool,
+    weight: float = 1.0,
+    start: int = 0,
+) -> Part:
+    """The augmented training frames of a data set.
+
+    Their batches hold `image` uint8 [B, h, w, 3], `depth` float32 [B, h, w] in metres,
+    `intrinsics` float32 [B, 4] in pixels of the image, and `index` int32 [B].
     """
     check_crops(data.train_sizes, setting.crop, kb_crop=kb_crop)
     scale = data.depth_scale
     change = partial(_augmented, setting=setting, depth_scale=scale, kb_crop=kb_crop)
-    return endless(data.train, change, **options)
+    return Part(data.train, change, weight, start)
+
+
+def training_batches(
+    data: Prepared, setting: Augmentation, *, kb_crop: bool, **options: Any
+) -> Iterator[Batch]:
+    """`endless` for the frames of one data set, of `training_part`."""
+    return endless([training_part(data, setting, kb_crop=kb_crop)], **options)
 
 
 def _augmented(
@@ -84,8 +109,7 @@ def _augmented(
 
 
 def endless(
-    source: Any,
-    change: Change,
+    parts: Sequence[Part],
     *,
     batch_size: int,
     seed: int,
@@ -96,10 +120,13 @@ def endless(
 ) -> Iterator[Batch]:
     """Endless batches of augmented examples; each epoch has a different order.
 
+    The sets of several parts take turns in a fixed pattern, so that their shares of any
+    stretch of the run are those of their weights. `index` of an example is its place
+    among those of all parts. Close the iterator when done.
+
     Args:
-      source: a sequence of examples with their position as `index`.
-      change: augments an example with the generator of (seed, epoch, index). It must be
-        picklable if there are workers.
+      parts: the data sets; an example is augmented with the generator of (seed, epoch,
+        index).
       batch_size: of this process.
       seed: of the order and of the augmentation.
       start: number of the first batch.
@@ -110,17 +137,12 @@ def endless(
         may use, 16 at most, and one in each of several workers.
     """
     rank, world_size = process
-    examples = (
-        grain.MapDataset.source(source)
-        .seed(seed)
-        .shuffle()
-        .repeat(EPOCHS)
-        .map_with_index(partial(changed, change=change, seed=seed, count=len(source)))
-    )
+    repeated = [_repeated(part, seed + place) for place, part in enumerate(parts)]
+    examples = grain.MapDataset.mix(repeated, [part.weight for part in parts])
     if not workers:
         numbers = count(start * world_size + rank, world_size)
-        parts = (range(n * batch_size, (n + 1) * batch_size) for n in numbers)
-        return _by_threads(examples, parts, threads=number_of_threads(threads))
+        places = (range(n * batch_size, (n + 1) * batch_size) for n in numbers)
+        return _by_threads(examples, places, threads=number_of_threads(threads))
     # grain 0.2.17 and 0.2.18 read an absl flag, which only app.run() parses.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
@@ -130,6 +152,15 @@ def endless(
         grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=start_worker
     )
     return _with_worker_errors(iter(batches))
+
+
+def _repeated(part: Part, seed: int) -> grain.MapDataset:
+    """The augmented examples of all epochs, each in another order."""
+    seed %= 2**32
+    source, change, _, start = part
+    change = partial(changed, change=change, seed=seed, count=len(source), start=start)
+    examples = grain.MapDataset.source(source).seed(seed).shuffle()
+    return examples.repeat(EPOCHS).map_with_index(change)
 
 
 def number_of_threads(threads: int | str) -> int:
@@ -197,11 +228,18 @@ def _write(arrays: Batch, row: int, examples: Sequence[dict], position: int) -> 
 
 
 def changed(
-    position: int, example: dict, *, change: Change, seed: int, count: int
+    position: int,
+    example: dict,
+    *,
+    change: Change,
+    seed: int,
+    count: int,
+    start: int = 0,
 ) -> dict:
     """The augmented example at `position` in all epochs of `count` examples."""
-    epoch = position // count
-    return change(example, np.random.default_rng([seed, epoch, int(example["index"])]))
+    epoch, index = position // count, int(example["index"])
+    made = change(example, np.random.default_rng([seed, epoch, index]))
+    return made | {"index": np.int32(start + index)}
 
 
 def _with_worker_errors(batches: grain.DatasetIterator) -> Iterator[Batch]:

@@ -82,6 +82,7 @@ def main(argv: list[str]) -> None:
     bands = _numbers(_BANDS)
     folder = command.path_of(_WORKDIR) if _WORKDIR.value else None
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
+    from amlr_jax.config import of_each_set
     from amlr_jax.evaluate import comparison, evaluator, of_predictions
     from amlr_jax.evaluate.metric_sets import Choices
 
@@ -110,13 +111,15 @@ def main(argv: list[str]) -> None:
         )
         return
     assert folder is not None  # of `_check_flags`
-    evaluator.evaluate_weights(
-        config,
-        folder,
-        command.path_of(_CHECKPOINT) if _CHECKPOINT.value else None,
-        resolutions=_RESOLUTIONS.value,
-        choices=choices,
-    )
+    checkpoint = command.path_of(_CHECKPOINT) if _CHECKPOINT.value else None
+    each_set = of_each_set(config)
+    for label, one in each_set.items():
+        place, source = folder, checkpoint
+        if len(each_set) > 1:
+            place, source = folder / label, checkpoint or folder
+        evaluator.evaluate_weights(
+            one, place, source, resolutions=_RESOLUTIONS.value, choices=choices
+        )
 
 
 def _check_flags() -> None:

@@ -78,13 +78,24 @@ class Evaluator:
         options["batch_size"] = config.eval.batch_size
         self._predictor = predictor(network, mesh, **options)
 
-    def __call__(self, variables: dict, step: int) -> Evaluation | None:
-        """Writes evaluation.json and prints the table; None without a test frame."""
+    def __call__(
+        self,
+        variables: dict,
+        step: int,
+        *,
+        writes: bool = True,
+        sets: dict | None = None,
+    ) -> Evaluation | None:
+        """Prints the table and writes evaluation.json; None without a test frame.
+
+        `sets` are the values of other data sets, written beside those of this one.
+        """
         if not len(self._data.test):
             return None
-        found, facts = self.predict(variables), {"step": step}
+        found = self.predict(variables)
+        facts = {"step": step} | ({"sets": sets} if sets else {})
         title = f"Test frames after step {step}"
-        return self.measure(found, facts, title=title)
+        return self.measure(found, facts, title=title, writes=writes)
 
     def predict(self, variables: dict) -> Callable[[np.ndarray], np.ndarray]:
         """Maps images uint8 [B, H, W, 3] to depth float32 [B, H, W] in metres.
@@ -107,12 +118,14 @@ class Evaluator:
         shape = (self._config.eval.batch_size, *size, 3)
         self._predictor.prepare(variables, shape)
 
-    def measure(self, predict: Callable, facts: dict, *, title: str) -> Evaluation:
+    def measure(
+        self, predict: Callable, facts: dict, *, title: str, writes: bool = True
+    ) -> Evaluation:
         """`__call__` for a predictor; `facts` are written with the metrics."""
         data, config = self._data, self._config
         self.protocol = fitted_to_set(predict, data, self.protocol, config=config)
         result = evaluate_test_set(predict, data, self.protocol, config=config)
-        if is_first():
+        if writes and is_first():
             write_json(result, self._folder, protocol=self.protocol, facts=facts)
         tables.show_result(result, protocol=self.protocol, title=title)
         return result

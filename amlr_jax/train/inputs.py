@@ -19,15 +19,17 @@ from amlr_jax.runtime import paths, workdir
 from amlr_jax.runtime.errors import InputError, counted, preview
 
 
-def checked(folder: Path, config: ConfigDict, *, train_set: Any, test_set: Any) -> dict:
+def checked(
+    folder: Path, config: ConfigDict, *, train_sets: Any, test_sets: Any
+) -> dict:
     """The content of inputs.json for this start.
 
     Raises InputError if a run that has a checkpoint began with others, unless
     `config.accept_changes`.
     """
     now: dict[str, Any] = {
-        "train": train_set.contents("train")._asdict(),
-        "test": test_set.contents("test")._asdict(),
+        "train": train_sets.contents("train")._asdict(),
+        "test": test_sets.contents("test")._asdict(),
     }
     if config.init_from:
         source = paths.expanded(config.init_from)

@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax.data import images
+from amlr_jax.data.joined import Joined
 from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime.console import Bar, show
 from amlr_jax.runtime.errors import InputError, counted, preview
@@ -109,13 +110,13 @@ class StepLog:
     def __init__(
         self,
         config: ConfigDict,
-        train_set: Any,
+        train_sets: Joined,
         record: Record,
         meter: Meter,
         progress: Bar,
         watchdog: Watchdog,
     ) -> None:
-        self._config, self._train_set, self._record = config, train_set, record
+        self._config, self._train_sets, self._record = config, train_sets, record
         self._meter, self._progress, self._watchdog = meter, progress, watchdog
         self._pending: tuple[int, dict] | None = None
         self._row: dict = {}  # the last one logged
@@ -149,8 +150,7 @@ class StepLog:
     def _report_skipped(self, row: dict) -> None:
         """Names the losses and the samples; ends the run after `max_skipped`."""
         bad = ", ".join(not_finite(row)) or "a batch statistic"
-        examples = self._train_set.train
-        names = [examples[i]["key"].decode() for i in row.get("samples", ())]
+        names = [self._train_sets.key(i) for i in row.get("samples", ())]
         fault = f"{bad} not finite on {preview(names, limit=8)}"
         count = row["skipped_in_a_row"]
         if count >= self._config.max_skipped:

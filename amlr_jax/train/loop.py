@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.config import check
+from amlr_jax.data.joined import Joined
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.models import depth as networks
 from amlr_jax.models import fitting
@@ -42,8 +43,8 @@ class Run(NamedTuple):
     config: ConfigDict
     folder: Path
     components: build.Components
-    train_set: Any  # `train` is a sequence of examples
-    test_set: Any  # `test` is a sequence of examples, maybe empty
+    train_sets: Joined
+    test_sets: Joined  # `test` of each is a sequence of examples, maybe empty
     per_process_batch_size: int
     pretrained: Pretrained | None  # initial weights, unless there is a checkpoint
     mesh: Mesh
@@ -53,7 +54,7 @@ class Run(NamedTuple):
     def batches(self, *, start: int) -> Iterator[Batch]:
         """The training batches of this process from batch `start` on."""
         return self.components.objective.batches(
-            self.train_set,
+            self.train_sets,
             batch_size=self.per_process_batch_size,
             start=start,
             process=(jax.process_index(), jax.process_count()),
@@ -192,13 +193,14 @@ def set_up(
     sharding = meshes.state_sharding(mesh, shapes, min_size=least)
     parts = config.optimizer.accumulate
     size = meshes.per_process_batch_size(mesh, config.batch_size, accumulate=parts)
-    sets = train_set, test_set = made.objective.data_sets()
-    if not len(train_set.train):
-        raise InputError(
-            f"data.name={config.data.name} has no training frame; measure on it with "
-            "amlr_jax.evaluate"
-        )
-    known = inputs.checked(folder, config, train_set=train_set, test_set=test_set)
+    sets = train, test = made.objective.data_sets()
+    for label, data in train.sets.items():
+        if not len(data.train):
+            raise InputError(
+                f"data.name={label} has no training frame; measure on it with "
+                "amlr_jax.evaluate"
+            )
+    known = inputs.checked(folder, config, train_sets=train, test_sets=test)
     run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
     _check_first_batch(run)
     evaluator = make_evaluator(run)
@@ -231,16 +233,11 @@ def introduce(run: Run, state: TrainState) -> int:
     if is_first():
         overview = parameter_overview.get_parameter_overview(state.params)
         (run.folder / workdir.PARAMETERS).write_text(overview + "\n")
-    config, test_set = run.config, run.test_set
-    depth = ""
-    if test_set.test:
-        depth = (
-            f", {test_set.valid_share:.1%} of pixels with depth, median "
-            f"{test_set.median_depth:.2f} m (prepared in {test_set.folder})"
-        )
+    config = run.config
+    sets = zip(run.train_sets.sets.values(), run.test_sets.sets.values(), strict=True)
+    for train, test in sets:
+        show(_described(train, test))
     show(
-        f"{test_set.name} {test_set.split}: {len(run.train_set.train)} training and "
-        f"{counted(len(test_set.test), 'test frame')}{depth}\n"
         f"{config.model.name}: {counted(count, 'parameter')}{_tuned(run)} on "
         f"{run.mesh.size} "
         f"{jax.devices()[0].device_kind}, in "
@@ -262,6 +259,18 @@ def _tuned(run: Run) -> str:
         still = sum(size for size, stays in zip(sizes, frozen, strict=True) if stays)
         text += f", {still:,} of them frozen,"
     return text + (f" (evaluated: averages, {options.ema:g})" if options.ema else "")
+
+
+def _described(train: Any, test: Any) -> str:
+    """The numbers of frames of a data set, and its depth."""
+    depth = ""
+    if test.test:
+        depth = (
+            f", {test.valid_share:.1%} of pixels with depth, median "
+            f"{test.median_depth:.2f} m (prepared in {test.folder})"
+        )
+    frames = f"{len(train.train)} training and {counted(len(test.test), 'test frame')}"
+    return f"{test.name} {test.split}: {frames}{depth}"
 
 
 def _timestep(config: ConfigDict) -> str:
@@ -299,7 +308,7 @@ def _train_steps(
         _prepare_evaluation(run, state, evaluator)
         with meter.spending("compiling"), watchdog.paused():
             step_function, meter.flops = _compile(run, state, batch)
-        log = StepLog(config, run.train_set, record, meter, progress, watchdog)
+        log = StepLog(config, run.train_sets, record, meter, progress, watchdog)
         for step in range(start + 1, config.steps + 1):
             profile.before(step)
             state, metrics = step_function(state, batch)
@@ -359,7 +368,7 @@ def _several() -> bool:
 def _check_first_batch(run: Run) -> None:
     """Makes one example, so that a crop that does not fit is an error at the start."""
     batches = run.components.objective.batches
-    one = batches(run.train_set, batch_size=1, start=0, process=(0, 1), workers=0)
+    one = batches(run.train_sets, batch_size=1, start=0, process=(0, 1), workers=0)
     with closing(one):  # type: ignore[type-var]
         next(one)
 

@@ -85,7 +85,8 @@ class Numbers:
 
 def numbers(source, **options):
     options = {"batch_size": 8, "seed": 0, "threads": 4} | options
-    return closing(loader.endless(source, lambda example, rng: example, **options))
+    part = loader.Part(source, lambda example, rng: example)
+    return closing(loader.endless([part], **options))
 
 
 def first_of(count):

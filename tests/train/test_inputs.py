@@ -22,7 +22,7 @@ def start(folder, root, *, saved=True, **changes):
     data = SimpleNamespace(contents=lambda part: contents(getattr(layout, part)))
     config = keys.base()
     config.update(changes)
-    found = inputs.checked(folder, config, train_set=data, test_set=data)
+    found = inputs.checked(folder, config, train_sets=data, test_sets=data)
     folder.mkdir(exist_ok=True)
     (folder / "inputs.json").write_text(json.dumps(found))
     if saved:

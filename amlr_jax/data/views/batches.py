@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax.data import sources
 from amlr_jax.data.frames import Contents
-from amlr_jax.data.loader import Batch, endless
+from amlr_jax.data.loader import Batch, Part, endless
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder
 from amlr_jax.data.storage import size_name
@@ -106,7 +106,8 @@ def batches(
             f"a batch holds images of one size, the views are of {names}; set "
             "--config.data.size='(192, 640)'"
         )
-    return endless(views.train, partial(_augmented, setting=setting), **options)
+    change = partial(_augmented, setting=setting)
+    return endless([Part(views.train, change)], **options)
 
 
 def _augmented(
@@ -114,4 +115,4 @@ def _augmented(
 ) -> dict:
     changed = augment_view(view, setting, rng)
     del changed["key"]
-    return {**changed, "index": np.int32(view["index"])}
+    return changed

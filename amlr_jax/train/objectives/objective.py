@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from amlr_jax.data.joined import Joined
+
 Variables = dict[str, Any]  # {"params", "batch_stats"}
 Batch = dict[str, np.ndarray]
 Losses = dict[str, jax.Array]  # float32 scalars by name, unweighted
@@ -17,13 +19,13 @@ class Objective(NamedTuple):
     losses: (params, batch_stats, batch, key, loss_weights) -> (losses, batch_stats),
       a pure function. `loss_weights` are those after the previous step, for objectives
       that select pixels by the weighted sum.
-    data_sets: () -> (training set, test set); both have `train` or `test` sequences.
-    batches: (training set, batch_size=, start=, process=, workers=) -> iterator of
+    data_sets: () -> (training sets, test sets), by the same labels.
+    batches: (training sets, batch_size=, start=, process=, workers=) -> iterator of
       dicts of arrays, endless, from batch number `start` on; to be closed.
     """
 
     loss_names: tuple[str, ...]
     initial_variables: Callable[[jax.Array], Variables]
     losses: Callable[..., tuple[Losses, Any]]
-    data_sets: Callable[[], tuple[Any, Any]]
+    data_sets: Callable[[], tuple[Joined, Joined]]
     batches: Callable[..., Iterator[Batch]]

@@ -10,7 +10,6 @@ Axes: K scales, S sources, B images, H, W.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax import geometry, losses
-from amlr_jax.data.views import PreparedViews
+from amlr_jax.data.joined import Joined
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.models import depth as depth_networks
 from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
@@ -50,15 +49,14 @@ def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
     names = loss_names(options.kind)
     pose = pose_network(config)
 
-    def data_sets() -> tuple[PreparedViews, Any]:
-        measured = view_batches.measured(config)
-        return view_batches.load(config), measured
+    def data_sets() -> tuple[Joined, Joined]:
+        sets = view_batches.load, view_batches.measured
+        tested, views = (Joined({data.name: read(config)}) for read in sets[::-1])
+        return views, tested
 
-    def batches(
-        views: PreparedViews, **position: object
-    ) -> Iterator[dict[str, np.ndarray]]:
+    def batches(views: Joined, **position: object) -> Iterator[dict[str, np.ndarray]]:
         draw = {"seed": config.seed, "threads": data.threads, **position}
-        return view_batches.batches(config, views, **draw)
+        return view_batches.batches(config, views.sets[data.name], **draw)
 
     return Objective(
         loss_names=names,

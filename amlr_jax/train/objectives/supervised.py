@@ -1,7 +1,6 @@
 """Supervised training: depth against ground truth."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,12 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax import losses
+from amlr_jax.config import of_each_set
 from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import Augmentation
+from amlr_jax.data.joined import Joined
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.models.depth_network import as_float
 from amlr_jax.runtime.console import bar
-from amlr_jax.runtime.errors import InputError
 from amlr_jax.train.objectives.objective import Objective, Variables
 
 DEPTH_LOSSES: dict[str, Callable] = {
@@ -30,31 +30,39 @@ DEPTH_LOSSES: dict[str, Callable] = {
 
 
 def objective(config: ConfigDict, network: nn.Module) -> Objective:
-    """The losses of `config.losses` on the data set of `config.data`."""
+    """The losses of `config.losses` on the data sets of `config.data`."""
+    each_set = of_each_set(config)
     terms = {name: dict(options) for name, options in config.losses.items()}
 
     def initial_variables(key: jax.Array) -> Variables:
-        image = jnp.zeros((1, *config.data.crop, 3), jnp.float32)
+        crop = next(iter(each_set.values())).data.crop
+        image = jnp.zeros((1, *crop, 3), jnp.float32)
         return dict(network.init({"params": key}, image, train=False))
 
-    def data_sets() -> tuple[Any, Any]:
-        data = sources.load(config.data, bar=bar)
-        if not len(data.train):
-            raise InputError(f"data.split={data.split} has no frame to train on")
-        return data, data
+    def data_sets() -> tuple[Joined, Joined]:
+        read = {n: sources.load(one.data, bar=bar) for n, one in each_set.items()}
+        return Joined(read), Joined(read)
+
+    def batches(data: Joined, **position: Any) -> Iterator[dict[str, np.ndarray]]:
+        sets = zip(each_set.values(), data.sets.values(), data.starts(), strict=False)
+        return loader.endless(
+            [_part(*one) for one in sets],
+            seed=config.seed,
+            threads=config.data.threads,
+            **position,
+        )
 
     return Objective(
         loss_names=tuple(terms),
         initial_variables=initial_variables,
         losses=supervised(network, terms),
         data_sets=data_sets,
-        batches=partial(_batches, config),
+        batches=batches,
     )
 
 
-def _batches(
-    config: ConfigDict, data: Prepared, **position: object
-) -> Iterator[dict[str, np.ndarray]]:
+def _part(config: ConfigDict, data: Prepared, start: int) -> loader.Part:
+    """The training frames of one data set."""
     options = config.data
     augmentation = Augmentation(
         crop=tuple(options.crop),
@@ -65,14 +73,8 @@ def _batches(
         cut_depth=options.cut_depth,
         max_depth=config.model.max_depth,
     )
-    return loader.training_batches(
-        data,
-        augmentation,
-        kb_crop=options.kb_crop,
-        seed=config.seed,
-        threads=options.threads,
-        **position,
-    )
+    kept = {"kb_crop": options.kb_crop, "weight": options.weight, "start": start}
+    return loader.training_part(data, augmentation, **kept)
 
 
 def supervised(network: nn.Module, terms: Mapping[str, Mapping]) -> Callable:
