@@ -5,7 +5,7 @@ keys cannot be set, so a mistyped override is an error. `check` applies the rule
 anything starts; values that depend on the data or the devices are checked there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -335,6 +335,29 @@ def _defaults(keys: dict) -> ConfigDict:
             value = FieldReference(value, field_type=rule.type)
         config[name] = ConfigDict(value) if isinstance(value, dict) else value
     return config
+
+
+def of_record(saved: Mapping[str, Any]) -> ConfigDict:
+    """The config in config.json of a run; a key that it lacks has its default."""
+    config = base()
+    _restore(config, saved, KEYS)
+    return config
+
+
+def _restore(config: ConfigDict, saved: Mapping[str, Any], keys: dict) -> None:
+    for name, entry in keys.items():
+        if name not in saved:
+            continue
+        if isinstance(entry, dict):
+            _restore(config[name], saved[name], entry)
+        elif isinstance(saved[name], dict):
+            config[name] = ConfigDict(saved[name])
+        else:
+            config[name] = _as_tuples(saved[name])
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def trains_on_video(config: ConfigDict) -> bool:

@@ -1,5 +1,6 @@
 """Every config and variant builds its run, and no script or text names a wrong key."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from amlr_jax.config import RULES, base, check
+from amlr_jax.config import RULES, base, check, of_record
 from amlr_jax.runtime import command as commands
 from amlr_jax.train import build
 from configs import (
@@ -38,6 +39,7 @@ ONE_PHOTOMETRIC = ("ssim_m", "baseline", "monodepth2")
 def test_config_builds_its_state(name):
     config = CONFIGS[name]()
     check(config)
+    assert of_record(json.loads(config.to_json())) == config
     made = build.components(config)
     state = jax.eval_shape(lambda: build.state_before_training(config, made))
     assert state.loss_weights.keys() == losses_of(name)

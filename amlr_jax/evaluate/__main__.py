@@ -1,13 +1,14 @@
 """Evaluates a depth network, or predictions that are files.
 
-    python -m amlr_jax.evaluate --config=FILE[:variant] --workdir=DIR \
+    python -m amlr_jax.evaluate --workdir=DIR [--config=FILE[:variant]] \
         [--protocol=NAME] [--test_mode=MODE] [--checkpoint=DIR] [--resolutions] \
         [--config.KEY=VALUE]
     python -m amlr_jax.evaluate --predictions=DIR (--ground_truth=DIR | --config=FILE) \
         [--workdir=DIR] [--prediction_scale=N] [--ground_truth_scale=N] [--resize]
     python -m amlr_jax.evaluate --compare=DIR,DIR [--workdir=DIR]
 
-The first evaluates a network on the test frames of a config and writes evaluation.json,
+The first evaluates a network on the test frames of a config, without --config those of
+the run that the weights are of, and writes evaluation.json,
 per_image.csv and frames.png to --workdir, the workdir of a run; with --checkpoint,
 which is the workdir of a run or a folder of `amlr_jax.convert`, it may be any folder.
 --resolutions also evaluates each side output of a self-supervised network, as Table 4
@@ -93,7 +94,12 @@ def main(argv: list[str]) -> None:
     fitted = {flag.name: flag.value for flag in _CHOICES}
     fitted["align"] = fitted["align"] or ""
     choices = Choices(**fitted, sets=tuple(_METRICS.value), bands=bands)
-    config = _CONFIG.value or of_predictions.default_config()
+    config = _CONFIG.value
+    if config is None and _PREDICTIONS.value:
+        config = of_predictions.default_config()
+    elif config is None:
+        weights = _CHECKPOINT if _CHECKPOINT.value else _WORKDIR
+        config = evaluator.config_of_run(command.path_of(weights))
     for flag in _OF_CONFIG:
         if flag.value is not None:
             config.eval[flag.name] = flag.value
@@ -141,9 +147,8 @@ def _check_flags() -> None:
             )
     else:
         _refuse(of_files, beside="a network")
-        for flag in (_CONFIG, _WORKDIR):
-            if flag.value is None:
-                raise InputError(f"--{flag.name} is missing; see --help")
+        if _WORKDIR.value is None:
+            raise InputError("--workdir is missing; see --help")
 
 
 def _refuse(others: tuple[flags.FlagHolder, ...], *, beside: str) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from amlr_jax.config import trains_on_video
+from amlr_jax.checkpoints import disk
+from amlr_jax.config import of_record, trains_on_video
 from amlr_jax.data import loader, sources
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.views import batches as view_batches
@@ -313,6 +314,19 @@ def _step(source: Path) -> dict:
     """The step of a run's checkpoint; nothing for converted weights."""
     step = pretrained.good_checkpoint(source)
     return {} if step is None else {"step": int(step.name)}
+
+
+def config_of_run(source: Path) -> ConfigDict:
+    """The config of the run that weights are of; InputError if they are of none."""
+    folder, _ = disk.place_of(source)
+    saved = disk.config_of(folder / workdir.CHECKPOINTS)
+    found = workdir.config_of(folder, saved=saved)
+    if found is None:
+        raise InputError(
+            f"--config is missing, and '{folder}' is not the workdir of a run; give "
+            "--config=FILE, whose test frames are evaluated"
+        )
+    return of_record(found)
 
 
 def _require_run(config: ConfigDict, folder: Path) -> None:
