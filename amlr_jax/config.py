@@ -351,12 +351,14 @@ def _restore(config: ConfigDict, saved: Mapping[str, Any], keys: dict) -> None:
         if isinstance(entry, dict):
             _restore(config[name], saved[name], entry)
         elif isinstance(saved[name], dict):
-            config[name] = ConfigDict(saved[name])
+            config[name] = ConfigDict(_as_tuples(saved[name]))
         else:
             config[name] = _as_tuples(saved[name])
 
 
 def _as_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_tuples(one) for name, one in value.items()}
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
