@@ -7,10 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from amlr_jax.calibrate import known
+from amlr_jax.calibrate import ground, known
 from amlr_jax.calibrate.fit import LEAST_IMAGES, Fit, fit
 from amlr_jax.calibrate.known import Known
 from amlr_jax.checkpoints import disk
+from amlr_jax.data.cameras import Reader
 from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.models import calibration, pretrained
 from amlr_jax.models.depth_network import has_scale
@@ -28,21 +29,26 @@ def run(
     points: Path | None = None,
     truth: Path | None = None,
     images: Path | None = None,
+    camera_height: float | None = None,
+    camera: Reader | None = None,
     depth_scale: float = 0.0,
     with_shift: bool = False,
 ) -> Fit:
     """Fits, prints and writes the calibration of weights; see the command.
 
     The distances are those of the list `points`, or of the depth maps in `truth` for
-    `images`. InputError for weights, files and points that cannot be used.
+    `images`, or the height of their `camera` over the road. InputError for
+    weights, files and points that cannot be used.
     """
     folder, _ = disk.place_of(checkpoint)
     if points is not None:
         given = known.of_points(points, images)
     elif truth is not None and images is not None:
         given = known.of_folders(images, truth, depth_scale=depth_scale)
+    elif camera_height is not None and images is not None and camera is not None:
+        given = known.of_camera(images, camera_height, camera)
     else:
-        raise InputError("give `points`, or `truth` and `images`")
+        raise InputError("give `points`, or `images` with `truth` or a camera's height")
     every = [one for one in given if one.metres.size]  # checked before the network
     if not every:
         raise InputError(f"--ground_truth '{truth}' has no measured pixel")
@@ -53,10 +59,15 @@ def run(
     depth = _depths(every, partial(predictor(network, mesh), on_device))
     metres = np.concatenate([one.metres for one in every])
     image = np.repeat(np.arange(len(every)), [one.metres.size for one in every])
-    found = fit(depth, metres, image, with_shift=with_shift)
+    good = np.isfinite(depth)
+    if not good.all():
+        count = counted(int((~good).sum()), "image is|images are")
+        show(f"{count} left out: no level road at the bottom")
+    found = fit(depth[good], metres[good], image[good], with_shift=with_shift)
     made = pretrained.good_checkpoint(checkpoint)
     step = int(made.name) if made else None
-    facts = _facts(found, len(every), str(points or truth))
+    source = str(points or truth or f"height {camera_height} m over the road")
+    facts = _facts(found, len(np.unique(image[good])), source)
     path = calibration.save(folder, found.calibration, step=step, **facts)
     if points is not None:
         _show_points(every, metres, found)
@@ -65,12 +76,15 @@ def run(
 
 
 def _depths(every: list[Known], predict: Callable) -> np.ndarray:
-    """The network's depth at each known pixel, [N]."""
+    """The network's depth at each known pixel, or height of the camera, [N]."""
     found = []
     with bar("Predicting", len(every)) as report:
         for one in every:
             depth = predict(one.image[None])[0]
-            found.append(depth[one.row, one.column].astype(np.float64))
+            if one.camera is not None:
+                found.append(np.array([ground.height(depth, one.camera)]))
+            else:
+                found.append(depth[one.row, one.column].astype(np.float64))
             report.advance()
     return np.concatenate(found)
 

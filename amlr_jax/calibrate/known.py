@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from amlr_jax.data import custom, depth_files, images
-from amlr_jax.data.frames import Layout, refuse
+from amlr_jax.data.cameras import Reader
+from amlr_jax.data.frames import Camera, Layout, refuse
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
 
@@ -27,6 +28,7 @@ class Known(NamedTuple):
     row: np.ndarray  # [N] of pixels
     column: np.ndarray
     metres: np.ndarray  # [N] > 0
+    camera: Camera | None = None  # given: `metres` is its height over the road
 
 
 class Point(NamedTuple):
@@ -37,6 +39,34 @@ class Point(NamedTuple):
     x: float
     y: float
     metres: float
+
+
+class _Image(NamedTuple):
+    """As `cameras.reader` takes it."""
+
+    path: Path
+    stem: str
+
+
+def of_camera(folder: Path, height: float, camera: Reader) -> Iterator[Known]:
+    """Images of a camera whose height over the road is known, in metres.
+
+    At most `MOST_IMAGES` of those in `folder`, evenly spaced. InputError if there is
+    none, or for one without a camera.
+    """
+    every = paths.find(folder).all() if folder.is_dir() else []
+    every = [path for path in every if path.suffix.lower() in images.READABLE]
+    if not every:
+        raise InputError(f"--images '{folder}' is no folder with images")
+    count = min(len(every), MOST_IMAGES)
+    nowhere = np.zeros(1, int)
+    for index in np.linspace(0, len(every) - 1, count).round().astype(int):
+        path = every[index]
+        name = path.relative_to(folder).as_posix()
+        image = images.read_as_rgb(path)
+        source = _Image(path, Path(name).with_suffix("").as_posix())
+        found = camera(source, image.shape[:2])
+        yield Known(name, image, nowhere, nowhere, np.full(1, height), found)
 
 
 def of_points(path: Path, folder: Path | None) -> Iterator[Known]:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import amlr_jax
-from amlr_jax.calibrate import calibrate, known
+from amlr_jax.calibrate import calibrate, ground, known
 from amlr_jax.data import images
 from amlr_jax.evaluate import protocols
 from amlr_jax.models import calibration, depth, pretrained
@@ -206,3 +206,37 @@ def test_bad_folders(weights, checkpoint, tmp_path):
         calibrate.run(checkpoint, truth=other, **of)
     with pytest.raises(InputError, match="cannot be read"):
         list(known.of_points(tmp_path / "nowhere.csv", None))
+
+
+def road(height: float, *, pitch: float) -> tuple[np.ndarray, tuple]:
+    """Depth of a road that many metres below a camera, with a car on it."""
+    camera = (200.0, 210.0, 95.5, 40.0)
+    v = np.arange(120)[:, None]
+    slope = (v - camera[3]) / camera[1]
+    below = np.maximum(np.cos(pitch) * slope - np.sin(pitch), 1e-3)
+    depth = np.broadcast_to(np.minimum(height / below, 80.0), (120, 192)).copy()
+    depth[70:95, 70:90] = 4.0
+    return depth, camera
+
+
+@pytest.mark.parametrize("pitch", [-0.06, 0.0, 0.05])
+def test_the_height_over_a_road(pitch):
+    depth, camera = road(1.65, pitch=pitch)
+    assert ground.height(depth, camera) == pytest.approx(1.65, rel=0.01)
+    assert ground.height(depth / 50, camera) == pytest.approx(1.65 / 50, rel=0.01)
+    assert np.isnan(ground.height(np.full((120, 192), 5.0), camera))  # a wall
+
+
+def test_the_height_of_a_camera(weights, checkpoint, monkeypatch, capsys):
+    depth, camera = road(0.033, pitch=0.0)
+    walls = [depth, np.full((120, 192), 5.0), 1.01 * depth]
+    monkeypatch.setattr(
+        calibrate, "predictor", lambda *_: lambda variables, image: [walls.pop()]
+    )
+    options = {"images": weights[0] / "images", "camera": lambda source, size: camera}
+    found = calibrate.run(checkpoint, camera_height=1.65, **options)
+    assert found.calibration.factor == pytest.approx(50, rel=0.02)
+    assert "1 image is left out: no level road" in capsys.readouterr().out
+    with pytest.raises(InputError, match="is no folder with images"):
+        options["images"] = checkpoint / "nowhere"
+        calibrate.run(checkpoint, camera_height=1.65, **options)
