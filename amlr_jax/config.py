@@ -165,7 +165,8 @@ _DATA = {
     # Several data sets for supervised training: for each a dict of the keys of `data`
     # that differ, as ({"name": "nyu", "root": "data/nyu", "weight": 2.0}, ...)
     "mix": ((), _SETS),
-    "weight": (1.0, POSITIVE),  # of a set of `mix`: its part of the examples
+    # Of a set of `mix`: its part of the examples, relative to the others; None: 1
+    "weight": (None, optional(POSITIVE)),
     # The embedded street, rendered under `root` on first use.
     "street": {"drives": (6, COUNT), "frames": (20, COUNT), "seed": (0, NATURAL)},
 }

@@ -113,7 +113,7 @@ def test_each_set_keeps_its_rules(config):
     assert list(of_each_set(config)) == ["kitti", "custom"]
     first, second = of_each_set(config).values()
     assert (first.data.depth_cap, second.data.depth_cap) == (0.0, 8.0)
-    assert (first.data.weight, second.data.weight) == (3.0, 1.0)
+    assert (first.data.weight, second.data.weight) == (3.0, None)
     assert second.data.crop == config.data.crop
     assert of_each_set(first) == {"kitti": first}
     config.data.mix = (config.data.mix[1],) * 3
@@ -130,7 +130,7 @@ def test_each_set_keeps_its_rules(config):
         ({"cache": "x"}, r"mix\[0\] has the key 'cache', which is not one of"),
         (
             {"weight": 0.0},
-            r"mix\[0\].weight must be a number in \(0, inf\); got 0",
+            r"mix\[0\].weight must be a number in \(0, inf\), or None",
         ),
         ({"name": "kity"}, r"data.mix\[0\].name must be one of .*got 'kity'"),
         ({"crop": (32, 32)}, r"size: data.crop differs in data.mix: \(32, 32\) of"),
@@ -178,6 +178,7 @@ def test_a_run_measures_each_set_and_resumes(config, tmp_path, capsys):
     assert (tmp_path / "whole/metrics.jsonl").read_text() == lines
 
 
-def test_the_defaults_are_one_set():
-    config = base()
-    assert (config.data.mix, config.data.weight) == ((), 1.0)
+def test_runs_of_before_go_on():
+    """Keys that a workdir lacks must be off by default."""
+    data = base().data
+    assert not data.mix and not data.weight and not data.intrinsics

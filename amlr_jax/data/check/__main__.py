@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     several = len(each_set) > 1
     for label, one in each_set.items():
         if several:
-            show(f"\n{label}, weight {one.data.weight:g}:")
+            show(f"\n{label}, weight {one.data.weight or 1:g}:")
         found += check(
             one.data,
             max_depth=config.model.max_depth,

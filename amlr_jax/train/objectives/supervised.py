@@ -73,7 +73,7 @@ def _part(config: ConfigDict, data: Prepared, start: int) -> loader.Part:
         cut_depth=options.cut_depth,
         max_depth=config.model.max_depth,
     )
-    kept = {"kb_crop": options.kb_crop, "weight": options.weight, "start": start}
+    kept = {"kb_crop": options.kb_crop, "weight": options.weight or 1.0, "start": start}
     return loader.training_part(data, augmentation, **kept)
 
 
