@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from amlr_jax.config import of_each_set
 from amlr_jax.evaluate import pictures, protocols
-from amlr_jax.evaluate.evaluator import Evaluator, as_json
+from amlr_jax.evaluate.evaluator import Evaluator
+from amlr_jax.evaluate.results import as_json
 from amlr_jax.models import depth
 from amlr_jax.odometry import at_end
 from amlr_jax.report import keep, page

@@ -9,12 +9,10 @@ from rich.markdown import Markdown
 
 from amlr_jax.ablation.statistics import Statistics, statistics
 from amlr_jax.ablation.study import Study
-from amlr_jax.evaluate.tables import COLUMNS
+from amlr_jax.evaluate.tables import HEADINGS, rises
 from amlr_jax.runtime import files
 from amlr_jax.runtime.console import show
 
-HEADINGS = dict(COLUMNS)
-RISING = {"d1", "d2", "d3"}  # larger is better
 CAPTION = (
     "mean ± standard deviation over seeds; bold: best mean. Last column: mean "
     "difference to row 1 of equal seeds ± half of its 95 % interval, * if without 0"
@@ -54,7 +52,7 @@ def cells(study: Study, rows: Rows) -> list[list[str]]:
 
 def _best(study: Study, rows: Rows) -> dict[str, float]:
     means = [found.mean for found in rows if found]
-    pick = {name: max if name in RISING else min for name in study.metrics}
+    pick = {name: max if rises(name) else min for name in study.metrics}
     return {n: pick[n](m[n] for m in means) for n in study.metrics} if means else {}
 
 

@@ -65,8 +65,8 @@ def compare(first: Path, second: Path, folder: Path | None = None) -> dict:
     per_image.csv have the same frames and evaluated pixels.
     """
     rows = [_read(path) for path in (first, second)]
-    names = [name for name in rows[0][0] if name in rows[1][0] and name in _ALL]
     _require_pairs(*rows, folders=(first, second))
+    names = [n for n in metric_sets.EVERY if all(n in found[0] for found in rows)]
     one, other = (
         np.array([[row[n] for n in names] for row in r if row["pixels"]]) for r in rows
     )
@@ -81,9 +81,6 @@ def compare(first: Path, second: Path, folder: Path | None = None) -> dict:
         value = {**facts, "confidence": CONFIDENCE, "metrics": metrics}
         files.write_json(folder / workdir.COMPARISON, value)
     return found
-
-
-_ALL = [name for names in metric_sets.SETS.values() for name in names]
 
 
 def _read(folder: Path) -> list[dict]:
@@ -131,12 +128,11 @@ def _table(
     title = f"1: {first}, 2: {second}"
     table = Table("", "1", "2", "2 - 1", "95 % interval", "better", title=title)
     for name, one in found.items():
-        heading = tables.HEADINGS[name]
-        gain = one.second - one.first
-        less = heading.endswith("↓")
-        better = "-" if not one.differs else "2" if (gain < 0) == less else "1"
+        gain, rises = one.second - one.first, tables.rises(name)
+        better = "-" if not one.differs else "2" if (gain > 0) == rises else "1"
         cells = f"{one.first:.4f}", f"{one.second:.4f}", f"{gain:+.4f}"
-        table.add_row(heading, *cells, f"{one.low:+.4f} to {one.high:+.4f}", better)
+        interval = f"{one.low:+.4f} to {one.high:+.4f}"
+        table.add_row(tables.HEADINGS[name], *cells, interval, better)
     table.caption = (
         f"{counted(frames, 'frame')}, resampled in pairs {RESAMPLES:,} times; -: the "
         "interval includes 0"

@@ -1,6 +1,5 @@
 """Evaluates a run during and after training, or a set of weights."""
 
-import csv
 import json
 from collections.abc import Callable
 from functools import partial
@@ -19,9 +18,9 @@ from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import (
     metric_sets,
-    pictures,
     protocols,
     published,
+    results,
     side_outputs,
     tables,
 )
@@ -33,8 +32,7 @@ from amlr_jax.evaluate.measure import (
     with_predictions,
 )
 from amlr_jax.evaluate.metric_sets import NO_CHOICES, Choices
-from amlr_jax.evaluate.predictor import pasted, predictor
-from amlr_jax.evaluate.protocols import Protocol
+from amlr_jax.evaluate.predictor import in_frame, predictor
 from amlr_jax.metrics import KB_CROP_SHAPE
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import is_calibrated
@@ -103,8 +101,7 @@ class Evaluator:
 
         In the protocol's test mode, and in its frame.
         """
-        predict = partial(self._predictor, variables)
-        return pasted(predict) if self.protocol.paste_back else predict
+        return in_frame(partial(self._predictor, variables), self.protocol)
 
     def prepare(self, variables: dict) -> None:
         """Compiles for the first test frame; `variables` may be shapes with sharding.
@@ -127,7 +124,8 @@ class Evaluator:
         self.protocol = fitted_to_set(predict, data, self.protocol, config=config)
         result = evaluate_test_set(predict, data, self.protocol, config=config)
         if writes and is_first():
-            write_json(result, self._folder, protocol=self.protocol, facts=facts)
+            values = results.as_json(result, self.protocol, **facts)
+            files.write_json(self._folder / workdir.EVALUATION, values)
         tables.show_result(result, protocol=self.protocol, title=title)
         return result
 
@@ -145,94 +143,6 @@ class Evaluator:
         return with_predictions(indices, predict, self._data, self.protocol)
 
 
-def write_json(
-    result: Evaluation, folder: Path, *, protocol: Protocol, facts: dict
-) -> None:
-    """Writes evaluation.json."""
-    values = as_json(result, protocol, **facts)
-    files.write_json(folder / workdir.EVALUATION, values)
-
-
-def as_json(result: Evaluation, protocol: Protocol, **facts: Any) -> dict:
-    """The content of evaluation.json."""
-    ratio = {} if result.ratio is None else {"median_ratio": result.ratio}
-    bands = {"bands": list(result.bands)} if result.bands else {}
-    return {
-        **facts,
-        "protocol": protocol.recorded(),
-        "described": protocol.line(),
-        "metrics": result.metrics,
-        "constant": result.constant,
-        "frames": result.frames,
-        "frames_without_depth": result.skipped,
-        **ratio,
-        **bands,
-    }
-
-
-def write_csv(result: Evaluation, path: Path) -> None:
-    """One line per frame: key, metrics, evaluated pixels and, if scaled, the ratio.
-
-    Then scale and shift, if aligned, and what is by distance. Metrics of a frame
-    without such a pixel are empty.
-    """
-    found = result.images[0]
-    known = [name for names in metric_sets.SETS.values() for name in names]
-    columns = [name for name in known if name in found]
-    columns += ["pixels"] + (["ratio"] if result.ratio else [])
-    columns += [name for name in ("scale", "shift") if name in found]
-    columns += [name for name in found if "@" in name]
-    with files.replacing(path) as temporary, temporary.open("w", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(["key", *columns])
-        for row in result.images:
-            cells = (row[name] for name in columns)
-            lines.writerow([row["key"], *("" if np.isnan(c) else c for c in cells)])
-
-
-def extremes(result: Evaluation, count: int) -> dict[str, list[dict]]:
-    """The `count` worst and `count` best images by abs_rel, fewer if there are fewer.
-
-    Without the standard metrics by the first one. No image is in both; of an odd number
-    the middle one counts as worst.
-    """
-    measured = [row for row in result.images if row["pixels"]]
-    name = _ranking(result)
-    sign = 1 if tables.HEADINGS[name].endswith("↑") else -1
-    ordered = sorted(measured, key=lambda row: sign * row[name])
-    half = -(-len(ordered) // 2)
-    return {"worst": ordered[:half][:count], "best": ordered[half:][::-1][:count]}
-
-
-def _ranking(result: Evaluation) -> str:
-    """The metric by which images are ordered."""
-    return next(name for name in tables.HEADINGS if name in result.images[0])
-
-
-def write_pictures(
-    result: Evaluation,
-    path: Path,
-    *,
-    data: Any,
-    predict: Callable[[np.ndarray], np.ndarray],
-    protocol: Protocol,
-    count: int,
-) -> None:
-    """A panel of the `count` worst frames and, below, of the `count` best.
-
-    `predict` maps an image [1, H, W, 3] to depth [1, H, W] in metres.
-    """
-    frames, name = [], _ranking(result)
-    for kind, rows in extremes(result, count).items():
-        indices = [row["index"] for row in rows]
-        found = with_predictions(indices, predict, data, protocol)
-        for row, frame in zip(rows, found, strict=True):
-            label = f"{kind}, {name} {row[name]:.3f}, {frame['key']}"
-            frames.append({**frame, "key": label})
-    if frames:
-        pictures.panel(frames, path, max_depth=protocol.max_depth)
-
-
 def evaluate_weights(
     config: ConfigDict,
     folder: Path,
@@ -248,15 +158,7 @@ def evaluate_weights(
     weights; for a run in `folder` it must be the config's. Raises InputError for
     invalid input.
     """
-    protocols.check(config)
-    metric_sets.check(choices)
-    if resolutions and choices != NO_CHOICES:
-        raise InputError(
-            "--resolutions measures the standard metrics; leave out --align, "
-            "--metrics and --bands"
-        )
-    config = config.copy_and_resolve_references()
-    config.data.split = protocols.split_of(config)
+    config = _checked(config, choices, resolutions=resolutions)
     if checkpoint is None:
         _require_run(config, folder)
     compilation.use_cache(
@@ -267,53 +169,63 @@ def evaluate_weights(
     if resolutions:
         side_outputs.heads(network)
     files.make_writable(folder)
+    data, mesh = _test_set(config), parallel.make_mesh()
+    evaluator = Evaluator(config, network, data, mesh, folder, choices)
+    # Transferred once, not for every frame.
+    variables = jax.device_put(variables, parallel.replicated(mesh))
+    predict, facts = evaluator.predict(variables), _facts(source, network)
+    title, also = f"Weights of {source}", []
+    result = evaluator.measure(predict, facts, title=title)
+    protocol = evaluator.protocol
+    shared = {"data": data, "config": config, "protocol": protocol}
+    if resolutions:
+        rows = side_outputs.measure(
+            network, variables, finest=result, mesh=mesh, **shared
+        )
+        values = results.as_json(result, protocol, **facts)
+        values = side_outputs.as_json(rows, values)
+        files.write_json(folder / workdir.SIDE_OUTPUTS, values)
+        show(side_outputs.table(rows, protocol=protocol, title=title))
+        also = [workdir.SIDE_OUTPUTS]
+    results.write_frames(result, folder, predict=predict, also=also, **shared)
+    return result
+
+
+def _checked(config: ConfigDict, choices: Choices, *, resolutions: bool) -> ConfigDict:
+    """A copy of the config with the protocol's split; InputError if it is invalid."""
+    protocols.check(config)
+    metric_sets.check(choices)
+    if resolutions and choices != NO_CHOICES:
+        raise InputError(
+            "--resolutions measures the standard metrics; leave out --align, "
+            "--metrics and --bands"
+        )
+    config = config.copy_and_resolve_references()
+    config.data.split = protocols.split_of(config)
+    return config
+
+
+def _test_set(config: ConfigDict) -> Any:
+    """The prepared data set; InputError if it has no test frame."""
     if trains_on_video(config):
         data = view_batches.measured(config)
     else:
         data = sources.load(config.data, bar=bar)
     if not len(data.test):
         raise InputError(f"data.split={data.split} has no test frame to measure")
-    mesh = parallel.make_mesh()
-    evaluator = Evaluator(config, network, data, mesh, folder, choices)
-    # Transferred once, not for every frame.
-    variables = jax.device_put(variables, parallel.replicated(mesh))
-    predict = evaluator.predict(variables)
-    facts: dict = {"weights": str(source), **_step(source)}
+    return data
+
+
+def _facts(source: Path, network: Any) -> dict:
+    """Weights, precision and calibration; of a run's checkpoint also its step."""
+    facts: dict = {"weights": str(source)}
+    checkpoint = pretrained.good_checkpoint(source)
+    if checkpoint is not None:
+        facts["step"] = int(checkpoint.name)
     facts["computed_in"] = depth.precision_of(network)._asdict()
     if is_calibrated(network):
         facts["calibration"] = network.calibration
-    title = f"Weights of {source}"
-    result = evaluator.measure(predict, facts, title=title)
-    protocol = evaluator.protocol
-    write_csv(result, folder / workdir.PER_IMAGE)
-    write_pictures(
-        result,
-        folder / workdir.FRAMES_PICTURE,
-        data=data,
-        predict=predict,
-        protocol=protocol,
-        count=-(-config.eval.pictures // 2),
-    )
-    names = [workdir.EVALUATION, workdir.PER_IMAGE, workdir.FRAMES_PICTURE]
-    if resolutions:
-        rows = side_outputs.measure(
-            network, variables, data, protocol, finest=result, config=config, mesh=mesh
-        )
-        values = as_json(result, protocol, **facts)
-        files.write_json(
-            folder / workdir.SIDE_OUTPUTS, side_outputs.as_json(rows, values)
-        )
-        show(side_outputs.table(rows, protocol=protocol, title=title))
-        names.append(workdir.SIDE_OUTPUTS)
-    there = [name for name in names if (folder / name).is_file()]
-    show(f"Results in {folder}: {', '.join(there)}")
-    return result
-
-
-def _step(source: Path) -> dict:
-    """The step of a run's checkpoint; nothing for converted weights."""
-    step = pretrained.good_checkpoint(source)
-    return {} if step is None else {"step": int(step.name)}
+    return facts
 
 
 def config_of_run(source: Path) -> ConfigDict:

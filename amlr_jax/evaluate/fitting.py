@@ -22,15 +22,13 @@ def aligned(
     """By the fit of the set if there is one, else by that of each image."""
     limits, choices = protocol.limits, protocol.choices
     prediction, target = metrics.sanitize(prediction, **limits), jnp.asarray(target)
+    how, robust = choices.align, choices.align_robust
     if choices.fit is None:
-        how, robust = choices.align, choices.align_robust
         more = {"where": where, "robust": robust, **limits}
         return metrics.align(prediction, target, how=how, **more)
-    scale, shift = (jnp.full(where.shape[:-2], x, jnp.float32) for x in choices.fit)
-    moved = metrics.apply_alignment(
-        prediction, scale, shift, how=choices.align, **limits
-    )
-    return metrics.Aligned(moved, scale, shift)
+    fit = [jnp.full(where.shape[:-2], x, jnp.float32) for x in choices.fit]
+    moved = metrics.apply_alignment(prediction, *fit, how=how, **limits)
+    return metrics.Aligned(moved, *fit)
 
 
 def of_set(

@@ -30,23 +30,32 @@ def measure(prediction: jax.Array, target: jax.Array, *, protocol: Protocol) -> 
     Metrics of an image without an evaluated pixel are NaN; so is the ratio without
     median scaling. `scale` and `shift` [B] are there if the prediction is aligned.
     """
-    limits, choices = protocol.limits, protocol.choices
+    choices = protocol.choices
     where = evaluated(target, protocol=protocol)
     pixels = where.sum((-2, -1))
-    more, ratio = {}, np.nan * pixels
+    facts = {"pixels": pixels, "ratio": np.nan * pixels}
     if "boundary" in choices.sets:
-        more["share"] = where.mean((-2, -1))
-    if choices.align:
-        found = fitting.aligned(prediction, target, where, protocol=protocol)
-        prediction = found.prediction
-        more |= {"scale": found.scale, "shift": found.shift}
-    elif protocol.median_scaling:
-        scaled = metrics.median_scaled(prediction, target, where=where, **limits)
-        prediction, ratio = scaled
-    else:
-        prediction = metrics.sanitize(prediction, clamp=protocol.clamp, **limits)
+        facts["share"] = where.mean((-2, -1))
+    prediction, scaling = _in_metres(prediction, target, where, protocol=protocol)
     values = metric_sets.values(prediction, target, where, choices=choices)
-    return {**values, "pixels": pixels, "ratio": ratio, **more}
+    return {**values, **facts, **scaling}
+
+
+def _in_metres(
+    prediction: jax.Array, target: jax.Array, where: jax.Array, *, protocol: Protocol
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The prediction [..., H, W] as the protocol scales it.
+
+    And by what: its median `ratio` [...], or `scale` and `shift` if it is aligned.
+    """
+    limits = protocol.limits
+    if protocol.choices.align:
+        found = fitting.aligned(prediction, target, where, protocol=protocol)
+        return found.prediction, {"scale": found.scale, "shift": found.shift}
+    if protocol.median_scaling:
+        scaled = metrics.median_scaled(prediction, target, where=where, **limits)
+        return scaled.prediction, {"ratio": scaled.ratio}
+    return metrics.sanitize(prediction, clamp=protocol.clamp, **limits), {}
 
 
 def evaluated(target: ArrayLike, *, protocol: Protocol) -> jax.Array:
@@ -86,20 +95,16 @@ def as_measured(
     if the protocol does not scale or no pixel of `target` is evaluated. Pixels without
     a prediction (0 or NaN), as around a crop that was pasted back, have depth 0.
     """
-    scale, limits = 1.0, protocol.limits
-    if protocol.choices.align:
-        where = evaluated(target, protocol=protocol)
-        found = fitting.aligned(prediction, target, where, protocol=protocol)
-        if np.isfinite(found.scale):
-            depth = np.asarray(found.prediction)
-            return np.where(np.isnan(prediction), 0, depth), float(found.scale)
-    if protocol.median_scaling:
-        found = measure(prediction[None], target[None], protocol=protocol)["ratio"]
-        scale = found.item() if np.isfinite(found.item()) else 1.0
-    depth = np.asarray(metrics.sanitize(prediction, **limits)) * np.float32(scale)
-    if protocol.clamp or protocol.median_scaling:
-        depth = np.clip(depth, *limits.values())
-    return np.where(prediction > 0, depth, 0), scale
+    where = evaluated(target, protocol=protocol)
+    both = jnp.asarray(prediction), jnp.asarray(target)
+    depth, scaling = _in_metres(*both, where, protocol=protocol)
+    scale = float(scaling.get("scale", scaling.get("ratio", 1.0)))
+    known = ~np.isnan(prediction) if "scale" in scaling else prediction > 0
+    if not np.isfinite(scale):
+        clamp = protocol.clamp or protocol.median_scaling
+        depth = metrics.sanitize(prediction, clamp=clamp, **protocol.limits)
+        known, scale = prediction > 0, 1.0
+    return np.where(known, np.asarray(depth), 0), scale
 
 
 class Evaluation(NamedTuple):

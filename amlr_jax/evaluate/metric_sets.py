@@ -1,6 +1,7 @@
 """What is measured beyond a protocol: alignment, sets of metrics, bands of distance."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -9,13 +10,13 @@ import numpy as np
 from amlr_jax import metrics
 from amlr_jax.runtime.errors import InputError, require
 
-BOUNDARY_NAMES = ("boundary_f1",)
 SETS = {
     "standard": metrics.METRIC_NAMES,
     "kitti": metrics.KITTI_NAMES,
     "delta": metrics.DELTA_NAMES,
-    "boundary": BOUNDARY_NAMES,
+    "boundary": ("boundary_f1",),
 }
+EVERY = tuple(name for names in SETS.values() for name in names)
 
 
 def _boundary(prediction: jax.Array, target: jax.Array, *, where: jax.Array) -> dict:
@@ -29,9 +30,6 @@ _FUNCTIONS: dict[str, Callable] = {
     "boundary": _boundary,
 }
 DENSE = 0.5  # share of a frame's pixels that `boundary` needs
-
-
-ALIGN_OVER = ("image", "set")
 
 
 class Choices(NamedTuple):
@@ -67,7 +65,7 @@ def names(choices: Choices) -> tuple[str, ...]:
 
 def bands(choices: Choices) -> list[tuple[float, float]]:
     """The nearest and the farthest depth of each band, metres."""
-    return list(zip(choices.bands, choices.bands[1:], strict=False))
+    return list(pairwise(choices.bands))
 
 
 def in_band(name: str, band: tuple[float, float]) -> str:
@@ -87,14 +85,16 @@ def values(
     A band holds the pixels whose ground truth is in [near, far); edges are measured
     over the image alone.
     """
-    found = {}
-    for chosen in choices.sets:
-        found |= _FUNCTIONS[chosen](prediction, target, where=where)
+
+    def measured(sets: tuple[str, ...], where: jax.Array) -> dict[str, jax.Array]:
+        each = (_FUNCTIONS[name](prediction, target, where=where) for name in sets)
+        return {name: value for one in each for name, value in one.items()}
+
+    found = measured(choices.sets, where)
     for near, far in bands(choices):
         inside = where & (target >= near) & (target < far)
-        of_band = {"pixels": inside.sum((-2, -1))}
-        for chosen in by_distance(choices):
-            of_band |= _FUNCTIONS[chosen](prediction, target, where=inside)
+        of_band = measured(by_distance(choices), inside)
+        of_band["pixels"] = inside.sum((-2, -1))
         found |= {in_band(k, (near, far)): v for k, v in of_band.items()}
     return found
 
@@ -104,22 +104,18 @@ def by_distance(choices: Choices) -> tuple[str, ...]:
     return tuple(chosen for chosen in choices.sets if chosen != "boundary")
 
 
-def inside_bands(choices: Choices) -> tuple[str, ...]:
-    """The metrics of each band."""
-    return names(choices._replace(sets=by_distance(choices)))
-
-
 def of_bands(rows: list[dict], choices: Choices) -> Iterator[dict]:
     """Each band, from the rows of the images: the means over those with a pixel there.
 
     `near`, `far`, `pixels`, `frames` and `metrics`.
     """
+    measured = names(choices._replace(sets=by_distance(choices)))
     for band in bands(choices):
         key = in_band("pixels", band)
         used = [row for row in rows if row[key]]
         found = {
             name: float(np.mean([row[in_band(name, band)] for row in used]))
-            for name in (inside_bands(choices) if used else ())
+            for name in (measured if used else ())
         }
         facts = {"pixels": sum(row[key] for row in used), "frames": len(used)}
         yield {"near": band[0], "far": band[1], **facts, "metrics": found}
@@ -141,8 +137,8 @@ def check(choices: Choices) -> None:
         require("--metrics", chosen, SETS)
     if len(set(choices.sets)) < len(choices.sets):
         raise InputError(f"--metrics names a set twice: {','.join(choices.sets)}")
-    limits = choices.bands
-    if limits and not (len(limits) > 1 and limits[0] >= 0 and _rises(limits)):
+    limits, rise = choices.bands, all(near < far for near, far in bands(choices))
+    if limits and not (len(limits) > 1 and limits[0] >= 0 and rise):
         shown = ",".join(f"{x:g}" for x in limits)
         raise InputError(
             "--bands must be two or more metres that rise, as 0,20,40,60,80; got "
@@ -156,7 +152,3 @@ def check(choices: Choices) -> None:
             "--align_robust is for --align=scale, scale_shift and "
             f"disparity_scale_shift; got --align={choices.align}"
         )
-
-
-def _rises(limits: Sequence[float]) -> bool:
-    return all(a < b for a, b in zip(limits, limits[1:], strict=False))

@@ -9,7 +9,7 @@ from amlr_jax.config import base
 from amlr_jax.data import custom, sources
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.views.batches import with_depth
-from amlr_jax.evaluate import evaluator, metric_sets, protocols, tables
+from amlr_jax.evaluate import metric_sets, protocols, results, tables
 from amlr_jax.evaluate.measure import (
     Evaluation,
     evaluate_test_set,
@@ -79,7 +79,11 @@ def evaluate_predictions(
     title = f"Predictions of {predictions}"
     tables.show_result(result, protocol=made, title=title, first="predictions")
     if folder is not None:
-        _write(result, folder, data, protocol=made, config=config, of=predictions)
+        files.make_writable(folder)
+        values = results.as_json(result, made, predictions=str(predictions))
+        files.write_json(folder / workdir.EVALUATION, values)
+        shared = {"data": data, "protocol": made, "config": config}
+        results.write_frames(result, folder, predict=_as_it_is, **shared)
     return result
 
 
@@ -121,29 +125,3 @@ def _require_everywhere(
                 f"{holes.sum():,} of {counted(int(wanted.sum()), 'evaluated pixel')}; "
                 "fill these, or take them out of the ground truth"
             )
-
-
-def _write(
-    result: Evaluation,
-    folder: Path,
-    data: PredictionFiles,
-    *,
-    protocol: Protocol,
-    config: ConfigDict,
-    of: Path,
-) -> None:
-    files.make_writable(folder)
-    facts = {"predictions": str(of)}
-    evaluator.write_json(result, folder, protocol=protocol, facts=facts)
-    evaluator.write_csv(result, folder / workdir.PER_IMAGE)
-    evaluator.write_pictures(
-        result,
-        folder / workdir.FRAMES_PICTURE,
-        data=data,
-        predict=_as_it_is,
-        protocol=protocol,
-        count=-(-config.eval.pictures // 2),
-    )
-    names = workdir.EVALUATION, workdir.PER_IMAGE, workdir.FRAMES_PICTURE
-    there = [name for name in names if (folder / name).is_file()]
-    show(f"Results in {folder}: {', '.join(there)}")

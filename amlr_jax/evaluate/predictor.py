@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -116,18 +115,13 @@ def _in_parts(see: Callable, views: jax.Array, *, part: int, unit: int) -> jax.A
     return depth.reshape(-1, *depth.shape[2:])[:count]
 
 
-def frame_predictor(
-    network, mesh: Mesh, protocol: Protocol, *, at_once: int = 0
-) -> Callable:
-    """`predict(variables, image)` in the test mode and the frame of a protocol."""
-    predict = predictor(network, mesh, mode=protocol.mode, at_once=at_once)
-    if not protocol.paste_back:
-        return predict
-    return lambda variables, image: pasted(partial(predict, variables))(image)
-
-
 def _filled(views: jax.Array, missing: int) -> jax.Array:
     return jnp.concatenate([views, jnp.repeat(views[-1:], missing, axis=0)])
+
+
+def in_frame(predict: Callable, protocol: Protocol) -> Callable:
+    """`predict`, which maps images to depth, in the frame that is evaluated."""
+    return pasted(predict) if protocol.paste_back else predict
 
 
 def pasted(predict: Callable) -> Callable:

@@ -16,16 +16,14 @@ from rich.table import Table
 
 from amlr_jax.evaluate import published, tables
 from amlr_jax.evaluate.measure import Evaluation, evaluate_test_set
-from amlr_jax.evaluate.predictor import frame_predictor
+from amlr_jax.evaluate.predictor import in_frame, predictor
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.models import depth
 from amlr_jax.models.depth_network import has_scale
 from amlr_jax.runtime.errors import InputError, counted
 
 # The columns of the paper's table.
-COLUMNS = {
-    key: heading for key, heading in tables.COLUMNS if key not in ("log10", "silog")
-}
+COLUMNS = {k: v for k, v in tables.COLUMNS.items() if k not in ("log10", "silog")}
 
 
 class Head(NamedTuple):
@@ -83,9 +81,9 @@ def measure(
     first, *others = heads(network)
     found = {first: finest}
     for number, head in enumerate(others, start=1):
-        one = _OneHead(network, number)
-        predict = frame_predictor(one, mesh, protocol, at_once=config.eval.at_once)
-        predict = partial(predict, variables)
+        one, at_once = _OneHead(network, number), config.eval.at_once
+        made = predictor(one, mesh, mode=protocol.mode, at_once=at_once)
+        predict = in_frame(partial(made, variables), protocol)
         found[head] = evaluate_test_set(predict, data, protocol, config=config)
     return found
 

@@ -11,20 +11,20 @@ from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import counted
 
 # Key and heading, in the order of the paper's Table 1; arrows point to better values.
-COLUMNS = (
-    ("abs_rel", "Abs Rel ↓"),
-    ("sq_rel", "Sq Rel ↓"),
-    ("rmse", "RMSE ↓"),
-    ("rmse_log", "RMSE log ↓"),
-    ("log10", "log10 ↓"),
-    ("d1", "δ1 ↑"),
-    ("d2", "δ2 ↑"),
-    ("d3", "δ3 ↑"),
-    ("silog", "SILog ↓"),
-)
+COLUMNS = {
+    "abs_rel": "Abs Rel ↓",
+    "sq_rel": "Sq Rel ↓",
+    "rmse": "RMSE ↓",
+    "rmse_log": "RMSE log ↓",
+    "log10": "log10 ↓",
+    "d1": "δ1 ↑",
+    "d2": "δ2 ↑",
+    "d3": "δ3 ↑",
+    "silog": "SILog ↓",
+}
 
 # Of the sets beside the standard one.
-HEADINGS = dict(COLUMNS) | {
+HEADINGS = COLUMNS | {
     "kitti_silog": "SILog x100 ↓",
     "kitti_sq_rel": "sqErrorRel % ↓",
     "kitti_abs_rel": "absErrorRel % ↓",
@@ -33,6 +33,11 @@ HEADINGS = dict(COLUMNS) | {
     "d1.10": "δ<1.10 ↑",
     "boundary_f1": "boundary F1 ↑",
 }
+
+
+def rises(name: str) -> bool:
+    """Whether larger values of a metric are better."""
+    return HEADINGS[name].endswith("↑")
 
 
 def show_result(result: Evaluation, *, protocol: Protocol, **options: str) -> None:
@@ -49,13 +54,20 @@ def show_result(result: Evaluation, *, protocol: Protocol, **options: str) -> No
 
 
 def _set_table(name: str, rows: dict[str, dict], *, title: str) -> Table:
-    keys = _order(metric_sets.SETS[name])
-    table = Table("", title=title)
-    for key in keys:
-        table.add_column(HEADINGS[key], justify="right", no_wrap=True)
+    table, keys = _empty(name, title)
     for label, values in rows.items():
         table.add_row(label, *_cells(values, keys))
     return table
+
+
+def _empty(name: str, title: str) -> tuple[Table, list[str]]:
+    """A table with a column for each metric of a set, and these metrics."""
+    table = Table(title=title, caption_justify="left")
+    table.add_column("", overflow="fold")
+    keys = [key for key in HEADINGS if key in metric_sets.SETS[name]]
+    for key in keys:
+        table.add_column(HEADINGS[key], justify="right", no_wrap=True)
+    return table, keys
 
 
 def metric_table(
@@ -63,15 +75,10 @@ def metric_table(
 ) -> Table:
     """The network `first`, then the constant predictor and published rows.
 
-    Of the first set of the protocol's choices.
-
-    The caption is the protocol; a value that a source does not give is "-".
+    Of the first set of the protocol's choices. The caption is the protocol; a value
+    that a source does not give is "-".
     """
-    table = Table(title=title, caption_justify="left")
-    table.add_column("", overflow="fold")
-    keys = _order(metric_sets.SETS[protocol.choices.sets[0]])
-    for key in keys:
-        table.add_column(HEADINGS[key], justify="right", no_wrap=True)
+    table, keys = _empty(protocol.choices.sets[0], title)
     table.add_row(first, *_cells(result.metrics, keys))
     table.add_row(_constant(protocol), *_cells(result.constant, keys))
     rows, nothing = published.rows_beside(protocol)
@@ -79,12 +86,10 @@ def metric_table(
         rows = ()
     if rows:
         table.add_section()
+        sources = dict.fromkeys(row.source for row in rows)
+        nothing = f"published, [test mode]: {'; '.join(sources)}"
     for row in rows:
         table.add_row(f"{row.method} \\[{row.test}]", *_cells(row.metrics, keys))
-    if rows:
-        nothing = "published, [test mode]: " + "; ".join(
-            dict.fromkeys(row.source for row in rows)
-        )
     table.caption = f"{protocol.line()}; {_counts(result)}\n{nothing}".replace(
         "[test mode]", "\\[test mode]"
     )
@@ -93,11 +98,6 @@ def metric_table(
 
 def _constant(protocol: Protocol) -> str:
     return f"constant {protocol.median_depth:.2f} m"
-
-
-def _order(names: Sequence[str]) -> list[str]:
-    """The names in the order of `HEADINGS`."""
-    return [name for name in HEADINGS if name in names]
 
 
 def _cells(values: dict[str, float], keys: Sequence[str]) -> list[str]:

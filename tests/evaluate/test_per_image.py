@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.data import loader
-from amlr_jax.evaluate import evaluator
+from amlr_jax.evaluate import results
 from amlr_jax.evaluate.measure import Evaluation
 from amlr_jax.metrics import METRIC_NAMES
 from tests.evaluate.test_measure import PROTOCOL
@@ -37,12 +37,12 @@ def read(path) -> list[dict]:
 
 def test_csv(tmp_path):
     path = tmp_path / "a.csv"
-    evaluator.write_csv(result([0.25, np.nan]), path)
+    results.write_csv(result([0.25, np.nan]), path)
     first, second = read(path)
     assert list(first) == ["key", *METRIC_NAMES, "pixels"]
     assert (first["key"], first["abs_rel"], first["pixels"]) == ("drive/1", "0.25", "9")
     assert (second["abs_rel"], second["pixels"]) == ("", "0")
-    evaluator.write_csv(result([0.25], {"median": 2.0}), path)
+    results.write_csv(result([0.25], {"median": 2.0}), path)
     assert read(path)[0]["ratio"] == "2.0"
     assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
@@ -58,7 +58,7 @@ def test_csv(tmp_path):
     ],
 )
 def test_extremes(errors, worst, best):
-    found = evaluator.extremes(result(errors), 2)
+    found = results.extremes(result(errors), 2)
     assert [row["index"] for row in found["worst"]] == worst
     assert [row["index"] for row in found["best"]] == best
 
@@ -66,15 +66,15 @@ def test_extremes(errors, worst, best):
 def test_pictures_of_the_worst_and_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "test_frame", lambda data, index, kb_crop: frame(index))
     panels = []
-    panel = evaluator.pictures.panel
+    panel = results.pictures.panel
     monkeypatch.setattr(
-        evaluator.pictures,
+        results.pictures,
         "panel",
         lambda frames, *args, **more: (
             panels.append(frames) or panel(frames, *args, **more)
         ),
     )
-    evaluator.write_pictures(
+    results.write_pictures(
         result([0.2, 0.9]),
         tmp_path / "a.png",
         data=None,

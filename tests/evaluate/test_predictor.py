@@ -1,10 +1,12 @@
 """Prediction fills a batch up to the devices and gives back what was asked for."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amlr_jax.evaluate.predictor import frame_predictor, predictor
+from amlr_jax.evaluate.predictor import in_frame, predictor
 from amlr_jax.runtime import mesh as parallel
 from tests.evaluate.test_measure import PROTOCOL
 from tests.train.toy import Toy
@@ -27,7 +29,8 @@ def test_in_the_frame_of_a_protocol():
     variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
     image = np.random.default_rng(0).integers(0, 256, (1, 354, 1221, 3), np.uint8)
     protocol = PROTOCOL._replace(paste_back=True)
-    frame = frame_predictor(network, mesh, protocol)(variables, image)
+    predict = partial(predictor(network, mesh), variables)
+    frame = in_frame(predict, protocol)(image)
     crop = predictor(network, mesh)(variables, image[:, 2:, 2:1218])
     np.testing.assert_allclose(frame[:, 2:, 2:1218], crop, rtol=1e-6)
     assert frame.shape == (1, 354, 1221)

@@ -69,7 +69,7 @@ def test_numbers_are_those_of_the_file():
 
 def test_columns_are_the_other_tables_without_its_last():
     ours = [(k, "↓" if less else "↑") for k, _, less in tables.COLUMNS]
-    theirs = [(key, heading[-1]) for key, heading in printed.COLUMNS]
+    theirs = [(key, heading[-1]) for key, heading in printed.COLUMNS.items()]
     assert ours == theirs[:-1]
 
 
