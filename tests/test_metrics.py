@@ -225,24 +225,39 @@ KITTI_SIZES = {
 @pytest.mark.parametrize(("size", "expected"), KITTI_SIZES.items())
 def test_garg_and_kb_crop_of_every_kitti_size(size, expected):
     rows, columns, offsets = expected
-    assert metrics.garg_crop(*size) == (slice(*rows), slice(*columns))
+    assert metrics.evaluation_crop(*size, crop="garg") == (
+        slice(*rows),
+        slice(*columns),
+    )
     assert metrics.kb_crop_offsets(*size) == offsets
 
 
 def test_crops_of_the_kb_frame():
-    assert metrics.garg_crop(352, 1216) == (slice(143, 349), slice(43, 1172))
-    assert metrics.eigen_crop(352, 1216) == (slice(117, 321), slice(43, 1172))
+    assert metrics.evaluation_crop(352, 1216, crop="garg") == (
+        slice(143, 349),
+        slice(43, 1172),
+    )
+    assert metrics.evaluation_crop(352, 1216, crop="eigen") == (
+        slice(117, 321),
+        slice(43, 1172),
+    )
     assert metrics.kb_crop_offsets(352, 1216) == (0, 0)
 
 
 def test_eigen_crop_of_the_original_frame():
-    assert metrics.eigen_crop(375, 1242) == (slice(124, 342), slice(44, 1197))
+    assert metrics.evaluation_crop(375, 1242, crop="eigen") == (
+        slice(124, 342),
+        slice(44, 1197),
+    )
 
 
 def test_nyu_crop():
-    assert metrics.nyu_crop(480, 640) == (slice(45, 471), slice(41, 601))
+    assert metrics.evaluation_crop(480, 640, crop="nyu") == (
+        slice(45, 471),
+        slice(41, 601),
+    )
     with pytest.raises(ValueError, match=r"\(240, 320\)"):
-        metrics.nyu_crop(240, 320)
+        metrics.evaluation_crop(240, 320, crop="nyu")
 
 
 def test_kb_crop_needs_a_large_enough_frame():

@@ -71,5 +71,5 @@ def test_degenerate_images():
     gradient = jax.grad(lambda e: metrics.sparsification(e, CONFIDENCE[0]).ause)
     for error in (ERROR[0], np.zeros_like(ERROR[0])):
         assert np.isfinite(gradient(jnp.asarray(error))).all()
-    with pytest.raises(ValueError, match="must have one shape"):
+    with pytest.raises(ValueError, match="must have the shape of `error`"):
         metrics.sparsification(ERROR, CONFIDENCE[0])

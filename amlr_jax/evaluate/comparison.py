@@ -37,12 +37,11 @@ class Difference(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def bootstrap_interval(differences: ArrayLike, *, seed: int = 0) -> np.ndarray:
-    """The percentile interval of 95 % of the means over resampled rows.
+def bootstrap_interval(differences: ArrayLike) -> np.ndarray:
+    """The percentile interval of 95 % of the means over resampled rows, seed 0.
 
     Args:
       differences: [N, M], a row for each image.
-      seed: of the resampling.
 
     Returns:
       float64 [2, M], the low and the high ends.
@@ -51,7 +50,7 @@ def bootstrap_interval(differences: ArrayLike, *, seed: int = 0) -> np.ndarray:
     [1.0, 1.0]
     """
     values = np.asarray(differences, np.float64)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     count = len(values)
     means = [values[rng.integers(count, size=count)].mean(0) for _ in range(RESAMPLES)]
     tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2

@@ -36,19 +36,19 @@ def curves(metrics_file: Path, output: Path) -> None:
 
 def _series(rows: list[dict]) -> dict[str, dict[str, list[float]]]:
     """The values of each step by name, by title of their chart."""
-    losses = {name: [row["losses"][name] for row in rows] for name in rows[0]["losses"]}
-    weights = {n: [row["weights"][n] for row in rows] for n in rows[0]["weights"]}
+    losses, weights = (
+        {name: [row[part][name] for row in rows] for name in rows[0][part]}
+        for part in ("losses", "weights")
+    )
     weighted = {name: np.multiply(losses[name], weights[name]) for name in losses}
-    total, *others = (
+    total, rate, norm = (
         [row[name] for row in rows] for name in ("total", "learning_rate", "grad_norm")
     )
     return {
         "losses, unweighted": losses,
         "loss weights": weights,
         "weighted losses and their total": weighted | {"total": total},
-        "learning rate, gradient norm": dict(
-            zip(("learning rate", "gradient norm"), others, strict=True)
-        ),
+        "learning rate, gradient norm": {"learning rate": rate, "gradient norm": norm},
     }
 
 

@@ -162,16 +162,12 @@ def find(
         )
     found = {}
     for name, same in named.items():
-        *_, found[name] = sorted(same, key=_exactness, reverse=True)
+        found[name] = min(same, key=lambda path: _FORMATS.index(path.suffix.lower()))
         if len({path.with_suffix("") for path in same}) > 1:
             files = preview(f"'{path}'" for path in same)
             raise InputError(f"--{option}: {files} have one name; keep one of them")
     used = {*found.values(), folder / _RECORD}
     return found, paths.passed_over(folder, set(every) - used)
-
-
-def _exactness(path: Path) -> int:
-    return _FORMATS.index(path.suffix.lower())
 
 
 def plain_name(name: str) -> str:

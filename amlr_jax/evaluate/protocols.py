@@ -24,6 +24,7 @@ class Preset(NamedTuple):
     split: str  # data.split of its published values
     crop: str
     max_depth: float = metrics.KITTI_MAX_DEPTH
+    min_depth: float = metrics.MIN_DEPTH
     kb_crop: bool = False
     paste_back: bool = False
     cap_target: bool = True
@@ -156,23 +157,18 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             f"eval.min_depth must be below eval.max_depth, got {near:g} and {far:g} m"
         )
-    if text := _beyond_the_cap(config, far):
-        raise InputError(text)
-
-
-def _beyond_the_cap(config: ConfigDict, far: float) -> str:
-    """Why depths of a published test set cannot be measured up to `far` metres."""
-    data = config.data
-    if data.name not in benchmarks.SETS:
-        return ""
-    cap = data.depth_cap or benchmarks.SETS[data.name].cap
-    text = f"eval.max_depth={far:g} is beyond the depth cap of {data.name}, {cap:g} m"
-    return f"{text}; set data.depth_cap, too" if far > cap else ""
+    benchmark = benchmarks.SETS.get(config.data.name)
+    cap = (config.data.depth_cap or benchmark.cap) if benchmark else far
+    if far > cap:
+        raise InputError(
+            f"eval.max_depth={far:g} is beyond the depth cap of {config.data.name}, "
+            f"{cap:g} m; set data.depth_cap, too"
+        )
 
 
 def _limits(options: ConfigDict, preset: Preset) -> tuple[float, float]:
-    near = options.min_depth or metrics.MIN_DEPTH
-    return near, options.max_depth or preset.max_depth
+    near, far = options.min_depth, options.max_depth
+    return near or preset.min_depth, far or preset.max_depth
 
 
 def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:

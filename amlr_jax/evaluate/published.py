@@ -6,7 +6,6 @@ where its source does not give it.
 
 from typing import NamedTuple
 
-from amlr_jax import metrics
 from amlr_jax.evaluate.protocols import PRESETS, Protocol
 
 BOTH = "shifted_flip"
@@ -142,19 +141,12 @@ def _beside(
 
 def _differences(protocol: Protocol) -> list[str]:
     preset = PRESETS[protocol.name]
-    published = {
-        "split": preset.split,
-        "crop": preset.crop,
-        "min_depth": metrics.MIN_DEPTH,
-        "max_depth": preset.max_depth,
-        "kb_crop": preset.kb_crop,
-        "cap_target": preset.cap_target,
-    }
+    names = ["split", "crop", "min_depth", "max_depth", "kb_crop", "cap_target"]
     if preset.median_scaling is not None:
-        published["median_scaling"] = preset.median_scaling
-    found = {name: getattr(protocol, name) for name in published}
-    found["split"] = found["split"].removeprefix("list-")  # only a training list
-    differing = [f"{k} {v}" for k, v in found.items() if v != published[k]]
+        names.append("median_scaling")
+    ours, theirs = protocol._asdict(), preset._asdict()
+    ours["split"] = protocol.split.removeprefix("list-")  # only a training list
+    differing = [f"{name} {ours[name]}" for name in names if ours[name] != theirs[name]]
     if protocol.choices.align:
         differing.append(f"align {protocol.choices.align}")
     if protocol.split == "folder" and preset.split == "eigen_697":

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from amlr_jax.inputs import check_map, check_same_shape, resolve_where
+
 SHARES = 50  # of the curves: Poggi et al. remove 2 % at a time
 
 
@@ -44,7 +46,8 @@ def sparsification(
       curves of 0.
 
     Raises:
-      ValueError: the shapes differ.
+      ValueError: the shapes differ or have fewer than two axes.
+      TypeError: `where` is not boolean.
 
     >>> import jax.numpy as jnp
     >>> error = jnp.array([[0.1, 0.2, 0.4, 0.8]])
@@ -54,21 +57,17 @@ def sparsification(
     True
     """
     error, confidence = (jnp.asarray(x, jnp.float32) for x in (error, confidence))
-    where = jnp.ones(error.shape, bool) if where is None else jnp.asarray(where, bool)
-    if not error.shape == confidence.shape == where.shape or error.ndim < 2:
-        raise ValueError(
-            "`error`, `confidence` and `where` must have one shape [..., H, W], got "
-            f"{error.shape}, {confidence.shape} and {where.shape}."
-        )
+    check_map("error", error)
+    check_same_shape(error=error, confidence=confidence)
+    where = resolve_where(where, error.shape)
     flat = (*error.shape[:-2], -1)
     error, confidence, where = (x.reshape(flat) for x in (error, confidence, where))
     error = jnp.where(where, error, 0.0)
     kept = 1 - np.arange(SHARES, dtype=np.float32) / SHARES
-    curves = [
+    by_confidence, oracle = (
         _curve(error, jnp.argsort(jnp.where(where, key, jnp.inf)), where, kept)
         for key in (-confidence, error)
-    ]
-    by_confidence, oracle = curves
+    )
     ause = (by_confidence - oracle).mean(-1)
     gain = (1 - by_confidence).mean(-1)
     return Sparsification(jnp.asarray(kept), by_confidence, oracle, ause, gain)
