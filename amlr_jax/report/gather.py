@@ -6,7 +6,7 @@ it, the metrics that were saved with it, and frames only if they are of its step
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,46 +88,39 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _read(folder: Path, name: str) -> RunFiles:
     notes: list[str] = []
-    config = _json(folder / workdir.CONFIG, notes)
-    facts = _json(folder / workdir.FACTS, notes, missing="no versions, devices, data")
+
+    config = _noted(folder / workdir.CONFIG, notes)
+    facts = _noted(folder / workdir.FACTS, notes, ": no versions, devices, data")
     rows = read_metrics(folder / workdir.METRICS, notes)
-    result = _json(folder / workdir.EVALUATION, notes, missing="not evaluated yet")
+    result = _noted(folder / workdir.EVALUATION, notes, ": not evaluated yet")
     parts = ("metrics", "constant", "protocol")
     if result and not all(isinstance(result.get(part), dict) for part in parts):
         notes.append(f"{workdir.EVALUATION} is damaged: it needs {', '.join(parts)}")
         result = None
-    frames = _frames(folder / workdir.FRAMES, notes)
+    none = ": no frames to show; a run writes it at its end unless eval.pictures is 0"
+    frames = _noted(folder / workdir.FRAMES, notes, none, read=keep.load_frames) or []
     return RunFiles(name, config, facts or {}, rows, result or {}, frames, notes)
 
 
-def _json(path: Path, notes: list[str], *, missing: str = "") -> dict | None:
-    """The object in a file, or None and a note."""
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        notes.append(f"{path.name} is missing" + (f": {missing}" if missing else ""))
+def _noted(
+    path: Path, notes: list[str], missing: str = "", *, read: Callable | None = None
+) -> Any:
+    """What `read`, or else JSON, finds in a file; None and a note of what is wrong."""
+    if not path.is_file():
+        notes.append(f"{path.name} is missing{missing}")
         return None
+    try:
+        return (read or _object)(path)
     except (OSError, ValueError) as error:
         notes.append(f"{path.name} is damaged: {error}")
         return None
+
+
+def _object(path: Path) -> dict:
+    value = json.loads(path.read_text())
     if not isinstance(value, dict):
-        notes.append(f"{path.name} is damaged: it holds no object")
-        return None
+        raise ValueError("it holds no object")
     return value
-
-
-def _frames(path: Path, notes: list[str]) -> list[keep.Kept]:
-    if not path.is_file():
-        notes.append(
-            f"{path.name} is missing: no frames to show; a run writes it at its end "
-            "unless eval.pictures is 0"
-        )
-        return []
-    try:
-        return keep.load_frames(path)
-    except ValueError as error:
-        notes.append(f"{path.name} is damaged: {error}")
-        return []
 
 
 def read_metrics(path: Path, notes: list[str]) -> list[dict]:
@@ -141,9 +134,8 @@ def read_metrics(path: Path, notes: list[str]) -> list[dict]:
     rows = [row for row in found.values() if row is not None]
     if damaged:
         word = "lines" if len(damaged) > 1 else "line"
-        notes.append(
-            f"{path.name}: {word} {preview(damaged, limit=5)} damaged and left out"
-        )
+        which = preview(damaged, limit=5)
+        notes.append(f"{path.name}: {word} {which} damaged and left out")
     if not rows:
         notes.append(f"{path.name} has no whole line: no curves")
     return sorted(rows, key=lambda row: row["step"])

@@ -40,14 +40,13 @@ def html(runs: Sequence[RunFiles], *, limit: int = LIMIT) -> str:
 def _frame(key: str, shown: list[tuple[str, Kept]], *, width: int) -> str:
     first = shown[0][1]
     known = first.depth if (first.depth > 0).any() else first.prediction
-    limits = {"near": colors.nearest(known, far=first.max_depth)}
-    limits["far"] = first.max_depth
-    pictures = {"Image": first.image}
-    pictures["Ground truth"] = colors.sparse(first.depth, **limits)
+    far = first.max_depth
+    limits = {"near": colors.nearest(known, far=far), "far": far}
+    truth = colors.sparse(first.depth, **limits)
+    pictures = {"Image": first.image, "Ground truth": truth}
     for name, frame in shown:
         of_run = f" of {name}" if len(shown) > 1 else ""
-        dense = colors.colorize(frame.prediction, **limits)
-        pictures[f"Prediction{of_run}"] = dense
+        pictures[f"Prediction{of_run}"] = colors.colorize(frame.prediction, **limits)
         pictures[f"Error{of_run}"] = colors.errors(frame.prediction, frame.depth)
     panels = "".join(_panel(t, _narrow(p, width)) for t, p in pictures.items())
     height, full = first.depth.shape

@@ -190,11 +190,10 @@ def _metric_table(runs: Sequence[RunFiles]) -> str:
 
 
 def _network(run: RunFiles) -> str:
-    step = run.evaluation.get("step")
-    after = (
-        f" <small>after step {escape(str(step))}</small>" if step is not None else ""
-    )
-    return f"{escape(run.name)}{after}"
+    name, step = escape(run.name), run.evaluation.get("step")
+    if step is None:
+        return name
+    return f"{name} <small>after step {escape(str(step))}</small>"
 
 
 def _constants(runs: Sequence[RunFiles]) -> list[tuple[str, dict, str]]:
@@ -228,7 +227,7 @@ def _best(rows: list[dict], key: str, less: bool) -> str | None:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if is_number(value) else "-"
+    return _number(value, ".3f") or NOTHING
 
 
 def _line(name: str, values: dict, css: str, best: dict) -> str:
