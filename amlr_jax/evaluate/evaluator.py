@@ -69,13 +69,11 @@ class Evaluator:
         folder: Path,
         choices: Choices = NO_CHOICES,
     ) -> None:
-        made = protocols.protocol(config, network, data)
-        self.protocol = protocols.with_choices(made, choices)
+        self.protocol = protocols.protocol(config, network, data, choices)
         require_depth(data, self.protocol)
         self._config, self._data, self._folder = config, data, folder
-        options = {"at_once": config.eval.at_once, "mode": self.protocol.mode}
-        options["batch_size"] = config.eval.batch_size
-        self._predictor = predictor(network, mesh, **options)
+        options = {k: config.eval[k] for k in ("at_once", "batch_size")}
+        self._predictor = predictor(network, mesh, mode=self.protocol.mode, **options)
 
     def __call__(
         self,

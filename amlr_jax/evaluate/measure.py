@@ -125,15 +125,13 @@ def evaluate(
     batches: Iterable[dict[str, np.ndarray]],
     *,
     protocol: Protocol,
-    advance: Callable[[int], None] = lambda frames: None,
     inspect: Callable[[np.ndarray, dict], None] = lambda prediction, batch: None,
 ) -> Evaluation:
     """Evaluates `predict`, which maps uint8 [B, H, W, 3] to depth [B, H, W] in metres.
 
-    A batch holds `image`, `depth` in metres, 0 = not measured, and `key` [B]; `advance`
-    is called with the number of images, `inspect` with each prediction and its batch.
-    Raises InputError for a frame on which a crop
-    of the protocol is not defined, and if no pixel is evaluated.
+    A batch holds `image`, `depth` in metres, 0 = not measured, and `key` [B]; `inspect`
+    is called with each prediction and its batch. Raises InputError for a frame on which
+    a crop of the protocol is not defined, and if no pixel is evaluated.
     """
     images, constants, narrow = [], [], 0
     choices = protocol.choices
@@ -152,7 +150,6 @@ def evaluate(
         constants += _rows(measure(flat, target, protocol=of_constant))
         mode = protocol.mode
         narrow += len(image) * (mode.on(*image.shape[1:3]) != mode)
-        advance(len(target))
     images = [row | {"index": index} for index, row in enumerate(images)]
     used = [row for row in images if row["pixels"]]
     if not used:
@@ -183,13 +180,12 @@ def evaluate_test_set(
     """`evaluate` on the test frames of a prepared data set, with a progress bar."""
     batches = test_batches(data, protocol, config=config)
     with bar("Evaluating", len(data.test)) as report:
-        return evaluate(
-            predict,
-            batches,
-            protocol=protocol,
-            advance=report.advance,
-            inspect=inspect,
-        )
+
+        def seen(prediction: np.ndarray, batch: dict) -> None:
+            inspect(prediction, batch)
+            report.advance(len(prediction))
+
+        return evaluate(predict, batches, protocol=protocol, inspect=seen)
 
 
 def fitted_to_set(

@@ -66,8 +66,7 @@ def evaluate_predictions(
     )
     for note in (*layout.notes, *data.notes):
         show(note)
-    made = protocols.protocol(config, None, data)
-    made = protocols.with_choices(made, choices)
+    made = protocols.protocol(config, None, data, choices)
     made = fitted_to_set(_as_it_is, data, made, config=config)
 
     def inspect(prediction: np.ndarray, batch: dict) -> None:

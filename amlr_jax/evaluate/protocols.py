@@ -171,7 +171,9 @@ def _limits(options: ConfigDict, preset: Preset) -> tuple[float, float]:
     return near or preset.min_depth, far or preset.max_depth
 
 
-def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:
+def protocol(
+    config: ConfigDict, network: Any, data: Any, choices: Choices = NO_CHOICES
+) -> Protocol:
     """The protocol of a config for a network on a prepared data set.
 
     Raises InputError as `check`, and if a crop is not defined on a test frame.
@@ -203,7 +205,7 @@ def protocol(config: ConfigDict, network: Any, data: Any) -> Protocol:
         clamp=preset.clamp,
     )
     _check_frames(made, data)
-    return made
+    return with_choices(made, choices)
 
 
 def with_choices(made: Protocol, choices: Choices) -> Protocol:
