@@ -269,7 +269,7 @@ def test_the_command(root, tmp_path):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ([], "--checkpoint must have a value"),
+        ([], "--checkpoint missing"),
         (["--checkpoint=nowhere", "--align=8dof"], "should be one of <7dof|6dof|scale"),
     ],
 )

@@ -1,0 +1,115 @@
+"""Whether the views of an image agree where the depth is right.
+
+The confidence of `predict --save=confidence` is the agreement of mirror images and
+windows; `metrics.sparsification` tells what it is worth on the test frames.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from amlr_jax import metrics
+from amlr_jax.evaluate.measure import as_measured, evaluated, test_batches
+from amlr_jax.evaluate.predictor import predictor
+from amlr_jax.evaluate.protocols import Protocol
+from amlr_jax.runtime import files
+from amlr_jax.runtime.console import bar
+from amlr_jax.runtime.errors import InputError, counted
+
+MODES = ("flip", "shifted", "shifted_flip")
+
+
+class Confidence(NamedTuple):
+    """Means over the test frames of `metrics.sparsification` of the relative error."""
+
+    frames: int  # with at least one evaluated pixel
+    ause: float
+    gain: float
+    kept: list[float]  # shares of the pixels
+    by_confidence: list[float]  # error over that of all pixels
+    oracle: list[float]
+
+    def line(self) -> str:
+        """What the curves say, for the terminal."""
+        half = self.by_confidence[int(np.argmin(np.abs(np.subtract(self.kept, 0.5))))]
+        return (
+            f"Confidence over {counted(self.frames, 'frame')}: AUSE {self.ause:.3f} (0 "
+            f"is best), gain over random {self.gain:.3f}; the most confident half has "
+            f"{half:.0%} of the error of all pixels"
+        )
+
+
+def check(protocol: Protocol) -> None:
+    """InputError for a protocol without several views, or that pastes a crop back."""
+    if protocol.mode.name not in MODES:
+        raise InputError(
+            f"--confidence compares views of an image, and test mode "
+            f"{protocol.mode.name} has none; give --test_mode={'|'.join(MODES)}"
+        )
+    if protocol.paste_back:
+        raise InputError(
+            f"--confidence measures whole frames, and {protocol.name} pastes a crop "
+            "back; give another --protocol"
+        )
+
+
+def measure(
+    network: Any,
+    variables: dict,
+    data: Any,
+    protocol: Protocol,
+    *,
+    config: ConfigDict,
+    mesh: Mesh,
+) -> Confidence:
+    """The curves of |p - g| / g on the test frames, p as it is evaluated.
+
+    The confidence is the negative standard deviation of log depth over the views
+    (`tiling.predict_with_spread`).
+    """
+    options = {"mode": protocol.mode, "at_once": config.eval.at_once}
+    predict = predictor(network, mesh, with_spread=True, **options)
+    found = []
+    with bar("Comparing views", len(data.test)) as report:
+        for batch in test_batches(data, protocol, config=config):
+            for both, target in zip(
+                predict(variables, batch["image"]), batch["depth"], strict=True
+            ):
+                depth, _ = as_measured(both[0], target, protocol=protocol)
+                found.append(_curves(depth, both[1], target, protocol=protocol))
+                report.advance()
+    used = [one for one in found if np.isfinite(one.ause)]
+    if not used:
+        raise InputError(f"no pixel to evaluate in {counted(len(found), 'frame')}")
+    mean = jax.tree.map(lambda *values: np.mean(values, axis=0).tolist(), *used)
+    return Confidence(frames=len(used), **mean._asdict())
+
+
+@partial(jax.jit, static_argnames="protocol")
+def _curves(
+    depth: jax.Array, spread: jax.Array, target: jax.Array, *, protocol: Protocol
+) -> metrics.Sparsification:
+    where = evaluated(target, protocol=protocol)
+    error = abs(depth - target) / jax.numpy.where(where, target, 1.0)
+    return metrics.sparsification(error, -spread, where=where)
+
+
+def picture(found: Confidence, output: Path) -> None:
+    """The two curves beside a random order, which has 1 everywhere."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(found.kept, found.by_confidence, label="least confident removed first")
+    axis.plot(found.kept, found.oracle, label="largest errors removed first")
+    axis.axhline(1.0, color="grey", linestyle=":", label="in random order")
+    axis.set(xlabel="share of the pixels kept", xlim=(1, 0), ylim=(0, None))
+    axis.set_ylabel("relative error, that of all pixels = 1")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    with files.replacing(output) as temporary:
+        figure.savefig(temporary, dpi=110)
