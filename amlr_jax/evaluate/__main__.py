@@ -12,7 +12,8 @@ the run that the weights are of, and writes evaluation.json,
 per_image.csv and frames.png to --workdir, the workdir of a run; with --checkpoint,
 which is the workdir of a run or a folder of `amlr_jax.convert`, it may be any folder.
 --resolutions also evaluates each side output of a self-supervised network, as Table 4
-of "Better SSIM", and writes resolutions.json.
+of "Better SSIM", and writes resolutions.json. --confidence compares the views of a
+--test_mode, flip or windows, and writes confidence.json and confidence.png.
 
 The second evaluates files that anybody made, 16-bit PNG, .npy, .npz, .exr or .tiff,
 matched by their names, on a folder of ground truth or on the test frames of a config.
@@ -43,6 +44,9 @@ _RESOLUTIONS = flags.DEFINE_bool(
     "resolutions", False, "Also evaluate each side output of a self-supervised network."
 )
 _TEST_MODE = flags.DEFINE_string("test_mode", None, "Test-time augmentation.")
+_CONFIDENCE = flags.DEFINE_bool(
+    "confidence", False, "Also whether views agree where the depth is right."
+)
 _OF_CONFIG: list[flags.FlagHolder] = [
     _TEST_MODE,
     flags.DEFINE_string("protocol", None, "Name of the evaluation protocol."),
@@ -124,14 +128,19 @@ def main(argv: list[str]) -> None:
         if len(each_set) > 1:
             place, source = folder / label, checkpoint or folder
         evaluator.evaluate_weights(
-            one, place, source, resolutions=_RESOLUTIONS.value, choices=choices
+            one,
+            place,
+            source,
+            resolutions=_RESOLUTIONS.value,
+            with_confidence=_CONFIDENCE.value,
+            choices=choices,
         )
 
 
 def _check_flags() -> None:
     """InputError for flags that are missing, or of another way to evaluate."""
     of_files = (_TRUTH, _SCALE, _TRUTH_SCALE, _RESIZE)
-    of_networks = (_CHECKPOINT, _RESOLUTIONS, _TEST_MODE)
+    of_networks = (_CHECKPOINT, _RESOLUTIONS, _CONFIDENCE, _TEST_MODE)
     if _COMPARE.value:
         if len(_COMPARE.value) != 2:
             raise InputError(f"--compare takes two folders; got {len(_COMPARE.value)}")

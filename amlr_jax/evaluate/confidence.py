@@ -18,7 +18,7 @@ from amlr_jax import metrics
 from amlr_jax.evaluate.measure import as_measured, evaluated, test_batches
 from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.evaluate.protocols import Protocol
-from amlr_jax.runtime import files
+from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted
 
@@ -62,9 +62,9 @@ def check(protocol: Protocol) -> None:
 def measure(
     network: Any,
     variables: dict,
+    *,
     data: Any,
     protocol: Protocol,
-    *,
     config: ConfigDict,
     mesh: Mesh,
 ) -> Confidence:
@@ -100,8 +100,12 @@ def _curves(
     return metrics.sparsification(error, -spread, where=where)
 
 
-def picture(found: Confidence, output: Path) -> None:
-    """The two curves beside a random order, which has 1 everywhere."""
+def write(found: Confidence, folder: Path, facts: dict) -> None:
+    """confidence.json, with further `facts`, and confidence.png.
+
+    The picture has the two curves and that of a random order, 1 everywhere.
+    """
+    files.write_json(folder / workdir.CONFIDENCE, {**facts, **found._asdict()})
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     axis.plot(found.kept, found.by_confidence, label="least confident removed first")
@@ -111,5 +115,5 @@ def picture(found: Confidence, output: Path) -> None:
     axis.set_ylabel("relative error, that of all pixels = 1")
     axis.grid(alpha=0.3)
     axis.legend()
-    with files.replacing(output) as temporary:
+    with files.replacing(folder / workdir.CONFIDENCE_PICTURE) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -17,6 +17,7 @@ from amlr_jax.data import loader, sources
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import (
+    confidence,
     metric_sets,
     protocols,
     published,
@@ -147,12 +148,14 @@ def evaluate_weights(
     checkpoint: Path | None = None,
     *,
     resolutions: bool = False,
+    with_confidence: bool = False,
     choices: Choices = NO_CHOICES,
 ) -> Evaluation:
     """Evaluates weights in `checkpoint`, or the run in `folder`, on the test frames.
 
     Writes evaluation.json, per_image.csv and frames.png to `folder`; with `resolutions`
-    also resolutions.json, the metrics of each side output. The network is that of the
+    also resolutions.json, the metrics of each side output; `with_confidence` adds
+    confidence.json and .png (`confidence.measure`). The network is that of the
     weights; for a run in `folder` it must be the config's. Raises InputError for
     invalid input.
     """
@@ -169,6 +172,8 @@ def evaluate_weights(
     files.make_writable(folder)
     data, mesh = _test_set(config), parallel.make_mesh()
     evaluator = Evaluator(config, network, data, mesh, folder, choices)
+    if with_confidence:
+        confidence.check(evaluator.protocol)
     # Transferred once, not for every frame.
     variables = jax.device_put(variables, parallel.replicated(mesh))
     predict, facts = evaluator.predict(variables), _facts(source, network)
@@ -185,6 +190,11 @@ def evaluate_weights(
         files.write_json(folder / workdir.SIDE_OUTPUTS, values)
         show(side_outputs.table(rows, protocol=protocol, title=title))
         also = [workdir.SIDE_OUTPUTS]
+    if with_confidence:
+        found = confidence.measure(network, variables, mesh=mesh, **shared)
+        confidence.write(found, folder, {**facts, "protocol": protocol.recorded()})
+        show(found.line())
+        also += [workdir.CONFIDENCE, workdir.CONFIDENCE_PICTURE]
     results.write_frames(result, folder, predict=predict, also=also, **shared)
     return result
 

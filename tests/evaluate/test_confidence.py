@@ -1,5 +1,7 @@
 """The curves of a test set beside NumPy, and what cannot be measured."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,7 +40,7 @@ def measured(monkeypatch, batch, *, test_mode="flip"):
     monkeypatch.setattr(confidence, "test_batches", lambda *_, **__: [batch])
     data = type("Data", (), {"test": batch["key"]})
     options = {"config": custom.get_config("tiny"), "mesh": mesh.make_mesh()}
-    return confidence.measure(Ramp(), {}, data, made, **options)
+    return confidence.measure(Ramp(), {}, data=data, protocol=made, **options)
 
 
 def test_curves_against_numpy(monkeypatch):
@@ -76,6 +78,9 @@ def test_what_cannot_be_measured(monkeypatch):
             measured(monkeypatch, frames(), test_mode=mode)
 
 
-def test_a_picture(monkeypatch, tmp_path):
-    confidence.picture(measured(monkeypatch, frames()), tmp_path / "confidence.png")
+def test_files(monkeypatch, tmp_path):
+    found = measured(monkeypatch, frames())
+    confidence.write(found, tmp_path, {"weights": "runs/a"})
+    values = json.loads((tmp_path / "confidence.json").read_text())
+    assert values["weights"] == "runs/a" and values["ause"] == found.ause
     assert (tmp_path / "confidence.png").stat().st_size > 5000
