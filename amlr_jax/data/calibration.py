@@ -51,16 +51,19 @@ def camera_from_first(projection: np.ndarray) -> np.ndarray:
     return np.linalg.solve(projection[:, :3], projection[:, 3])
 
 
+def rectified(date_folder: Path, *, camera: str) -> np.ndarray:
+    """P_rect [3, 4] of the camera "image_0N" of a date."""
+    return read_projection(date_folder / CAM_TO_CAM, f"P_rect_{camera[-2:]}")
+
+
 def read_intrinsics(date_folder: Path, *, camera: str) -> Camera:
     """fx, fy, cx, cy in pixels of the rectified camera "image_0N" of a date."""
-    path = date_folder / CAM_TO_CAM
-    return intrinsics_of(read_projection(path, f"P_rect_{camera[-2:]}"))
+    return intrinsics_of(rectified(date_folder, camera=camera))
 
 
 def lidar_projection(date_folder: Path, *, camera: str) -> np.ndarray:
     """The matrix [3, 4] from the lidar's points to pixels: P_rect R_rect_00 T_velo."""
-    projection = read_projection(date_folder / CAM_TO_CAM, f"P_rect_{camera[-2:]}")
-    return projection @ rectified_from_lidar(date_folder)
+    return rectified(date_folder, camera=camera) @ rectified_from_lidar(date_folder)
 
 
 def rectified_from_lidar(date_folder: Path) -> np.ndarray:
@@ -77,11 +80,3 @@ def read_pose(path: Path) -> np.ndarray:
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rows["R"].reshape(3, 3), rows["T"]
     return pose
-
-
-def stereo_offset(
-    target: np.ndarray, partner: np.ndarray
-) -> tuple[float, float, float]:
-    """partner_from_target in metres, from the projections of the two cameras."""
-    x, y, z = map(float, camera_from_first(partner) - camera_from_first(target))
-    return x, y, z

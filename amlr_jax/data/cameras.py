@@ -58,8 +58,7 @@ def reader(
     if not intrinsics:
         return None
     path = paths.expanded(intrinsics)
-    kinds = {".json": _of_json, ".txt": _of_kitti}
-    of_file = kinds.get(path.suffix.lower())
+    of_file = {".json": _of_json, ".txt": _of_kitti}.get(path.suffix.lower())
     named = f"{option} '{path}'"
     if of_file:
         find = of_file(path, _text(path, named), named)

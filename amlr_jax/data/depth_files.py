@@ -23,7 +23,6 @@ and export_gt_depth; issue 274).
 import io
 import math
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +37,7 @@ from amlr_jax.runtime.errors import InputError
 # Codes of the histogram of a layout in metres that has no cap: up to 256 m.
 CODES_A_METRE = 256.0
 SINTEL_TAG = 202021.25
+FORMATS = (".png", ".tif", ".tiff", ".npy", ".npz", ".exr", ".bin", ".dpt", ".jpg")
 BYTES_OF_A_POINT = 16  # of a scan: x, y, z, reflectance as float32
 
 
@@ -165,12 +165,7 @@ def lidar_depth(
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = points @ matrix[:, :3].T + matrix[:, 3]
         pixels = np.round(seen[:, :2] / seen[:, 2:]) - 1
-    inside = (pixels >= 0).all(axis=1) & (pixels < np.array(shape[::-1])).all(axis=1)
-    columns, rows = pixels[inside].astype(np.int64).T
-    depth = (points[:, 0] if forward else seen[:, 2])[inside].astype(np.float32)
-    nearest = np.full(shape, np.inf, np.float32)
-    np.minimum.at(nearest, (rows, columns), depth)
-    return np.where(np.isfinite(nearest), np.maximum(nearest, 0), np.float32(0))
+    return _nearest(pixels, points[:, 0] if forward else seen[:, 2], shape)
 
 
 def nearest_depth(
@@ -183,12 +178,18 @@ def nearest_depth(
     """
     seen = points.astype(np.float64) @ projection[:, :3].T + projection[:, 3]
     seen = seen[seen[:, 2] > 0]
-    columns, rows = np.floor(seen[:, :2] / seen[:, 2:]).T
-    inside = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
-    places = rows[inside].astype(np.int64), columns[inside].astype(np.int64)
+    return _nearest(np.floor(seen[:, :2] / seen[:, 2:]), seen[:, 2], size)
+
+
+def _nearest(
+    pixels: np.ndarray, depth: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """The least of `depth` [N] at each of `pixels` [N, 2], (column, row); else 0."""
+    inside = (pixels >= 0).all(axis=1) & (pixels < np.array(size[::-1])).all(axis=1)
+    columns, rows = pixels[inside].astype(np.int64).T
     nearest = np.full(size, np.inf, np.float32)
-    np.minimum.at(nearest, places, seen[inside, 2].astype(np.float32))
-    return np.where(np.isfinite(nearest), nearest, np.float32(0))
+    np.minimum.at(nearest, (rows, columns), depth[inside].astype(np.float32))
+    return np.where(np.isfinite(nearest), np.maximum(nearest, 0), np.float32(0))
 
 
 def _mask(path: Path, size: tuple[int, ...]) -> np.ndarray:
@@ -226,42 +227,51 @@ def _metres(values: np.ndarray, *, scale: float, cap: float) -> np.ndarray:
 
 
 def _decoded(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    """The values of the file [H, W], in the unit of the file."""
-    ending = frame.depth.suffix.lower()
-    if ending not in FORMATS:
+    """The values of the file [H, W], in the unit of the file.
+
+    They are stored as [H, W], [H, W, 1] or [1, H, W].
+    """
+    if frame.depth.suffix.lower() not in FORMATS:
         raise InputError(
             f"ground truth '{frame.depth}' must end in one of {', '.join(FORMATS)}"
         )
     with images.decoding(frame.depth, what="ground truth"):
-        return _plane(frame, FORMATS[ending](frame, layout, data, size))
+        values = _values(frame, layout, data, size)
+        shape = values.shape
+        if values.ndim == 3 and 1 in (shape[0], shape[2]):
+            values = values[0] if shape[0] == 1 else values[..., 0]
+        if values.ndim != 2 or values.dtype.kind not in "uif":
+            raise InputError(
+                f"ground truth '{frame.depth}' must be an array [H, W] of numbers, got "
+                f"{values.dtype} {list(shape)}"
+            )
+        return values
 
 
-def _plane(frame: Frame, values: np.ndarray) -> np.ndarray:
-    """[H, W] from [H, W], [H, W, 1] or [1, H, W]."""
-    shape = values.shape
-    if values.ndim == 3 and 1 in (shape[0], shape[2]):
-        values = values[0] if shape[0] == 1 else values[..., 0]
-    if values.ndim != 2 or values.dtype.kind not in "uif":
-        raise InputError(
-            f"ground truth '{frame.depth}' must be an array [H, W] of numbers, got "
-            f"{values.dtype} {list(shape)}"
-        )
-    return values
-
-
-def _png(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    del layout, size
-    return images.decode_grey(frame.depth, data)
-
-
-def _tiff(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    del size
-    return _unit_known(frame, layout, images.decode_grey(frame.depth, data))
-
-
-def _npy(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    del size
-    return _unit_known(frame, layout, np.load(io.BytesIO(data), allow_pickle=False))
+def _values(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
+    """The values that the file stores, of any shape."""
+    match frame.depth.suffix.lower():
+        case ".png":
+            return images.decode_grey(frame.depth, data)
+        case ".tif" | ".tiff":
+            values = images.decode_grey(frame.depth, data)
+            return _unit_known(frame, layout, values)
+        case ".npy":
+            values = np.load(io.BytesIO(data), allow_pickle=False)
+            return _unit_known(frame, layout, values)
+        case ".npz":
+            return _npz(frame, layout, data, size)
+        case ".exr":
+            return exr.read_channel(data, name=layout.depth_key)
+        case ".dpt":
+            return _dpt(data)
+        case ".jpg":
+            return np.frombuffer(data, "<f4").reshape(size)
+        case _:  # .bin
+            if frame.projection is None:
+                raise ValueError("a lidar scan needs the calibration of its camera")
+            matrix = np.reshape(frame.projection, (3, 4))
+            return lidar_depth(read_scan(data), matrix, size)
 
 
 def _npz(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
@@ -282,30 +292,11 @@ def _npz(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
         return _unit_known(frame, layout, arrays[name])
 
 
-def _exr(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    del frame, size
-    return exr.read_channel(data, name=layout.depth_key)
-
-
-def _bin(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    del layout
-    if frame.projection is None:
-        raise ValueError("a lidar scan needs the calibration of its camera")
-    matrix = np.reshape(frame.projection, (3, 4))
-    return lidar_depth(read_scan(data), matrix, size)
-
-
-def _dpt(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    del frame, layout, size
+def _dpt(data: bytes) -> np.ndarray:
     width, height = np.frombuffer(data, "<i4", count=2, offset=4).tolist()
     if np.frombuffer(data, "<f4", count=1)[0] != np.float32(SINTEL_TAG):
         raise ValueError(f"it does not begin with {SINTEL_TAG}")
     return np.frombuffer(data, "<f4", offset=12).reshape(height, width)
-
-
-def _raw(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    del frame, layout
-    return np.frombuffer(data, "<f4").reshape(size)
 
 
 def _unit_known(frame: Frame, layout: Layout, values: np.ndarray) -> np.ndarray:
@@ -315,16 +306,3 @@ def _unit_known(frame: Frame, layout: Layout, values: np.ndarray) -> np.ndarray:
             "per metre with --config.data.depth_scale=N, 1000 for millimetres"
         )
     return values
-
-
-FORMATS: dict[str, Callable] = {
-    ".png": _png,
-    ".tif": _tiff,
-    ".tiff": _tiff,
-    ".npy": _npy,
-    ".npz": _npz,
-    ".exr": _exr,
-    ".bin": _bin,
-    ".dpt": _dpt,
-    ".jpg": _raw,
-}

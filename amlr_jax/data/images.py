@@ -114,7 +114,8 @@ def decode_grey(path: Path, data: bytes) -> np.ndarray:
     TIFF and gives uint16, int32 or float32. It must be stored upright. InputError for
     any other file, DamagedFile for one that cannot be decoded.
     """
-    wanted, bits = ("PNG", "16") if _is_png(path) else ("TIFF", "16- or 32")
+    is_png = path.suffix.lower() == ".png"
+    wanted, bits = ("PNG", "16") if is_png else ("TIFF", "16- or 32")
     with _loaded(path, data, what="ground truth") as found:
         text = f"a {bits}-bit grey {wanted} as ground truth, got {found.kind}"
         same = found.format == wanted
@@ -123,11 +124,7 @@ def decode_grey(path: Path, data: bytes) -> np.ndarray:
         _require_upright(path, found)
         values = np.array(found.image)
         # Before Pillow 11 the 16 bits of a PNG are int32.
-        return values.astype(np.uint16) if wanted == "PNG" else values
-
-
-def _is_png(path: Path) -> bool:
-    return path.suffix.lower() == ".png"
+        return values.astype(np.uint16) if is_png else values
 
 
 def read_size(path: Path) -> tuple[int, int]:

@@ -172,19 +172,6 @@ def _read_options(threads: int) -> grain.ReadOptions:
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
 
 
-class _Started(NamedTuple):
-    """A batch in preparation: its arrays and the writing of each example."""
-
-    arrays: Batch
-    writing: list[Future]
-
-    def finished(self) -> Batch:
-        """The arrays when they are complete; raises what an example raised."""
-        for future in self.writing:
-            future.result()
-        return self.arrays
-
-
 def _by_threads(
     examples: Sequence[dict], parts: Iterator[range], *, threads: int
 ) -> Iterator[Batch]:
@@ -195,11 +182,12 @@ def _by_threads(
     """
     part = next(parts)
     like = {name: np.asarray(value) for name, value in examples[part[0]].items()}
-    started: deque[_Started] = deque()
+    started: deque[tuple[Batch, list[Future]]] = deque()
     size = len(part) * sum(value.nbytes for value in like.values())
     ahead = min(2 + -(-2 * threads // len(part)), max(MOST_BYTES // max(size, 1), 1))
 
-    def start(part: range) -> _Started:
+    def start(part: range) -> tuple[Batch, list[Future]]:
+        """The arrays of a batch, and the writing of each example."""
         arrays = {
             name: np.empty((len(part), *value.shape), value.dtype)
             for name, value in like.items()
@@ -208,14 +196,17 @@ def _by_threads(
             pool.submit(_write, arrays, row, examples, position)
             for row, position in enumerate(part)
         ]
-        return _Started(arrays, writing)
+        return arrays, writing
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
     try:
         started.append(start(part))
         while True:
             started.extend(map(start, islice(parts, ahead - len(started))))
-            yield started.popleft().finished()
+            arrays, writing = started.popleft()
+            for future in writing:
+                future.result()  # raises what the example raised
+            yield arrays
     finally:
         pool.shutdown(cancel_futures=True)
 

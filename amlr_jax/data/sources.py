@@ -1,15 +1,19 @@
 """Data sets by name: from a config to a prepared and checked set of frames."""
 
-from collections.abc import Callable
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from amlr_jax import street
 from amlr_jax.data import benchmarks, custom, kitti, nyu, recordings
-from amlr_jax.data.frames import Layout, Report, refuse
+from amlr_jax.data.frames import Contents, Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
-from amlr_jax.data.storage import storage
+from amlr_jax.data.storage import Storage
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted, preview
@@ -103,11 +107,6 @@ def _render_street(config: ConfigDict, bar: Callable) -> None:
         progress(total, total)  # all at once if it existed
 
 
-def tested(config: ConfigDict, *, bar: Callable) -> Layout:
-    """The test frames of one of `VIDEO`; other frames need no depth."""
-    return read_layout(config, bar=bar, test_only=True)
-
-
 def load(
     config: ConfigDict, *, bar: Callable, test_only: bool = False
 ) -> Prepared | TfdsPrepared:
@@ -121,9 +120,7 @@ def load(
     layout = read_layout(config, bar=bar, test_only=test_only)
     for note in layout.notes:
         show(note)
-    how = storage(
-        decoded=config.decoded, resize=config.resize, skip_bad=config.skip_bad
-    )
+    how = Storage(config.decoded, tuple(config.resize) or None, config.skip_bad)
     data = prepare(layout, cache=cache_folder(config.cache), bar=bar, storage=how)
     if data.skipped:
         names = preview(data.skipped)
@@ -144,3 +141,36 @@ def check_keys(config: ConfigDict) -> None:
                 f"data.{key}={config[key]} is for data.name {', '.join(names)}; "
                 f"'{config.name}' does not use it"
             )
+
+
+class Joined:
+    """Prepared data sets by label, and their examples one after the other.
+
+    `sets` have `train` or `test` sequences and `contents`, as `Prepared` does.
+    """
+
+    def __init__(self, sets: Mapping[str, Any]) -> None:
+        self.sets = dict(sets)
+
+    def starts(self) -> list[int]:
+        """The place of the first training example of each set, and their number."""
+        lengths = (len(data.train) for data in self.sets.values())
+        return list(accumulate(lengths, initial=0))
+
+    def key(self, place: int) -> str:
+        """The name of a training example, after the label if there are several sets."""
+        starts = self.starts()
+        number = bisect_right(starts, place) - 1
+        label, data = list(self.sets.items())[number]
+        key = data.train[place - starts[number]]["key"]
+        key = key.decode() if isinstance(key, bytes) else key
+        return f"{label}:{key}" if len(self.sets) > 1 else key
+
+    def contents(self, part: str) -> Contents:
+        """The frames of "train" or "test" of all sets, as `key` names them."""
+        found = {label: data.contents(part) for label, data in self.sets.items()}
+        if len(found) == 1:
+            return found.popitem()[1]
+        names = [f"{label}:{n}" for label, one in found.items() for n in one.names]
+        files = repr([one.files for one in found.values()]).encode()
+        return Contents(tuple(names), hashlib.sha256(files).hexdigest()[:16])

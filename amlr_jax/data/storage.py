@@ -52,11 +52,6 @@ def size_name(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def storage(*, decoded: bool | str, resize: tuple, skip_bad: bool) -> Storage:
-    """The storage of these keys of `config.data`."""
-    return Storage(decoded, tuple(resize) or None, skip_bad)
-
-
 class ImageFile(tfds.features.Image):
     """An image stored as its file, decoded as when the file was checked."""
 

@@ -21,7 +21,6 @@ GRACE = 3.0  # seconds for an orderly end before the first step
 CTRL_C = 128 + signal.SIGINT
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 _SHOW_CURSOR = b"\x1b[?25h"
-_SAVING = b"\nCtrl-C: saving after this step; once more ends at once, unsaved\n"
 
 
 class Interrupted(SystemExit):
@@ -70,7 +69,7 @@ def ending_at_once() -> Iterator[None]:
             os.kill(ours, signal.SIGTERM)
         else:
             message = f"{one.name}: nothing to save; the same command starts again"
-            _write(f"\n{message}\n".encode())
+            say(message)
             status = CTRL_C if one is signal.SIGINT else REQUEUE
             if not Interrupt.began:  # an import may catch what is raised here
                 timers.append(threading.Timer(GRACE, os._exit, [status]))
@@ -87,10 +86,10 @@ def ending_at_once() -> Iterator[None]:
         _restore(before)
 
 
-def _write(text: bytes) -> None:
+def say(message: str) -> None:
     """To stderr by a system call, because a handler may interrupt any print."""
     with suppress(OSError):
-        os.write(2, text)
+        os.write(2, f"\n{message}\n".encode())
 
 
 class Interrupt:
@@ -160,7 +159,8 @@ class Interrupt:
     def _ctrl_c(self) -> None:
         if self._ctrl_c_came:
             if os.isatty(2):
-                _write(_SHOW_CURSOR)  # which the bar has hidden
+                with suppress(OSError):
+                    os.write(2, _SHOW_CURSOR)  # which the bar has hidden
             os._exit(CTRL_C)
         self._ctrl_c_came = True
-        _write(_SAVING)
+        say("Ctrl-C: saving after this step; once more ends at once, unsaved")

@@ -5,14 +5,13 @@ dead or stopped process by its heartbeats. A process that still sends them, as o
 data reader hangs, is detected here by the steps that do not come.
 """
 
-import contextlib
 import faulthandler
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from amlr_jax.runtime.signals import REQUEUE
+from amlr_jax.runtime.signals import REQUEUE, say
 
 FIRST = 4  # times the patience until the first step, which compiles
 TICKS = 20  # checks within the patience
@@ -74,12 +73,11 @@ class Watchdog:
             self._end()
 
     def _end(self) -> None:
-        message = (
+        say(
             f"error: no step within {self._patience:g} s (parallel.patience): this "
             "process or another of the run hangs. The same command goes on from the "
             "newest checkpoint. Where each thread is:"
         )
-        _say(message)
         faulthandler.dump_traceback(file=2, all_threads=True)
         os._exit(self._status)
 
@@ -107,7 +105,7 @@ def _end_after(seconds: float, status: int, error: Exception) -> None:
     reason = (str(error).splitlines() or [""])[0]
 
     def end() -> None:
-        _say(
+        say(
             f"error: {type(error).__name__}: {reason}. Not all processes of the run "
             f"came to an end together within {seconds:g} s, so this one does not wait. "
             "The same command goes on from the newest checkpoint"
@@ -118,8 +116,3 @@ def _end_after(seconds: float, status: int, error: Exception) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
-
-
-def _say(message: str) -> None:
-    with contextlib.suppress(OSError):
-        os.write(2, f"\n{message}\n".encode())

@@ -137,10 +137,7 @@ def _optimizer(
         schedule,
         layer_scale=depth.layer_scale(network, config.layer_decay),
         has_weight_decay=depth.has_weight_decay,
-        b1=config.b1,
-        b2=config.b2,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
+        **{name: config[name] for name in ("b1", "b2", "weight_decay", "clip_norm")},
     )
 
 

@@ -9,6 +9,7 @@ would make its results look better than they are.
 """
 
 import json
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ml_collections import ConfigDict
 from amlr_jax.models import pretrained
 from amlr_jax.runtime import paths, workdir
 from amlr_jax.runtime.errors import InputError, counted, preview
+
+PARTS = {"train": "training", "test": "test"}  # and their names in messages
 
 
 def checked(
@@ -66,18 +69,13 @@ def _read(path: Path) -> dict:
 def _changes(before: dict, now: dict) -> list[str]:
     """What differs, a sentence each."""
     found = []
-    for part, other, what in (
-        ("train", "test", "training"),
-        ("test", "train", "test"),
-    ):
+    for (part, what), (other, there) in permutations(PARTS.items()):
         old, new = before[part], now[part]
         kept, known = set(new["names"]), {*old["names"], *before[other]["names"]}
         elsewhere = set(now[other]["names"])
         lost = [name for name in old["names"] if name not in kept]
         cases = {
-            f"now in the {'test' if what == 'training' else 'training'}": [
-                name for name in lost if name in elsewhere
-            ],
+            f"now in the {there}": [name for name in lost if name in elsewhere],
             "gone": [name for name in lost if name not in elsewhere],
             "new": [name for name in new["names"] if name not in known],
         }

@@ -6,7 +6,6 @@ one. speed.jsonl holds times and memory; each start of the run appends to it.
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +16,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax.data import images
-from amlr_jax.data.joined import Joined
+from amlr_jax.data.sources import Joined
 from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime.console import Bar, show
 from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.watchdog import Watchdog
 from amlr_jax.train.meter import Meter
-from amlr_jax.train.writers import opened
+from amlr_jax.train.writers import Writer, opened
 
 
 class Record:
@@ -41,33 +40,29 @@ class Record:
         writers: Sequence[str] = (),
         config: dict | None = None,
     ) -> None:
-        self._writes = writes
+        self._writes, self._folder = writes, folder
+        self._writers: list[Writer] = []
         if not writes:
             return
-        path = folder / workdir.METRICS
-        _keep_until(path, step=after)
-        _drop_cut_line(folder / workdir.SPEED)
+        _keep_until(folder / workdir.METRICS, step=after)
+        _keep_until(folder / workdir.SPEED, step=math.inf)
         self._writers = opened(writers, folder, after=after, config=config or {})
-        self._folder, self._file = folder, path.open("a")
+        self._file = (folder / workdir.METRICS).open("a")
 
     def write(self, row: dict) -> None:
         """One JSON object: step, total, losses, weights, learning_rate, grad_norm."""
-        if not self._writes:
-            return
-        _append(self._file, row)
+        if self._writes:
+            _append(self._file, row)
         self.scalars(row["step"], {k: v for k, v in row.items() if k != "step"})
 
     def speed(self, step: int, values: dict) -> None:
         """Writes `Meter.values` to speed.jsonl and the writers."""
-        if not self._writes:
-            return
-        append_speed(self._folder, step, values)
+        if self._writes:
+            append_speed(self._folder, step, values)
         self.scalars(step, values, prefix="run/")
 
     def scalars(self, step: int, values: dict, *, prefix: str = "") -> None:
         """Gives finite numbers, and dicts of them, to the writers; skips lists."""
-        if not self._writes:
-            return
         flat = {
             prefix + name.replace(".", "/"): value
             for name, value in files.flatten(values).items()
@@ -77,7 +72,7 @@ class Record:
 
     def evaluation(self, step: int, metrics: Mapping[str, float] | None) -> None:
         """Gives metrics of the test frames, and their panel, to the writers."""
-        if not self._writes or metrics is None:
+        if metrics is None:
             return
         self.scalars(step, dict(metrics), prefix="eval/")
         path = self._folder / workdir.PANEL
@@ -98,9 +93,8 @@ class Record:
 
     def close(self) -> None:
         """Closes the files."""
-        if not self._writes:
-            return
-        self._file.close()
+        if self._writes:
+            self._file.close()
         self._tell("close")
 
 
@@ -198,17 +192,8 @@ def _append(file: TextIO, row: dict) -> None:
     file.flush()
 
 
-def _drop_cut_line(path: Path) -> None:
-    """Drops an incomplete last line, left by a killed process."""
-    if not path.is_file():
-        return
-    whole = path.read_bytes().rfind(b"\n") + 1
-    if whole < path.stat().st_size:
-        os.truncate(path, whole)
-
-
-def _keep_until(path: Path, *, step: int) -> None:
-    """Drops later lines, and an incomplete last line."""
+def _keep_until(path: Path, *, step: float) -> None:
+    """Drops later lines, and an incomplete last line, left by a killed process."""
     if not path.is_file():
         return
     kept = []

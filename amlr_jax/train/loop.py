@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.config import check
-from amlr_jax.data.joined import Joined
 from amlr_jax.data.prepared import cache_folder
+from amlr_jax.data.sources import Joined
 from amlr_jax.models import depth as networks
 from amlr_jax.models import fitting
 from amlr_jax.models.pretrained import Pretrained, newest_step
@@ -339,26 +339,14 @@ def _train_steps(
 
 def _record(run: Run, step: int) -> Record:
     """The log after a step, which the first process writes."""
-    config = run.config
-    return Record(
-        run.folder,
-        after=step,
-        writes=is_first(),
-        writers=config.log.writers,
-        config=config.to_dict(),
-    )
+    written = {"writes": is_first(), "writers": run.config.log.writers}
+    return Record(run.folder, after=step, config=run.config.to_dict(), **written)
 
 
 def _checkpoints(run: Run) -> Checkpoints:
-    options = run.config.checkpoint
-    return Checkpoints(
-        run.folder / workdir.CHECKPOINTS,
-        keep=options.keep,
-        best=options.best,
-        best_by=options.best_by,
-        every_hours=options.every_hours,
-        config=run.config.to_dict(),
-    )
+    options, place = run.config.checkpoint, run.folder / workdir.CHECKPOINTS
+    rules = {name: options[name] for name in ("keep", "best", "best_by", "every_hours")}
+    return Checkpoints(place, config=run.config.to_dict(), **rules)
 
 
 def _several() -> bool:

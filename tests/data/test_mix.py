@@ -11,7 +11,7 @@ from amlr_jax import pipeline
 from amlr_jax.config import base, check, of_each_set
 from amlr_jax.data import loader
 from amlr_jax.data.frames import Contents
-from amlr_jax.data.joined import Joined
+from amlr_jax.data.sources import Joined
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 from tests.data import test_custom

@@ -8,7 +8,7 @@ import pytest
 
 from amlr_jax.data import kitti, nyu
 from amlr_jax.data.prepared import depth_frames, prepare
-from amlr_jax.data.storage import Storage, storage
+from amlr_jax.data.storage import Storage
 from amlr_jax.runtime.errors import InputError
 from tests.data.test_prepared import Counter
 
@@ -105,6 +105,5 @@ def test_enlarged_frames(kitti_root, tmp_path):
 
 
 def test_the_storage_of_the_defaults():
-    assert storage(decoded=False, resize=(), skip_bad=False) == Storage()
     assert Storage().tag == ""
     assert Storage(True, (192, 640), True).tag == "-192x640-decoded-skipped"

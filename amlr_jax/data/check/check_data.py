@@ -31,7 +31,6 @@ from amlr_jax.data.check.findings import (
 )
 from amlr_jax.data.frames import Frame, Layout, Problem, Sequences
 from amlr_jax.data.nyu_tfds import TfdsPrepared
-from amlr_jax.data.storage import storage
 from amlr_jax.data.views.index import check_views, read_views
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.cluster import cores
@@ -116,7 +115,6 @@ def _prepare_output(output: Path, data: ConfigDict) -> None:
 
 def _list(data: ConfigDict, progress: Callable, *, video: bool) -> Listed:
     sources.check_keys(data)
-    storage(decoded=data.decoded, resize=data.resize, skip_bad=data.skip_bad)
     if video and data.split == sources.NO_TEST:
         layout = Layout(data.name, data.split, 1.0, (), (), test_only=True)
         return Listed(layout, [], _views(data, (), progress))

@@ -2,9 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -22,6 +23,8 @@ KIND = "of the wrong kind"
 EDGES = (0, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40, 60, 80, 120, 1000)
 # Bin edges of the counts, fine enough for quantiles of many frames.
 _BORDERS = np.union1d(np.geomspace(1e-3, 3e4, 512), EDGES[1:])
+
+Read = TypeVar("Read")
 
 
 class FileFault(NamedTuple):
@@ -108,8 +111,10 @@ def examine(frame: Frame | Example, part: str, layout: Layout) -> Facts:
         if isinstance(frame, Example):
             return _examine_example(frame, part, layout)
         faults: list[FileFault] = []
-        size, digest = _image(frame.image, faults)
-        depth = _depth(frame, layout, size, faults)
+        image = _tried(frame.image, "image", faults, lambda: _image(frame.image))
+        size, digest = image or (None, b"")
+        read = partial(_depth, frame, layout, size)
+        depth = _tried(frame.depth, "ground truth", faults, read)
         known = frame.key, part, frame.intrinsics
         return Facts(*known, tuple(faults), size, depth, digest)
     except Exception as error:  # decoders raise anything on damaged data
@@ -148,43 +153,41 @@ def _examine_example(frame: Example, part: str, layout: Layout) -> Facts:
     )
 
 
-def _image(path: Path, faults: list[FileFault]) -> tuple[tuple[int, int] | None, bytes]:
-    """Size and digest of an image; None and b"" if it cannot be read."""
+def _tried(
+    path: Path, role: str, faults: list[FileFault], read: Callable[[], Read]
+) -> Read | None:
+    """What `read` gives; None, and a fault more, if the file cannot be read."""
     if not path.is_file():
-        faults.append(FileFault(MISSING, "image", str(path), ""))
-        return None, b""
+        faults.append(FileFault(MISSING, role, str(path), ""))
+        return None
     try:
-        data = images.read(path, what="image")
-        height, width, _ = images.decode_rgb(path, data).shape
+        return read()
     except InputError as error:
-        faults.append(_fault(path, "image", error))
-        return None, b""
+        kind = DAMAGED if isinstance(error, images.DamagedFile) else KIND
+        kind = SIZE if isinstance(error, depth_files.SizeMismatch) else kind
+        faults.append(FileFault(kind, role, str(path), str(error)))
+        return None
+
+
+def _image(path: Path) -> tuple[tuple[int, int], bytes]:
+    """Size and digest of an image."""
+    data = images.read(path, what="image")
+    height, width, _ = images.decode_rgb(path, data).shape
     return (height, width), hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _depth(
-    frame: Frame,
-    layout: Layout,
-    size: tuple[int, int] | None,
-    faults: list[FileFault],
+    frame: Frame, layout: Layout, size: tuple[int, int] | None
 ) -> DepthSummary | None:
-    """The summary of the ground truth; None if it cannot be read."""
-    path, ending = frame.depth, frame.depth.suffix.lower()
-    if not path.is_file():
-        faults.append(FileFault(MISSING, "ground truth", str(path), ""))
-        return None
+    """The summary of the ground truth; None if it cannot be read alone."""
+    ending = frame.depth.suffix.lower()
     # A scan needs a camera, and all but a PNG an image; other rules report these.
     if size is None and ending != ".png" or ending == ".bin" and not frame.projection:
         return None
-    try:
-        if size is None:
-            data = images.read(path, what="ground truth")
-            size = images.decode_grey(path, data).shape
-        metres = _metres(frame, layout, size)
-    except InputError as error:
-        faults.append(_fault(path, "ground truth", error))
-        return None
-    return summarize(metres, cap=layout.depth_cap)
+    if size is None:
+        data = images.read(frame.depth, what="ground truth")
+        size = images.decode_grey(frame.depth, data).shape
+    return summarize(_metres(frame, layout, size), cap=layout.depth_cap)
 
 
 def _metres(frame: Frame, layout: Layout, size: tuple[int, int]) -> np.ndarray:
@@ -193,15 +196,6 @@ def _metres(frame: Frame, layout: Layout, size: tuple[int, int]) -> np.ndarray:
     if layout.in_metres:
         return np.asarray(depth.stored)[..., 0]
     return depth.codes.astype(np.float32) / np.float32(layout.depth_scale)
-
-
-def _fault(path: Path, role: str, error: InputError) -> FileFault:
-    kind = KIND
-    if isinstance(error, images.DamagedFile):
-        kind = DAMAGED
-    elif isinstance(error, depth_files.SizeMismatch):
-        kind = SIZE
-    return FileFault(kind, role, str(path), str(error))
 
 
 def summarize(metres: np.ndarray, *, cap: float) -> DepthSummary:

@@ -7,15 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from amlr_jax import metrics
 from amlr_jax.data import benchmarks, calibration, nyu, splits
-from amlr_jax.data.check.facts import (
-    DAMAGED,
-    KIND,
-    MISSING,
-    SIZE,
-    Examined,
-    Facts,
-    FileFault,
-)
+from amlr_jax.data.check.facts import MISSING, SIZE, Examined, Facts, FileFault
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.kitti import files as kitti_files
@@ -100,8 +92,7 @@ def files(examined: Examined) -> list[Finding]:
                 if fault.role == role and fault.kind not in (MISSING, SIZE):
                     found.setdefault((fault.kind, level), []).append(fault)
         for (kind, level), faults in found.items():
-            told = kind in (DAMAGED, KIND)  # the reader's message adds to the name
-            names = [fault.text if told else fault.file for fault in faults]
+            names = [fault.text for fault in faults]
             findings += named("files", level, f"{{n:{role} file}}: {kind}", names)
         lost = sum(fact.lacks(role) for fact in examined.facts)
         text = f"{role} of {lost} of {len(examined.facts)} frames missing"

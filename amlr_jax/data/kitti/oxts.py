@@ -108,8 +108,7 @@ def _rotations(roll: np.ndarray, pitch: np.ndarray, yaw: np.ndarray) -> np.ndarr
 def camera_from_imu(root: Path, drive: str, *, camera: str = files.LEFT) -> np.ndarray:
     """The rectified camera's frame from the inertial unit's, [4, 4]."""
     date = files.date_folder(root, drive)
-    path, row = date / calibration.CAM_TO_CAM, f"P_rect_{camera[-2:]}"
-    shift = np.eye(4)
-    shift[:3, 3] = calibration.camera_from_first(calibration.read_projection(path, row))
+    shift, projection = np.eye(4), calibration.rectified(date, camera=camera)
+    shift[:3, 3] = calibration.camera_from_first(projection)
     lidar_from_imu = calibration.read_pose(date / IMU_TO_VELO)
     return shift @ calibration.rectified_from_lidar(date) @ lidar_from_imu

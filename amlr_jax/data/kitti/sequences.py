@@ -161,13 +161,14 @@ def pair_of(
     target, partner = (
         calibration.read_projection(path, row) for row in (target_row, partner_row)
     )
-    offset = calibration.stereo_offset(target, partner)
-    if (offset[0] < 0) != left or offset[0] == 0:
+    first = calibration.camera_from_first
+    x, y, z = map(float, first(partner) - first(target))
+    if (x < 0) != left or x == 0:
         raise InputError(
             f"KITTI calibration '{path}': the right camera must be to the right of the "
-            f"left one; '{target_row}' and '{partner_row}' give x = {offset[0]:g} m"
+            f"left one; '{target_row}' and '{partner_row}' give x = {x:g} m"
         )
-    return StereoCamera(calibration.intrinsics_of(target), offset)
+    return StereoCamera(calibration.intrinsics_of(target), (x, y, z))
 
 
 def speed(root: Path, drive: str, frame: int) -> float:

@@ -4,7 +4,6 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +90,18 @@ def prepare(
     existing set of either form is used, the decoded one first. Raises InputError for a
     damaged file, a full disk, and a damaged prepared set.
     """
-    for name, frames in (("training", layout.train), ("test", layout.test)):
-        asked = name == "test" or not layout.test_only
+    for part, frames in (("training", layout.train), ("test", layout.test)):
+        asked = part == "test" or not layout.test_only
         if asked and not frames:
             raise InputError(
-                f"data.split={layout.split} leaves no {name} frame; "
+                f"data.split={layout.split} leaves no {part} frame; "
                 "a drive or scene needs at least two frames to hold one out"
             )
-    config = partial(_config, layout, fingerprint(layout))
+    name = f"{layout.name}-{layout.split}-{fingerprint(layout)}"
+
+    def config(how: Storage) -> SetConfig:
+        return SetConfig(name=name + how.tag, source=layout, storage=how)
+
     if storage.decoded == AUTO:
         forms = [storage._replace(decoded=decoded) for decoded in (True, False)]
         found = [f for f in forms if is_prepared(DepthFrames, config(f), cache)]
@@ -112,11 +115,6 @@ def prepare(
         total=len(layout.train) + len(layout.test),
     )
     return Prepared(builder, layout)
-
-
-def _config(layout: Layout, files: str, storage: Storage) -> SetConfig:
-    name = f"{layout.name}-{layout.split}-{files}{storage.tag}"
-    return SetConfig(name=name, source=layout, storage=storage)
 
 
 def _has_room(layout: Layout, cache: Path) -> bool:

@@ -26,13 +26,9 @@ class Unmeasured(NamedTuple):
 
     name: str
     split: str = sources.NO_TEST
-    train: tuple = ()
     test: tuple = ()
-    train_sizes: dict = {}
     test_sizes: dict = {}
-    skipped: tuple = ()
     folder: Path = Path()
-    depth_scale: float = 1.0
     median_depth: float = float("nan")
     valid_share: float = 0.0
 
@@ -73,8 +69,8 @@ def load(config: ConfigDict) -> PreparedViews:
     """
     data = config.data
     tests = data.split != sources.NO_TEST
-    test = sources.tested(with_depth(config), bar=bar).test if tests else ()
-    found = read_views(data, test, bar=bar)
+    read = partial(sources.read_layout, bar=bar, test_only=True)
+    found = read_views(data, read(with_depth(config)).test if tests else (), bar=bar)
     for note in found.notes:
         show(note)
     return prepare_views(

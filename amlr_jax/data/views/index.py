@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from amlr_jax.data import recordings, sources
-from amlr_jax.data.frames import Camera, Frame, Sequences, View
-from amlr_jax.data.intrinsics import resize_intrinsics
+from amlr_jax.data import intrinsics, recordings, sources
+from amlr_jax.data.frames import Frame, Sequences, View
 from amlr_jax.data.kitti.sequences import read_sequences
 from amlr_jax.data.prepared.shards import Records
 from amlr_jax.data.storage import Size, size_name
@@ -67,16 +66,12 @@ def check_views(views: Sequence[View], *, stereo: bool, camera: str) -> None:
             f"data.stereo=True, but {len(lost)} of {len(views)} views have no image of "
             f"the other camera: {preview(lost)}; complete it, or leave these views out"
         )
-    lost = [view.key for view in views if not _is_known(view.intrinsics)]
+    lost = [view.key for view in views if intrinsics.camera_of(view.intrinsics) is None]
     if camera == "file" and lost:
         raise InputError(
             f"{len(lost)} of {len(views)} views have no camera: {preview(lost)}; fx "
             "and fy must be positive, cx and cy finite"
         )
-
-
-def _is_known(intrinsics: Camera) -> bool:
-    return bool(np.isfinite(intrinsics).all()) and min(intrinsics[:2]) > 0
 
 
 def camera_of(size: Size) -> np.ndarray:
@@ -151,7 +146,7 @@ class Views:
         cameras = [
             camera_of(new)
             if camera == "monodepth2"
-            else resize_intrinsics(view.intrinsics, before=old, after=new)
+            else intrinsics.resize_intrinsics(view.intrinsics, before=old, after=new)
             for view, old, new in zip(views, before, after, strict=True)
         ]
         self._images, self._rows = images, rows

@@ -7,6 +7,7 @@ resized and decoded, because loading limits the speed of training.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -130,12 +131,12 @@ class ViewImages(SetBuilder):
     ) -> None:
         del dl_manager, download_config
         paths, sizes = self.builder_config.source, []
-        split = self.write_split(
-            "images",
-            self._records(paths, sizes),
-            count=len(paths),
-            size=_bytes_of(paths, self.builder_config.storage.resize),
-        )
+        if resize := self.builder_config.storage.resize:
+            size = 3 * len(paths) * math.prod(resize)
+        else:
+            size = sum(path.stat().st_size for path in paths)
+        records = self._records(paths, sizes)
+        split = self.write_split("images", records, count=len(paths), size=size)
         self.info.set_splits(tfds.core.splits.SplitDict([split]))
         runs = [[len(list(group)), *size] for size, group in groupby(sizes)]
         self.info.metadata.update(sizes=runs)
@@ -167,12 +168,6 @@ def read_pixels(path: Path, size: Size | None) -> tuple[Size, np.ndarray]:
         return pixels.shape[:2], pixels
     picture = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.LANCZOS)
     return pixels.shape[:2], np.array(picture)
-
-
-def _bytes_of(paths: Sequence[Path], size: Size | None) -> int:
-    if size:
-        return 3 * len(paths) * size[0] * size[1]
-    return sum(path.stat().st_size for path in paths)
 
 
 def _file_sizes(builder: ViewImages, count: int) -> np.ndarray:

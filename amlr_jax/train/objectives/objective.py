@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from amlr_jax.data.joined import Joined
+from amlr_jax.data.sources import Joined
 
 Variables = dict[str, Any]  # {"params", "batch_stats"}
 Batch = dict[str, np.ndarray]

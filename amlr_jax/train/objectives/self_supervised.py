@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax import geometry, losses
-from amlr_jax.data.joined import Joined
+from amlr_jax.data.sources import Joined
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.models import depth as depth_networks
 from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
@@ -152,7 +152,9 @@ def self_supervised(
         target = as_float(batch["image"])
         sources = jnp.moveaxis(as_float(batch["sources"]), 1, 0)[: len(poses)]
         if stereo:
-            poses.append(_partner_pose(batch["partner_from_target"]))
+            offset = batch["partner_from_target"]  # rectified: a pure translation
+            still = jnp.zeros_like(offset, jnp.float32)
+            poses.append(geometry.pose_from_axis_angle(still, offset))
             sources = jnp.concatenate([sources, as_float(batch["partner"])[None]])
         depth = _full_depth(network.decoder, disparities, target.shape[1:3])
         warped = _warped(sources, depth, jnp.stack(poses), batch["intrinsics"])
@@ -226,12 +228,6 @@ def _poses(pose, params, batch_stats, batch: dict, offsets):
         statistics = new["batch_stats"]
         found.append(geometry.pose_from_axis_angle(*motion, invert=before))
     return found, {**batch_stats, "pose": statistics}
-
-
-def _partner_pose(offset_B3: jax.Array) -> jax.Array:
-    """The pose [B, 4, 4] of rectified stereo, a pure translation."""
-    none = jnp.zeros_like(offset_B3, jnp.float32)
-    return geometry.pose_from_axis_angle(none, offset_B3)
 
 
 def _full_depth(decoder, disparities: list, size: tuple[int, int]) -> jax.Array:

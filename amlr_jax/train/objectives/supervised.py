@@ -13,8 +13,8 @@ from amlr_jax import losses
 from amlr_jax.config import of_each_set
 from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import Augmentation
-from amlr_jax.data.joined import Joined
 from amlr_jax.data.prepared import Prepared
+from amlr_jax.data.sources import Joined
 from amlr_jax.models.depth_network import as_float
 from amlr_jax.runtime.console import bar
 from amlr_jax.train.objectives.objective import Objective, Variables
@@ -27,6 +27,8 @@ DEPTH_LOSSES: dict[str, Callable] = {
     "berhu": losses.berhu_loss,
     "log_l1": losses.log_l1_loss,
 }
+# Probabilities of `Augmentation`, all keys of `config.data`.
+CHANCES = ("flip", "brightness_contrast", "gamma", "hue_saturation", "cut_depth")
 
 
 def objective(config: ConfigDict, network: nn.Module) -> Objective:
@@ -63,16 +65,9 @@ def objective(config: ConfigDict, network: nn.Module) -> Objective:
 
 def _part(config: ConfigDict, data: Prepared, start: int) -> loader.Part:
     """The training frames of one data set."""
-    options = config.data
-    augmentation = Augmentation(
-        crop=tuple(options.crop),
-        flip=options.flip,
-        brightness_contrast=options.brightness_contrast,
-        gamma=options.gamma,
-        hue_saturation=options.hue_saturation,
-        cut_depth=options.cut_depth,
-        max_depth=config.model.max_depth,
-    )
+    options, crop = config.data, tuple(config.data.crop)
+    chances = {name: options[name] for name in CHANCES}
+    augmentation = Augmentation(crop, max_depth=config.model.max_depth, **chances)
     kept = {"kb_crop": options.kb_crop, "weight": options.weight or 1.0, "start": start}
     return loader.training_part(data, augmentation, **kept)
 
