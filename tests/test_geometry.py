@@ -416,6 +416,7 @@ def test_low_precision_comes_out_as_float32():
     assert rotation.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_equal_neither():
     plain = geometry.warp(IMAGE, DEPTH, POSE, CAMERA)
     jitted = jax.jit(geometry.warp)(IMAGE, DEPTH, POSE, CAMERA)

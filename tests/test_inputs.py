@@ -74,6 +74,7 @@ def slope(function, x, y):
     return jax.grad(total)(x)
 
 
+@pytest.mark.slow
 @every_call
 def test_strict_dtype_promotion(name):
     """Also of inputs that mix dtypes."""
@@ -83,6 +84,7 @@ def test_strict_dtype_promotion(name):
         function(jnp.asarray(x, jnp.bfloat16), y)
 
 
+@pytest.mark.slow
 @every_call
 def test_float64_is_kept_and_float32_stays(name):
     function, x, y = CALLS[name]

@@ -201,6 +201,7 @@ def step_flops(config, size: int) -> int:
     return flops(step, state, batch)
 
 
+@pytest.mark.slow
 def test_a_step_of_the_large_network_against_the_count_by_hand():
     want = swin_large_with_mim_depths_decoder(352)
     assert want == pytest.approx(137.2e9, rel=5e-3)  # MIM-Depth's, by its own modules
@@ -217,6 +218,7 @@ def nano_step(**changes) -> int:
     return step_flops(config, 8)
 
 
+@pytest.mark.slow
 def test_the_way_of_computing_changes_no_model_flops():
     """To the MLPs of the position bias, of which there is one for each part."""
     want = nano_step()

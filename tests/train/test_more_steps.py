@@ -93,6 +93,7 @@ def test_fewer_steps_than_done(tmp_path):
         with_schedule_of(config.to_dict(), config, done=300)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on(tiny_config, tmp_path, capsys):
     """Six steps, refused with fewer, and eight at the last rate."""
     pipeline.train(tiny_config, tmp_path)
