@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from amlr_jax.models.layers import check_one_of, linear_init
+from amlr_jax.models.layers import check_one_of, linear
 from amlr_jax.models.precision import ATTENTIONS
 
 MASKED_LOGIT = -100.0
@@ -219,10 +219,8 @@ class PositionBias(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         table = relative_coordinates(self.window, self.pretrained_window)
-        x = nn.Dense(BIAS_HIDDEN, kernel_init=linear_init, name="fc1")(table)
-        x = nn.Dense(
-            self.num_heads, use_bias=False, kernel_init=linear_init, name="fc2"
-        )(nn.relu(x))
+        x = nn.relu(linear(BIAS_HIDDEN, "fc1")(table))
+        x = linear(self.num_heads, "fc2", use_bias=False)(x)
         return pairwise(BIAS_RANGE * nn.sigmoid(x))
 
 
@@ -258,9 +256,7 @@ class WindowAttention(nn.Module):
             regions=regions_NT,
             implementation=fitting(self.implementation, tokens, q.shape[-1]),
         )
-        return nn.Dense(
-            channels, dtype=self.dtype, kernel_init=linear_init, name="proj"
-        )(y.reshape(x_BNTC.shape))
+        return linear(channels, "proj", dtype=self.dtype)(y.reshape(x_BNTC.shape))
 
     def _queries_keys_values(self, x_BNTC: jax.Array) -> list[jax.Array]:
         """(B, N, T, heads, D) each. Queries and values have a bias, keys have none."""
@@ -268,14 +264,8 @@ class WindowAttention(nn.Module):
         zeros = nn.initializers.zeros_init()
         q_bias = self.param("q_bias", zeros, (channels,))
         v_bias = self.param("v_bias", zeros, (channels,))
-        qkv = nn.Dense(
-            3 * channels,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=linear_init,
-            name="qkv",
-        )(x_BNTC)
-        q, k, v = jnp.split(qkv, 3, axis=-1)
+        qkv = linear(3 * channels, "qkv", dtype=self.dtype, use_bias=False)
+        q, k, v = jnp.split(qkv(x_BNTC), 3, axis=-1)
         q, v = q + q_bias.astype(self.dtype), v + v_bias.astype(self.dtype)
         pattern = "b n t (heads d) -> b n t heads d"
         return [rearrange(x, pattern, heads=self.num_heads) for x in (q, k, v)]

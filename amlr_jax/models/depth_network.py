@@ -53,14 +53,10 @@ class DepthNetwork(nn.Module):
           on video alone it is correct up to one unknown scale.
         """
         features = self._features(image_BHWC, train=train)
-        batch, *full, _ = image_BHWC.shape
-        size = self.seen_size(*full)
-        if self.decoder_resizes:
-            found = self.decoder(features, size=tuple(full), train=train)
-            return self._calibrated(found)
+        shape = image_BHWC.shape[:3]
+        size = shape[1:] if self.decoder_resizes else self.seen_size(*shape[1:])
         depth_BHW = self.decoder(features, size=size, train=train)
-        if size != tuple(full):
-            shape = (batch, *full)
+        if size != shape[1:]:
             depth_BHW = jax.image.resize(depth_BHW, shape, "linear", antialias=True)
         return self._calibrated(depth_BHW)
 

@@ -77,6 +77,44 @@ def layer_norm(
     )
 
 
+def linear(
+    features: int, name: str, *, dtype: Any = jnp.float32, use_bias: bool = True
+) -> nn.Dense:
+    """A linear layer with the initial values of the transformers."""
+    return nn.Dense(
+        features, use_bias=use_bias, dtype=dtype, kernel_init=linear_init, name=name
+    )
+
+
+class PatchEmbed(nn.Module):
+    """Patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), of `dtype`.
+
+    A convolution with stride s and a norm. Without `padding`, rows and columns that do
+    not fill a patch are omitted.
+    """
+
+    features: int
+    kernel: int
+    stride: int
+    padding: int = 0
+    kernel_init: Initializer = conv_init
+    norm_eps: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        x = nn.Conv(
+            self.features,
+            (self.kernel, self.kernel),
+            strides=self.stride,
+            padding=self.padding,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+            name="proj",
+        )(x_BHWC)
+        return layer_norm(self.norm_eps, "norm", dtype=self.dtype)(x)
+
+
 def drop_path_rates(maximum: float, depths: tuple[int, ...]) -> tuple[float, ...]:
     """One rate per block, from 0 up to `maximum` in equal steps over all blocks."""
     return tuple(float(rate) for rate in np.linspace(0.0, maximum, sum(depths)))
@@ -85,12 +123,9 @@ def drop_path_rates(maximum: float, depths: tuple[int, ...]) -> tuple[float, ...
 def _double(x: jax.Array, axis: int) -> jax.Array:
     """Linear interpolation to twice the length of one axis, with half-pixel centres."""
     size = x.shape[axis]
-    first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
-    last = jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
-    before = jnp.concatenate(
-        [first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis
-    )
-    after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
+    part = functools.partial(jax.lax.slice_in_dim, x, axis=axis)
+    before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
+    after = jnp.concatenate([part(1, size), part(size - 1, size)], axis)
     even, odd = 0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after
     shape = list(x.shape)
     shape[axis] = 2 * size
@@ -125,19 +160,11 @@ def conv(
     def init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
+    options = {"padding": padding, "dtype": dtype, "name": name}
+    options |= {"kernel_init": init, "bias_init": init}
     if to_float32:
-        return ConvToFloat32(
-            channels, size, padding, dtype, kernel_init=init, bias_init=init, name=name
-        )(x_BHWC)
-    return nn.Conv(
-        channels,
-        (size, size),
-        padding=padding,
-        dtype=dtype,
-        kernel_init=init,
-        bias_init=init,
-        name=name,
-    )(x_BHWC)
+        return ConvToFloat32(channels, size, **options)(x_BHWC)
+    return nn.Conv(channels, (size, size), **options)(x_BHWC)
 
 
 class ConvToFloat32(nn.Module):

@@ -22,6 +22,7 @@ from einops import rearrange
 
 from amlr_jax.models.attention import attention
 from amlr_jax.models.layers import (
+    PatchEmbed,
     check_heads,
     check_image,
     check_one_of,
@@ -29,9 +30,9 @@ from amlr_jax.models.layers import (
     conv_init,
     drop_path_rates,
     layer_norm,
-    linear_init,
+    linear,
 )
-from amlr_jax.models.repeated import Block, Drop, drop_path, run_blocks
+from amlr_jax.models.repeated import Block, run_blocks
 
 INNER_NORM_EPS = 1e-5  # of the norms in patch embeddings and spatial reductions
 MLP_RATIO = 4  # hidden channels of an MLP per input channel
@@ -83,11 +84,13 @@ class MixTransformer(nn.Module):
         x, features = image_BHWC, []
         for stage, depth in enumerate(self.depths):
             kernel, stride = (7, 4) if stage == 0 else (3, 2)
-            x = OverlapPatchEmbed(
+            x = PatchEmbed(
                 self.embed_dims[stage],
                 kernel,
                 stride,
-                self.dtype,
+                padding=kernel // 2,  # sizes round up
+                norm_eps=INNER_NORM_EPS,
+                dtype=self.dtype,
                 name=f"stage{stage}_patch_embed",
             )(x)
             blocks = [self._block(stage, n, next(rates)) for n in range(depth)]
@@ -112,21 +115,14 @@ class MixTransformer(nn.Module):
         check_image(image_BHWC)
         check_one_per_stage(self, "embed_dims", "num_heads", "reductions")
         check_heads(self.embed_dims, self.num_heads)
-        smallest = self._smallest_size()
+        # The least side whose map is, at each stage, no smaller than the reduction.
+        smallest = max((r - 1) * 4 * 2**s + 1 for s, r in enumerate(self.reductions))
         if min(image_BHWC.shape[1:3]) < smallest:
             raise ValueError(
                 f"`image_BHWC` must be at least {smallest} x {smallest}, so that each "
                 f"reduction has a key, got {image_BHWC.shape[1]} x "
                 f"{image_BHWC.shape[2]}."
             )
-
-    def _smallest_size(self) -> int:
-        """Least side whose map is, at each stage, no smaller than the reduction."""
-        strides = [4 * 2**stage for stage in range(len(self.depths))]
-        return max(
-            (reduction - 1) * stride + 1
-            for reduction, stride in zip(self.reductions, strides, strict=True)
-        )
 
 
 def encoder(name: str, **overrides: Any) -> MixTransformer:
@@ -138,31 +134,6 @@ def encoder(name: str, **overrides: Any) -> MixTransformer:
     check_one_of("name", name, PRESETS)
     given = {key: value for key, value in overrides.items() if value is not None}
     return MixTransformer(**{**PRESETS[name], **given})
-
-
-class OverlapPatchEmbed(nn.Module):
-    """Overlapping patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), of `dtype`.
-
-    A convolution with stride s, padded so that sizes round up, and a norm.
-    """
-
-    features: int
-    kernel: int
-    stride: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        x = nn.Conv(
-            self.features,
-            (self.kernel, self.kernel),
-            strides=(self.stride, self.stride),
-            padding=self.kernel // 2,
-            dtype=self.dtype,
-            kernel_init=conv_init,
-            name="proj",
-        )(x_BHWC)
-        return layer_norm(INNER_NORM_EPS, "norm", dtype=self.dtype)(x)
 
 
 class ReducedAttention(nn.Module):
@@ -181,8 +152,8 @@ class ReducedAttention(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         channels = x_BHWC.shape[-1]
-        q = self._linear(channels, "q")(x_BHWC)
-        kv = self._linear(2 * channels, "kv")(self._reduce(x_BHWC))
+        q = linear(channels, "q", dtype=self.dtype)(x_BHWC)
+        kv = linear(2 * channels, "kv", dtype=self.dtype)(self._reduce(x_BHWC))
         pattern = "b h w (heads d) -> b 1 (h w) heads d"  # one window
         q, k, v = (
             rearrange(x, pattern, heads=self.num_heads)
@@ -190,10 +161,7 @@ class ReducedAttention(nn.Module):
         )
         scale, way = q.shape[-1] ** -0.5, self.implementation
         y = attention(q, k, v, scale=scale, implementation=way)
-        return self._linear(channels, "proj")(y.reshape(x_BHWC.shape))
-
-    def _linear(self, features: int, name: str) -> nn.Dense:
-        return nn.Dense(features, dtype=self.dtype, kernel_init=linear_init, name=name)
+        return linear(channels, "proj", dtype=self.dtype)(y.reshape(x_BHWC.shape))
 
     def _reduce(self, x_BHWC: jax.Array) -> jax.Array:
         if self.reduction == 1:
@@ -243,35 +211,24 @@ class MixMlp(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         channels = x_BHWC.shape[-1]
-        options = {"dtype": self.dtype, "kernel_init": linear_init}
-        x = nn.Dense(MLP_RATIO * channels, **options, name="fc1")(x_BHWC)
+        x = linear(MLP_RATIO * channels, "fc1", dtype=self.dtype)(x_BHWC)
         x = DepthwiseConv3x3(self.dtype, name="dwconv")(x)
         x = nn.gelu(x, approximate=False)
-        return nn.Dense(channels, **options, name="fc2")(x)
+        return linear(channels, "fc2", dtype=self.dtype)(x)
 
 
 class MixBlock(Block):
     """Pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)); (B, H, W, C)."""
 
-    num_heads: int = 1
     reduction: int = 1
-    norm_eps: float = 1e-6
-    dtype: Any = jnp.float32
-    attention: str = "xla"
 
-    @nn.compact
-    def __call__(
-        self, x_BHWC: jax.Array, train: bool, drop: Drop | None = None
-    ) -> jax.Array:
-        drop = self.drop(train) if drop is None else drop
+    def attend(self, x_BHWC: jax.Array) -> jax.Array:
+        """The first norm and the attention."""
+        x = layer_norm(self.norm_eps, "norm1", dtype=self.dtype)(x_BHWC)
+        sizes = self.num_heads, self.reduction
+        return ReducedAttention(*sizes, self.dtype, self.attention, name="attn")(x)
 
-        def norm(x: jax.Array, name: str) -> jax.Array:
-            return layer_norm(self.norm_eps, name, dtype=self.dtype)(x)
-
-        attn = ReducedAttention(
-            self.num_heads, self.reduction, self.dtype, self.attention, name="attn"
-        )
-        mlp = MixMlp(self.dtype, name="mlp")
-        x_BHWC = x_BHWC.astype(self.dtype)
-        x_BHWC = x_BHWC + drop_path(attn(norm(x_BHWC, "norm1")), drop, 0)
-        return x_BHWC + drop_path(mlp(norm(x_BHWC, "norm2")), drop, 1)
+    def transform(self, x_BHWC: jax.Array) -> jax.Array:
+        """The second norm and the MLP."""
+        x = layer_norm(self.norm_eps, "norm2", dtype=self.dtype)(x_BHWC)
+        return MixMlp(self.dtype, name="mlp")(x)

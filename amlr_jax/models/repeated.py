@@ -27,9 +27,31 @@ class Drop(NamedTuple):
 
 
 class Block(nn.Module):
-    """A block of two residual branches, called with (x, train, drop)."""
+    """x + attend(x), then x + transform(x), with drop path; (B, H, W, C).
+
+    Subclasses define both branches, as a block of `attention` and an MLP.
+
+    Attributes:
+      drop_path: rate of both branches.
+      num_heads, attention: of the attention; see `attention.attention`.
+      norm_eps: of the norms.
+      dtype: of the matrix products and the residual stream.
+    """
 
     drop_path: float = 0.0
+    num_heads: int = 1
+    norm_eps: float = 1e-6
+    dtype: Any = jnp.float32
+    attention: str = "xla"
+
+    @nn.compact
+    def __call__(
+        self, x_BHWC: jax.Array, train: bool, drop: Drop | None = None
+    ) -> jax.Array:
+        drop = self.drop(train) if drop is None else drop
+        x_BHWC = x_BHWC.astype(self.dtype)
+        x_BHWC = x_BHWC + drop_path(self.attend(x_BHWC), drop, 0)
+        return x_BHWC + drop_path(self.transform(x_BHWC), drop, 1)
 
     @nn.nowrap
     def drop(self, train: bool) -> Drop | None:

@@ -32,16 +32,19 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.models.layers import (
+    PatchEmbed,
     check_heads,
     check_image,
     check_one_of,
     check_one_per_stage,
     drop_path_rates,
     layer_norm,
+    linear_init,
 )
 from amlr_jax.models.repeated import run_blocks
-from amlr_jax.models.swin_v2_blocks import PatchEmbed, PatchMerging, SwinBlock
+from amlr_jax.models.swin_v2_blocks import PatchMerging, SwinBlock, pad_to_multiple
 
+PATCH_SIZE = 4  # pixels
 # MIM-Depth's presets, and nano. Heads have 32 channels, 16 in nano.
 _SIZES = {
     # embed_dim, depths, num_heads, drop_path
@@ -159,7 +162,15 @@ class SwinV2(nn.Module):
         self._check(image_BHWC)
         norm_eps = CONVENTIONS[self.convention].norm_eps
         options = {"norm_eps": norm_eps, "dtype": self.dtype}
-        x = PatchEmbed(self.embed_dim, **options, name="patch_embed")(image_BHWC)
+        embed = PatchEmbed(
+            self.embed_dim,
+            PATCH_SIZE,
+            PATCH_SIZE,
+            kernel_init=linear_init,
+            **options,
+            name="patch_embed",
+        )
+        x = embed(pad_to_multiple(image_BHWC, PATCH_SIZE))
         stages = []
         for stage, depth in enumerate(self.depths):
             if stage > 0:

@@ -15,11 +15,10 @@ import numpy as np
 from einops import rearrange
 
 from amlr_jax.models.attention import WindowAttention
-from amlr_jax.models.layers import layer_norm, linear_init
-from amlr_jax.models.repeated import Block, Drop, drop_path
+from amlr_jax.models.layers import layer_norm, linear
+from amlr_jax.models.repeated import Block
 
 MLP_RATIO = 4  # hidden channels of an MLP per input channel
-PATCH_SIZE = 4  # pixels
 
 
 def pad_to_multiple(x_BHWC: jax.Array, multiple: int) -> jax.Array:
@@ -89,41 +88,28 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        options = {"dtype": self.dtype, "kernel_init": linear_init}
-        x = nn.Dense(MLP_RATIO * channels, **options, name="fc1")(x)
-        return nn.Dense(channels, **options, name="fc2")(_gelu(x))
+        x = linear(MLP_RATIO * channels, "fc1", dtype=self.dtype)(x)
+        return linear(channels, "fc2", dtype=self.dtype)(_gelu(x))
 
 
 class SwinBlock(Block):
     """Post-norm block: x + norm(attention(x)), then x + norm(mlp(x)); (B, H, W, C)."""
 
-    num_heads: int = 1
     window: int = 8
     pretrained_window: int = 0
     shift: int = 0
-    norm_eps: float = 1e-6
     residual_init: float = 1.0
-    dtype: Any = jnp.float32
-    attention: str = "xla"
 
-    @nn.compact
-    def __call__(
-        self, x_BHWC: jax.Array, train: bool, drop: Drop | None = None
-    ) -> jax.Array:
-        drop = self.drop(train) if drop is None else drop
+    def transform(self, x_BHWC: jax.Array) -> jax.Array:
+        """The MLP and its norm."""
+        return self._norm(Mlp(dtype=self.dtype, name="mlp")(x_BHWC), "norm2")
 
-        def residual(y: jax.Array, branch: int) -> jax.Array:
-            options = {"scale": self.residual_init, "dtype": self.dtype}
-            y = layer_norm(self.norm_eps, f"norm{branch + 1}", **options)(y)
-            return drop_path(y, drop, branch)
+    def _norm(self, x: jax.Array, name: str) -> jax.Array:
+        scale = self.residual_init
+        return layer_norm(self.norm_eps, name, scale=scale, dtype=self.dtype)(x)
 
-        x_BHWC = x_BHWC.astype(self.dtype)
-        x_BHWC = x_BHWC + residual(self._attend(x_BHWC), 0)
-        mlp = Mlp(dtype=self.dtype, name="mlp")
-        return x_BHWC + residual(mlp(x_BHWC), 1)
-
-    def _attend(self, x_BHWC: jax.Array) -> jax.Array:
-        """Pad, shift, attend within windows, undo."""
+    def attend(self, x_BHWC: jax.Array) -> jax.Array:
+        """Pads, shifts, attends within windows, undoes that; and the norm."""
         _, height, width, _ = x_BHWC.shape
         x = pad_to_multiple(x_BHWC, self.window)
         padded = x.shape[1:3]
@@ -142,29 +128,7 @@ class SwinBlock(Block):
         x = reverse(x, self.window, *padded)
         if self.shift:
             x = jnp.roll(x, (self.shift, self.shift), axis=(1, 2))
-        return x[:, :height, :width]
-
-
-class PatchEmbed(nn.Module):
-    """Patches of 4 x 4 to tokens: (B, H, W, 3) to (B, H/4, W/4, C), of `dtype`."""
-
-    embed_dim: int
-    norm_eps: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, image_BHWC: jax.Array) -> jax.Array:
-        patch = (PATCH_SIZE, PATCH_SIZE)
-        x = nn.Conv(
-            self.embed_dim,
-            patch,
-            strides=patch,
-            padding="VALID",
-            dtype=self.dtype,
-            kernel_init=linear_init,
-            name="proj",
-        )(pad_to_multiple(image_BHWC, PATCH_SIZE))
-        return layer_norm(self.norm_eps, "norm", dtype=self.dtype)(x)
+        return self._norm(x[:, :height, :width], "norm1")
 
 
 class PatchMerging(nn.Module):
@@ -179,14 +143,8 @@ class PatchMerging(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        channels = x_BHWC.shape[-1]
+        features = 2 * x_BHWC.shape[-1]
         x = pad_to_multiple(x_BHWC.astype(self.dtype), 2)
         x = rearrange(x, "b (h p) (w q) c -> b h w (q p c)", p=2, q=2)
-        x = nn.Dense(
-            2 * channels,
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=linear_init,
-            name="reduction",
-        )(x)
+        x = linear(features, "reduction", dtype=self.dtype, use_bias=False)(x)
         return layer_norm(self.norm_eps, "norm", dtype=self.dtype)(x)

@@ -8,7 +8,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from amlr_jax.models import attention, decoders, depth_network, swin_v2, swin_v2_blocks
+from amlr_jax.models import (
+    attention,
+    decoders,
+    depth_network,
+    layers,
+    swin_v2,
+    swin_v2_blocks,
+)
 
 
 def _small(**overrides):
@@ -290,7 +297,7 @@ def test_presets_of_the_official_code():
 def test_the_official_network_starts_as_the_identity():
     net = _small(convention="official", residual_init=0.0, depths=(2, 0))
     variables = net.init(jax.random.key(0), _image(16, 16), train=False)
-    embed = swin_v2_blocks.PatchEmbed(8, norm_eps=1e-5, dtype=jnp.float32)
+    embed = layers.PatchEmbed(8, 4, 4)
     embedded = embed.apply(
         {"params": variables["params"]["patch_embed"]}, _image(16, 16)
     )
