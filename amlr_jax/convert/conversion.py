@@ -5,8 +5,6 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from rich.table import Table
 
@@ -82,9 +80,7 @@ def _shapes(found: sources.Recognised, options: dict) -> dict:
     shapes = depth.variable_shapes(network)
     if "pose" not in found.parts:
         return shapes
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    initial = partial(pose.PoseNetwork().init, jax.random.key(0), train=False)
-    more = jax.eval_shape(initial, image, image)
+    more = pose.variable_shapes(pose.PoseNetwork())
     return {name: {**shapes[name], "pose": more[name]} for name in shapes}
 
 

@@ -220,14 +220,11 @@ def describe(
 
 
 def _write(path: Path, data: bytes, facts: dict[str, Any]) -> None:
-    try:
+    with files.refused(f"--output '{path}'"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as temporary:
             temporary.write_bytes(data)
         files.write_json(_json_of(path), facts)
-    except OSError as error:
-        why = error.strerror
-        raise InputError(f"--output '{path}' cannot be written: {why}") from error
 
 
 def _show(path: Path, size: int, facts: dict[str, Any]) -> None:

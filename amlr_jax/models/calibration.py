@@ -32,11 +32,8 @@ class Calibration(NamedTuple):
 def save(folder: Path, found: Calibration, *, step: int | None, **facts: Any) -> Path:
     """Writes the calibration of weights in `folder`, of a run those of a step."""
     path = folder / workdir.CALIBRATION
-    try:
+    with files.refused(f"calibration '{path}'"):
         files.write_json(path, {**found._asdict(), "step": step, **facts})
-    except OSError as error:
-        why = error.strerror
-        raise InputError(f"calibration '{path}' cannot be written: {why}") from error
     return path
 
 

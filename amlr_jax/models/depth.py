@@ -12,7 +12,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import decoders, mix_transformer, precision, resnet, swin_v2
+from amlr_jax.models import mix_transformer, precision, resnet, swin_v2
+from amlr_jax.models.decoders.depth import (
+    REFERENCE_KERNEL_STD,
+    GradualDecoder,
+    SelectiveFusionDecoder,
+)
+from amlr_jax.models.decoders.disparity import FiveLevelDecoder, SkipDecoder
 from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.models.layers import check_one_of
 
@@ -38,12 +44,12 @@ def _swin_v2(
     width = encoder.embed_dim
     from_scratch = name == "swin_v2_nano"
     check_one_of("decoder_activation", decoder_activation, ACTIVATIONS)
-    decoder = decoders.GradualDecoder(
+    decoder = GradualDecoder(
         channels=decoder_channels or (4 * width, 2 * width, width),
         head_channels=width,
         max_depth=max_depth,
         activation=ACTIVATIONS[decoder_activation],
-        kernel_init="he" if from_scratch else decoders.REFERENCE_KERNEL_STD,
+        kernel_init="he" if from_scratch else REFERENCE_KERNEL_STD,
         dtype=common["dtype"],
     )
     return {"encoder": encoder, "decoder": decoder}
@@ -55,7 +61,7 @@ def _glpdepth(
     encoder = mix_transformer.encoder(
         name.removeprefix(_GLP), drop_path=drop_path, **common
     )
-    decoder = decoders.SelectiveFusionDecoder(
+    decoder = SelectiveFusionDecoder(
         channels=encoder.embed_dims[0],  # 64, and 32 for b0: the finest skip's
         max_depth=max_depth,
         dtype=common["dtype"],
@@ -65,7 +71,7 @@ def _glpdepth(
 
 def _monodepth2(name: str, common: dict, *, max_depth: float) -> dict:
     del name
-    decoder = decoders.SkipDecoder(max_depth=max_depth, dtype=common["dtype"])
+    decoder = SkipDecoder(max_depth=max_depth, dtype=common["dtype"])
     return _on_resnet(decoder)
 
 
@@ -74,7 +80,7 @@ def _five_level(
 ) -> dict:
     del name
     return _on_resnet(
-        decoders.FiveLevelDecoder(
+        FiveLevelDecoder(
             max_depth=max_depth, upsampling=upsampling, dtype=common["dtype"]
         )
     )

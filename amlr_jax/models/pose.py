@@ -1,5 +1,6 @@
 """monodepth2's pose network: two frames to the motion of the camera between them."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -72,3 +73,10 @@ class PoseNetwork(nn.Module):
         encoder = resnet.ResNet18(images=2, dtype=self.dtype, name="encoder")
         features = encoder(images, train=train)
         return PoseDecoder(dtype=self.dtype, name="decoder")(features[-1])
+
+
+def variable_shapes(network: PoseNetwork) -> dict:
+    """The variables of a pose network as `jax.ShapeDtypeStruct`."""
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    init = functools.partial(network.init, jax.random.key(0), train=False)
+    return jax.eval_shape(init, image, image)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -18,7 +17,7 @@ from amlr_jax.data.views.prepare import read_pixels
 from amlr_jax.evaluate.depth_stream import in_order
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import as_float
-from amlr_jax.models.pose import PoseNetwork
+from amlr_jax.models.pose import PoseNetwork, variable_shapes
 from amlr_jax.odometry.trajectories import pose_of
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime import workdir
@@ -72,13 +71,6 @@ def _pose_of(variables: dict) -> dict:
     return {name: variables[name]["pose"] for name in ("params", "batch_stats")}
 
 
-def variable_shapes(network: PoseNetwork) -> dict:
-    """The variables of a pose network as `jax.ShapeDtypeStruct`."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    init = partial(network.init, jax.random.key(0), train=False)
-    return jax.eval_shape(init, image, image)
-
-
 def _size(folder: Path, options: dict) -> tuple[int, int] | None:
     """The size of a run's views, or what was stored with converted weights."""
     path = folder / workdir.CONFIG
@@ -112,9 +104,11 @@ def predictor(weights: PoseWeights, mesh: Mesh, *, batch_size: int = BATCH) -> C
     def predict(paths: Sequence[Path], advance: Callable = lambda count: None):
         found = []
         for frames in _batches(paths, weights.size, batch_size):
-            pairs = (_padded(part, batch_size) for part in (frames[:-1], frames[1:]))
-            motion = compiled(variables, *(parallel.put_global(p, mesh) for p in pairs))
             count = len(frames) - 1
+            # The last frame is repeated, so that one size is compiled.
+            missing = ((0, batch_size - count), (0, 0), (0, 0), (0, 0))
+            pairs = (np.pad(p, missing, "edge") for p in (frames[:-1], frames[1:]))
+            motion = compiled(variables, *(parallel.put_global(p, mesh) for p in pairs))
             found.append(np.concatenate(jax.device_get(motion), axis=1)[:count])
             advance(count)
         return _as_steps(np.concatenate(found), paths)
@@ -130,12 +124,6 @@ def _as_steps(motion: np.ndarray, paths: Sequence[Path]) -> np.ndarray:
             f"pairs, the first from '{paths[bad[0]]}'; its weights are damaged"
         )
     return pose_of(motion[:, :3], motion[:, 3:])
-
-
-def _padded(frames: np.ndarray, count: int) -> np.ndarray:
-    """The batch with its last frame repeated, so that one size is compiled."""
-    missing = count - len(frames)
-    return np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
 
 
 def _batches(paths: Sequence[Path], size, batch_size: int) -> Iterator[np.ndarray]:

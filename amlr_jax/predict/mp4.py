@@ -54,20 +54,15 @@ def writing(
             why = log.complaint() or "ffmpeg failed"
             raise CannotWriteError(f"'{path}' cannot be written: {why}")
 
-    try:
+    with files.refused(f"'{path}'", CannotWriteError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        options = [*_PICTURES, *_COLORS, *_H264]
         with (
             files.replacing(path) as temporary,
-            ffmpeg("-y", *_PICTURES, *_COLORS, *_H264, str(temporary), stdin=PIPE) as (
-                run,
-                log,
-            ),
+            ffmpeg("-y", *options, str(temporary), stdin=PIPE) as (run, log),
         ):
             yield write
             finish()
-    except OSError as error:
-        why = error.strerror
-        raise CannotWriteError(f"'{path}' cannot be written: {why}") from error
 
 
 def _matroska_head(size: tuple[int, int], rate: Fraction) -> bytes:

@@ -161,13 +161,10 @@ def require_distinct(
 
 def write_whole(path: Path, data: bytes) -> None:
     """The file, whole or not at all; CannotWriteError if it cannot be written."""
-    try:
+    with files.refused(f"'{path}'", CannotWriteError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as temporary:
             temporary.write_bytes(data)
-    except OSError as error:
-        why = error.strerror
-        raise CannotWriteError(f"'{path}' cannot be written: {why}") from error
 
 
 def encoded(kind: str, result: Result, style: OutputStyle) -> bytes:
@@ -294,17 +291,14 @@ def archive(sizes: dict[str, tuple[int, int]], target: Path, failed: list[str]) 
     if failed:
         path.unlink(missing_ok=True)
         return f"{path} is not written, because {len(failed)} failed"
-    try:
+    with (
+        files.refused(f"'{path}'", CannotWriteError),
+        files.replacing(path) as temporary,
         # PNGs are compressed already.
-        with (
-            files.replacing(path) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as zipped,
-        ):
-            for name in sorted(sizes):
-                zipped.write(target / KITTI / name, name)
-    except OSError as error:
-        why = error.strerror
-        raise CannotWriteError(f"'{path}' cannot be written: {why}") from error
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as zipped,
+    ):
+        for name in sorted(sizes):
+            zipped.write(target / KITTI / name, name)
     lacks = shortcomings(sizes, size_bytes=path.stat().st_size)
     if lacks:
         return f"{path}: KITTI's server will not take it ({'; '.join(lacks)})"

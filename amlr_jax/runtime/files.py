@@ -33,6 +33,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def refused(what: str, error: type[InputError] = InputError) -> Iterator[None]:
+    """An OSError of the block as an `error` that says why `what` cannot be written."""
+    try:
+        yield
+    except OSError as reason:
+        raise error(f"{what} cannot be written: {reason.strerror}") from reason
+
+
 def remove(path: Path) -> None:
     """Deletes a file or a folder that may not be there; errors of the disk pass."""
     with suppress(OSError):

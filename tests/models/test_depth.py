@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import decoders, depth, swin_v2
+from amlr_jax.models import depth, swin_v2
+from amlr_jax.models.decoders.depth import GradualDecoder
 
 
 def _small(**overrides):
@@ -23,7 +24,7 @@ def _small(**overrides):
         dtype=overrides.get("dtype", jnp.float32),
         remat=overrides.get("remat", False),
     )
-    decoder = decoders.GradualDecoder(
+    decoder = GradualDecoder(
         channels=(8,),
         head_channels=8,
         max_depth=10.0,

@@ -10,12 +10,12 @@ import pytest
 
 from amlr_jax.models import (
     attention,
-    decoders,
     depth_network,
     layers,
     swin_v2,
     swin_v2_blocks,
 )
+from amlr_jax.models.decoders.depth import GradualDecoder
 
 
 def _small(**overrides):
@@ -315,7 +315,7 @@ def test_bfloat16_is_within_one_percent_on_a_real_frame(
     def predict(dtype):
         net = depth_network.DepthNetwork(
             swin_v2.encoder("nano", dtype=dtype),
-            decoders.GradualDecoder((64, 32, 16), 16, kernel_init="he", dtype=dtype),
+            GradualDecoder((64, 32, 16), 16, kernel_init="he", dtype=dtype),
         )
         variables = random_variables(net)
         head = variables["params"]["decoder"]["head_depth"]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from amlr_jax.models import depth, pretrained
-from amlr_jax.models.pose import PoseNetwork
+from amlr_jax.models.pose import PoseNetwork, variable_shapes
 from amlr_jax.odometry import pose_network, trajectories
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.errors import InputError
@@ -87,7 +87,7 @@ def test_damaged_images_and_weights(paths):
 
 
 def network_shapes(parts):
-    shapes = pose_network.variable_shapes(PoseNetwork())
+    shapes = variable_shapes(PoseNetwork())
     names = ("params", "batch_stats")
     return {name: dict.fromkeys(parts, shapes[name]) for name in names}
 

@@ -9,8 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from amlr_jax.models import layers
-from amlr_jax.models.pose import PoseNetwork
-from amlr_jax.odometry.pose_network import variable_shapes
+from amlr_jax.models.pose import PoseNetwork, variable_shapes
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.train import build, freezing, optimizer
 from amlr_jax.train.objectives import supervised

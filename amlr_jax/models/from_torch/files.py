@@ -80,7 +80,6 @@ def read(path: Path, *, advance: Callable[[], None] = lambda: None) -> Weights:
         if not part.is_file():
             raise InputError(f"input '{path}' names {part.name}, which is not there")
         try:
-            _check_kind(part)
             found |= _unwrap(_read_one(part), part)
             sha256[part.name] = _hash(part, advance)
         except OSError as error:
@@ -113,8 +112,9 @@ def _parts(path: Path) -> list[Path]:
 def _read_one(path: Path) -> Any:
     """What a file holds; its content decides which kind it is, then its ending."""
     with path.open("rb") as file:
-        head = file.read(9)
-    safe = head[8:] == b"{" or path.suffix.lower() == ".safetensors"
+        head = file.read(64)
+    _check_kind(head.lstrip().lower(), path)
+    safe = head[8:9] == b"{" or path.suffix.lower() == ".safetensors"
     return _read_safetensors(path) if safe else _read_torch(path)
 
 
@@ -145,9 +145,7 @@ def read_folder(
     return Weights(tensors, extras, sha256)
 
 
-def _check_kind(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(64).lstrip().lower()
+def _check_kind(head: bytes, path: Path) -> None:
     if not head:
         raise InputError(f"input '{path}' is empty; download it again")
     if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):

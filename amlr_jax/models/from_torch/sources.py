@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from amlr_jax.models.attention import COORDINATE_SCALE, relative_coordinates
 from amlr_jax.models.from_torch import namings
 from amlr_jax.models.from_torch.assign import place
 from amlr_jax.models.from_torch.files import Weights
@@ -22,7 +23,6 @@ from amlr_jax.models.mix_transformer import PRESETS as MIX_TRANSFORMERS
 from amlr_jax.models.swin_v2 import PRESETS as SWINS
 from amlr_jax.runtime.errors import InputError, preview
 
-LOG_RANGE = 8.0  # of Swin-v2's coordinates; see `models.attention`
 Shapes = dict[str, tuple[int, ...]]  # by our path, "encoder/norm/scale"
 
 
@@ -183,7 +183,8 @@ def _pretrained_window(name: str, table: np.ndarray, window: int) -> int:
         return 1
     largest = float(table.max()) * (1 + rounding * np.array([-1.0, 1.0]))
     with np.errstate(all="ignore"):
-        high, low = 1 + (window - 1) * LOG_RANGE / (LOG_RANGE**largest - 1)
+        reach = COORDINATE_SCALE
+        high, low = 1 + (window - 1) * reach / (reach**largest - 1)
     if not 1 < low <= high < np.inf:
         raise InputError(f"'{name}' is no table of Swin-v2's logarithmic positions")
     fits = range(max(2, math.ceil(low)), math.floor(high) + 1)
@@ -192,11 +193,8 @@ def _pretrained_window(name: str, table: np.ndarray, window: int) -> int:
             f"'{name}' is stored too coarsely to tell the pretraining window, which "
             f"may be {', '.join(map(str, fits))}; give the file before quantisation"
         )
-    steps = LOG_RANGE * np.arange(1 - window, window)
     for pretrained in fits:
-        line = steps / (pretrained - 1)
-        line = np.sign(line) * np.log1p(np.abs(line)) / np.log(LOG_RANGE)
-        expected = np.stack(np.meshgrid(line, line, indexing="ij"), -1)[None]
+        expected = relative_coordinates(window, pretrained)[None]
         same_shape = table.shape == expected.shape
         if same_shape and np.allclose(table, expected, rtol=rounding, atol=0):
             return pretrained

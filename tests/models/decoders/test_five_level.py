@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import decoders, layers
+from amlr_jax.models import layers
+from amlr_jax.models.decoders.disparity import FiveLevelDecoder
 
 torch = pytest.importorskip("torch")
 from tests.models import torch_monodepth2 as reference  # noqa: E402
@@ -35,7 +36,7 @@ def _variables(upsampling):
 
 
 def _disparities(variables, features, **options):
-    net = decoders.FiveLevelDecoder(**options)
+    net = FiveLevelDecoder(**options)
     return net.apply(variables, features, method="disparities")
 
 
@@ -81,7 +82,7 @@ def _assert_close(grad, expected):
 
 @pytest.mark.parametrize("upsampling", ["nearest", "subpixel_head"])
 def test_depth_has_the_size_that_is_asked_for(jit, upsampling):
-    net = decoders.FiveLevelDecoder(upsampling=upsampling)
+    net = FiveLevelDecoder(upsampling=upsampling)
     variables = _variables(upsampling)
 
     def run(features):
@@ -98,7 +99,7 @@ def test_depth_has_the_size_that_is_asked_for(jit, upsampling):
 
 @pytest.mark.parametrize("upsampling", ["nearest", "subpixel_head", "subpixel_levels"])
 def test_parameters_are_two_3x3_and_one_1x1_a_level(upsampling):
-    net = decoders.FiveLevelDecoder(upsampling=upsampling)
+    net = FiveLevelDecoder(upsampling=upsampling)
     init = functools.partial(net.init, size=SIZE, train=False)
     params = jax.eval_shape(init, jax.random.key(0), _features())["params"]
     expected = _variables(upsampling)["params"]

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import decoders
+from amlr_jax.models.decoders.depth import GradualDecoder
 
 
 def _decoder(**overrides):
     options = {"channels": (8, 6, 4), "head_channels": 4, "kernel_init": "he"}
-    return decoders.GradualDecoder(**{**options, **overrides})
+    return GradualDecoder(**{**options, **overrides})
 
 
 def _features(height=2, width=3, batch=2):

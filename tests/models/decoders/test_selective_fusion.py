@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import decoders
 from amlr_jax.models.decoders import depth
+from amlr_jax.models.decoders.depth import SelectiveFusionDecoder
 from amlr_jax.models.from_torch.tables import TABLES
 
 torch = pytest.importorskip("torch")
@@ -18,7 +18,7 @@ WIDTHS = (8, 12, 16, 20)
 
 
 def _decoder(**overrides):
-    return decoders.SelectiveFusionDecoder(channels=8, **overrides)
+    return SelectiveFusionDecoder(channels=8, **overrides)
 
 
 def _features(size, batch=2):

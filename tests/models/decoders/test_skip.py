@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import decoders
+from amlr_jax.models.decoders.disparity import SkipDecoder, depth_from_disparity
 
 torch = pytest.importorskip("torch")
 from amlr_jax.models.from_torch.tables import TABLES  # noqa: E402
@@ -32,7 +32,7 @@ def variables():
 
 
 def _disparities(variables, features, **options):
-    net = decoders.SkipDecoder(**options)
+    net = SkipDecoder(**options)
     return net.apply(variables, features, method="disparities")
 
 
@@ -81,7 +81,7 @@ def test_gradient_is_finite_for_constant_features(run, variables, value):
 
 
 def test_number_of_parameters(variables):
-    init = functools.partial(decoders.SkipDecoder().init, size=SIZE, train=False)
+    init = functools.partial(SkipDecoder().init, size=SIZE, train=False)
     params = jax.eval_shape(init, jax.random.key(0), _features())["params"]
     assert sum(np.prod(x.shape) for x in jax.tree.leaves(params)) == 3_152_724
     shapes = functools.partial(jax.tree.map, jnp.shape)
@@ -89,7 +89,7 @@ def test_number_of_parameters(variables):
 
 
 def test_initial_values_are_torchs(jit):
-    init = functools.partial(decoders.SkipDecoder().init, size=SIZE, train=False)
+    init = functools.partial(SkipDecoder().init, size=SIZE, train=False)
     conv = jit(init)(jax.random.key(0), _features())["params"]["level4_conv1"]
     bound = (9 * 512) ** -0.5  # torch's default: uniform in +-1/sqrt(inputs)
     for name in ("kernel", "bias"):
@@ -99,7 +99,7 @@ def test_initial_values_are_torchs(jit):
 
 @pytest.mark.parametrize("size", [SIZE, (50, 121)])
 def test_depth_is_the_inverse_of_the_resized_finest_disparity(jit, variables, size):
-    net = decoders.SkipDecoder()
+    net = SkipDecoder()
 
     def run(features):
         depth = net.apply(variables, features, size=size, train=True)
@@ -117,11 +117,11 @@ def test_depth_is_the_inverse_of_the_resized_finest_disparity(jit, variables, si
 
 def test_depth_spans_the_bounds():
     disparity = jnp.array([0.0, 0.5, 1.0])
-    depth = decoders.depth_from_disparity(disparity)
+    depth = depth_from_disparity(disparity)
     np.testing.assert_allclose(depth, [100, 1 / 5.005, 0.1], rtol=1e-5)
-    depth = decoders.depth_from_disparity(disparity, min_depth=1.0, max_depth=2.0)
+    depth = depth_from_disparity(disparity, min_depth=1.0, max_depth=2.0)
     np.testing.assert_allclose(depth, [2, 4 / 3, 1], rtol=1e-5)
-    decoder = decoders.SkipDecoder(min_depth=1.0, max_depth=2.0)
+    decoder = SkipDecoder(min_depth=1.0, max_depth=2.0)
     np.testing.assert_array_equal(decoder.depth(disparity), depth)
 
 

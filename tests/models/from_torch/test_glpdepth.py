@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import decoders, depth, mix_transformer
+from amlr_jax.models import depth, mix_transformer
+from amlr_jax.models.decoders.depth import SelectiveFusionDecoder
 from amlr_jax.models.from_torch import assign
 from amlr_jax.models.from_torch.tables import TABLES
 
@@ -29,7 +30,7 @@ def _network(**overrides):
     encoder = mix_transformer.MixTransformer(
         **SIZES._asdict(), drop_path=0.0, **overrides
     )
-    decoder = decoders.SelectiveFusionDecoder(channels=SIZES.embed_dims[0])
+    decoder = SelectiveFusionDecoder(channels=SIZES.embed_dims[0])
     return depth.DepthNetwork(encoder=encoder, decoder=decoder)
 
 
@@ -56,7 +57,7 @@ def _count(shapes, *prefix):
 def test_every_tensor_of_glpdepth_has_its_place_in_b4():
     net = depth.DepthNetwork(
         encoder=mix_transformer.encoder("b4"),
-        decoder=decoders.SelectiveFusionDecoder(),
+        decoder=SelectiveFusionDecoder(),
     )
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     init = functools.partial(net.init, train=False)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import decoders, pose, resnet
+from amlr_jax.models import pose, resnet
+from amlr_jax.models.decoders.disparity import SkipDecoder
 from amlr_jax.models.from_torch import assign
 from amlr_jax.models.from_torch.tables import TABLES
 
@@ -55,7 +56,7 @@ def _ours():
         return output, _shapes(variables)
 
     features, encoder = init(resnet.ResNet18(), image)
-    _, decoder = init(decoders.SkipDecoder(), features, size=(64, 64))
+    _, decoder = init(SkipDecoder(), features, size=(64, 64))
     _, pose_network = init(pose.PoseNetwork(), image, image)
     return (
         _within(encoder, "encoder"),

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from amlr_jax.models import decoders, depth_network, swin_v2
+from amlr_jax.models import depth_network, swin_v2
+from amlr_jax.models.decoders.depth import GradualDecoder
 from amlr_jax.models.from_torch.assign import place
 from amlr_jax.models.from_torch.tables import TABLES
 
@@ -78,7 +79,7 @@ def our_paths():
         use_shift=(True,) * 4,
     )
     net = depth_network.DepthNetwork(
-        encoder, decoders.GradualDecoder(channels=(8, 8, 8), head_channels=8)
+        encoder, GradualDecoder(channels=(8, 8, 8), head_channels=8)
     )
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     init = functools.partial(net.init, train=False)
