@@ -3,9 +3,9 @@
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from amlr_jax.data.cameras import Reader
 from amlr_jax.data.frames import Camera, Layout, refuse
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
+
+T = TypeVar("T")
 
 HEADER = ("image", "x", "y", "metres")
 MOST_IMAGES = 200
@@ -58,10 +60,8 @@ def of_camera(folder: Path, height: float, camera: Reader) -> Iterator[Known]:
     every = [path for path in every if path.suffix.lower() in images.READABLE]
     if not every:
         raise InputError(f"--images '{folder}' is no folder with images")
-    count = min(len(every), MOST_IMAGES)
     nowhere = np.zeros(1, int)
-    for index in np.linspace(0, len(every) - 1, count).round().astype(int):
-        path = every[index]
+    for path in _spaced(every):
         name = path.relative_to(folder).as_posix()
         image = images.read_as_rgb(path)
         source = _Image(path, Path(name).with_suffix("").as_posix())
@@ -139,10 +139,8 @@ def of_folders(folder: Path, truth: Path, *, depth_scale: float) -> Iterator[Kno
     frames = custom.pairs(folder, truth)
     unit = custom.units([f.depth for f in frames], refuse, depth_scale=depth_scale)
     layout = Layout("custom", "folder", train=(), test=(), **unit)
-    count = min(len(frames), MOST_IMAGES)
     rng = np.random.default_rng(0)
-    for index in np.linspace(0, len(frames) - 1, count).round().astype(int):
-        frame = frames[index]
+    for frame in _spaced(frames):
         image = images.read_as_rgb(frame.image)
         stored = depth_files.read(frame, layout, image.shape[:2]).stored[..., 0]
         metres = stored.astype(float) / depth_files.stored_scale(layout)
@@ -150,3 +148,10 @@ def of_folders(folder: Path, truth: Path, *, depth_scale: float) -> Iterator[Kno
         some = rng.permutation(rows.size)[:PIXELS]
         rows, columns = rows[some], columns[some]
         yield Known(frame.key, image, rows, columns, metres[rows, columns])
+
+
+def _spaced(every: Sequence[T]) -> Iterator[T]:
+    """At most `MOST_IMAGES`, evenly spaced."""
+    count = min(len(every), MOST_IMAGES)
+    for index in np.linspace(0, len(every) - 1, count).round().astype(int):
+        yield every[index]

@@ -23,13 +23,12 @@ from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame, Layout, refuse
 from amlr_jax.data.prepared.depth_frames import CODES, depth_facts
 from amlr_jax.data.storage import size_name
 from amlr_jax.evaluate.depth_stream import in_order
-from amlr_jax.runtime import paths
+from amlr_jax.runtime import paths, workdir
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted, preview
 
 # From exact to rounded.
 _FORMATS = (".npy", ".npz", ".exr", ".tif", ".tiff", ".png")
-_RECORD = "predictions.json"  # of amlr_jax.predict
 
 
 class PredictionFiles:
@@ -166,7 +165,7 @@ def find(
         if len({path.with_suffix("") for path in same}) > 1:
             files = preview(f"'{path}'" for path in same)
             raise InputError(f"--{option}: {files} have one name; keep one of them")
-    used = {*found.values(), folder / _RECORD}
+    used = {*found.values(), folder / workdir.PREDICTIONS}
     return found, paths.passed_over(folder, set(every) - used)
 
 
@@ -230,7 +229,7 @@ def _name_in(found: dict[str, Path], frame: Frame) -> str | None:
 def _codes_of_record(folder: Path) -> float:
     """Codes of a metre of the PNGs, which `predict` writes beside them; else 1000."""
     try:
-        record = json.loads((folder / _RECORD).read_text())
+        record = json.loads((folder / workdir.PREDICTIONS).read_text())
         return float(record["png16_codes_per_unit"])
     except (OSError, ValueError, KeyError, TypeError):
         return custom.MILLIMETRES

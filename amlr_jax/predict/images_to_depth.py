@@ -21,7 +21,7 @@ from amlr_jax.models.depth_network import has_scale, is_calibrated
 from amlr_jax.predict import inputs, outputs, pipeline, record
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle
-from amlr_jax.runtime import compilation, files
+from amlr_jax.runtime import compilation, files, workdir
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.console import bar, show
@@ -164,8 +164,8 @@ def _require_unclaimed(target: Path, sources: dict, kinds: tuple[str, ...]) -> N
     there = [target / name for name in names if (target / name).exists()]
     if there:
         raise InputError(
-            f"--output holds {preview(there)} and no {record.FILE} that says what "
-            "they are; choose another folder or give --overwrite"
+            f"--output holds {preview(there)} and no {workdir.PREDICTIONS} that says "
+            "what they are; choose another folder or give --overwrite"
         )
 
 

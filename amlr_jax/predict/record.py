@@ -29,11 +29,11 @@ import numpy as np
 
 from amlr_jax.predict import outputs
 from amlr_jax.predict.inputs import InputFile
+from amlr_jax.runtime import workdir
 from amlr_jax.runtime.errors import InputError, preview
 from amlr_jax.runtime.files import differences
 from amlr_jax.runtime.paths import natural
 
-FILE = "predictions.json"
 SECONDS = 10.0  # between two writes of the record
 _SAME = ("weights_crc32", "settings")
 
@@ -49,7 +49,7 @@ class PredictionRecord:
         `limit` is how many frames a video has at most, 0 for all. `overwrite` replaces
         what is there.
         """
-        self._path = target / FILE
+        self._path = target / workdir.PREDICTIONS
         self._limit = limit
         self._head = json.loads(json.dumps(head))
         self._rows: dict[str, dict] = {}

@@ -38,6 +38,7 @@ CONFIDENCE = "confidence.json"
 CONFIDENCE_PICTURE = "confidence.png"
 PER_IMAGE = "per_image.csv"
 COMPARISON = "comparison.json"
+PREDICTIONS = "predictions.json"  # in a folder of predictions
 FRAMES_PICTURE = "frames.png"
 CURVES = "curves.png"
 PANEL = "panel.png"
