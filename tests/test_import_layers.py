@@ -45,7 +45,7 @@ ROOMS = {
     "amlr_jax": Room({"predict"}, set()),  # when `amlr_jax.load` is first used
     "amlr_jax.inputs": Room(set(), {"jax"}),
     "amlr_jax.losses": Room({"inputs"}, ARRAYS),
-    "amlr_jax.metrics": Room({"inputs"}, ARRAYS),
+    "amlr_jax.metrics": Room({"inputs"}, ARRAYS | {"scipy"}),  # comes with jax
     "amlr_jax.geometry": Room({"inputs"}, ARRAYS),
     "amlr_jax.rebalance": Room({"inputs"}, {"jax", "optax"}),
     "amlr_jax.runtime": Room(set(), ARRAYS | FLAGS | {"rich"}),

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.optimize import linprog
+from skimage import feature
 
 from amlr_jax import metrics
 
@@ -177,3 +179,43 @@ def test_boundary_f1_of_equal_and_of_flat_depth():
     np.testing.assert_array_equal(metrics.boundary_f1(np.ones_like(p), g), 0.0)
     empty = np.zeros(g.shape, bool)
     assert np.isfinite(metrics.boundary_f1(p, jnp.full_like(g, 0), where=empty)).all()
+
+
+def errors_by_scikit_image(prediction, edges):
+    """The authors' definition, by scikit-image's Canny and all pairs of pixels."""
+    depth = (prediction - prediction.min()) / np.ptp(prediction)
+    found = feature.canny(depth, sigma=2**0.5, low_threshold=0.1, high_threshold=0.2)
+    c, e = (np.argwhere(x).astype(float) for x in (found, edges))
+    apart = np.linalg.norm(c[:, None] - e[None], axis=-1)
+    to_edge = apart.min(1)
+    return to_edge[to_edge < 10].mean(), apart.min(0).mean()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boundary_errors_against_scikit_image(seed):
+    draw = np.random.default_rng(seed)
+    depth = ndimage.gaussian_filter(draw.random((48, 64)), 0.5 + seed)
+    depth += 0.2 * (np.add.outer(np.arange(48), 0.4 * np.arange(64)) > 40)
+    edges = draw.random(depth.shape) < 0.02
+    found = metrics.boundary_errors(7 * depth + 2, edges)
+    np.testing.assert_allclose(found, errors_by_scikit_image(depth, edges), rtol=1e-9)
+    assert found == pytest.approx(metrics.boundary_errors(depth, edges))  # any scale
+
+
+def test_boundary_errors_of_exact_flat_and_unknown_depth():
+    step = np.where(np.arange(20) < 9, 1.0, 2.0) * np.ones((16, 1))
+    at = np.zeros(step.shape)
+    at[:, 8:10] = 255  # the pixels on both sides
+    found = metrics.boundary_errors(step, at)
+    assert found.accuracy == 0 and found.completeness < 0.5  # none at the border
+    assert metrics.boundary_errors(np.ones_like(step), at) == (10, 10)
+    assert metrics.boundary_errors(np.zeros_like(step), at) == (10, 10)
+    far = np.zeros((16, 40))
+    far[:, -1] = 1
+    assert metrics.boundary_errors(np.hstack([step, 2 + 0 * step]), far) == (10, 10)
+    assert np.isnan(metrics.boundary_errors(step, np.zeros_like(at))).all()
+    unknown = step.copy()
+    unknown[:4] = 0  # not a depth of 0, which would be an edge
+    assert metrics.boundary_errors(unknown, at).accuracy == 0
+    with pytest.raises(ValueError, match=r"one size, got shapes \(16, 20\) and \(20"):
+        metrics.boundary_errors(step, at.T)

@@ -6,7 +6,8 @@
                         <scene>/ground_truth_depth/dslr_images/<name>.JPG, float32
                         metres without a header, infinite where not measured
     ibims               rgb/<name>.png, depth/<name>.png (16 bits: 0 to 50 m),
-                        mask_invalid/ and mask_transp/ (0: not valid, transparent)
+                        mask_invalid/ and mask_transp/ (0: not valid, transparent),
+                        edges/ (not 0: an edge of the depth)
     sintel              training/final/<scene>/<name>.png, training/depth/<scene>/
                         <name>.dpt (tag, width, height, float32 metres)
     ddad                ddad.json with its scenes as TRI's DGP writes them; the front
@@ -36,6 +37,7 @@ from amlr_jax.data.frames import (
     report_missing,
 )
 from amlr_jax.data.intrinsics import KEYS, camera_of
+from amlr_jax.data.storage import Size, size_name
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
 
@@ -53,6 +55,7 @@ class Benchmark(NamedTuple):
     masks: tuple[str, ...] = ()
     depth_scale: float = 1.0  # stored value of a metre
     in_metres: bool = True
+    edges: str = ""  # annotated
 
 
 _DIODE: dict[str, Any] = {"depth": r"\1_depth.npy", "masks": (r"\1_depth_mask.npy",)}
@@ -69,6 +72,7 @@ SETS = {
         masks=(r"\1mask_invalid/\2", r"\1mask_transp/\2"),
         depth_scale=65535 / 50,
         in_metres=False,
+        edges=r"\1edges/\2",
     ),
     "sintel": Benchmark(r"((?:.*/)?)final/(.*)\.png", r"\1depth/\2.dpt", cap=72.0),
     "ddad": Benchmark("", "", cap=80.0),  # its files name each other
@@ -103,6 +107,25 @@ def read_layout(
         depth_cap=depth_cap or made.cap,
         test_only=True,
     )
+
+
+def annotated_edges(name: str, root: Path, key: str, size: Size) -> np.ndarray | None:
+    """The annotated depth edges [H, W] of a frame of `size`; None if `name` has none.
+
+    InputError for a file that is missing, damaged or of another size.
+    """
+    made = SETS.get(name)
+    match = re.fullmatch(made.image, f"{key}.png") if made and made.edges else None
+    if made is None or match is None:
+        return None
+    path = root / match.expand(made.edges)
+    found = images.read_as_rgb(path)[..., 0] != 0
+    if found.shape != size:
+        raise InputError(
+            f"edges '{path}' are {size_name(found.shape)} and the frame is "
+            f"{size_name(size)}; leave out data.resize, or restore the file"
+        )
+    return found
 
 
 def _matching(root: Path, made: Benchmark) -> Iterator[Frame]:

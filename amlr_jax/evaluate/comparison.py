@@ -66,20 +66,24 @@ def compare(first: Path, second: Path, folder: Path | None = None) -> dict:
     rows = [_read(path) for path in (first, second)]
     _require_pairs(*rows, folders=(first, second))
     names = [n for n in metric_sets.EVERY if all(n in found[0] for found in rows)]
-    one, other = (
-        np.array([[row[n] for n in names] for row in r if row["pixels"]]) for r in rows
-    )
-    low, high = bootstrap_interval(other - one)
-    values = zip(one.mean(0), other.mean(0), low, high, strict=True)
-    found = {n: Difference(*map(float, v)) for n, v in zip(names, values, strict=True)}
-    show(_table(found, first, second, frames=len(one)))
+    used = [[row for row in each if row["pixels"]] for each in rows]
+    found = {name: _difference(name, *used) for name in names}
+    show(_table(found, first, second, frames=len(used[0])))
     if folder is not None:
         files.make_writable(folder)
-        facts = {"first": str(first), "second": str(second), "frames": len(one)}
+        facts = {"first": str(first), "second": str(second), "frames": len(used[0])}
         metrics = {name: one._asdict() for name, one in found.items()}
         value = {**facts, "confidence": CONFIDENCE, "metrics": metrics}
         files.write_json(folder / workdir.COMPARISON, value)
     return found
+
+
+def _difference(name: str, rows: list[dict], others: list[dict]) -> Difference:
+    """Of a metric, over the frames that have it: edges are not annotated in all."""
+    pairs = np.array([(a[name], b[name]) for a, b in zip(rows, others, strict=True)])
+    one, other = pairs[np.isfinite(pairs).all(1)].T
+    low, high = bootstrap_interval((other - one)[:, None]).ravel()
+    return Difference(*map(float, (one.mean(), other.mean(), low, high)))
 
 
 def _read(folder: Path) -> list[dict]:

@@ -16,9 +16,10 @@ from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
 from amlr_jax import metrics
-from amlr_jax.data import loader
+from amlr_jax.data import benchmarks, loader
 from amlr_jax.evaluate import fitting, metric_sets
 from amlr_jax.evaluate.protocols import Protocol, check_frame
+from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted
 
@@ -129,8 +130,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates `predict`, which maps uint8 [B, H, W, 3] to depth [B, H, W] in metres.
 
-    A batch holds `image`, `depth` in metres, 0 = not measured, and `key` [B]; `inspect`
-    is called with each prediction and its batch. Raises InputError for a frame on which
+    A batch holds `image`, `depth` in metres, 0 = not measured, `key` [B] and, where the
+    depth edges are annotated, `edges` [B, H, W]; `inspect` is called with each
+    prediction and its batch. Raises InputError for a frame on which
     a crop of the protocol is not defined, and if no pixel is evaluated.
     """
     images, constants, narrow = [], [], 0
@@ -144,10 +146,14 @@ def evaluate(
         prediction = predict(image)
         inspect(prediction, batch)
         values = measure(prediction, target, protocol=protocol)
+        flat = np.full_like(target, protocol.median_depth)
+        flat_values = measure(flat, target, protocol=of_constant)
+        if "edges" in batch:
+            values |= _boundary_errors(prediction, batch, protocol=protocol)
+            flat_values |= _boundary_errors(flat, batch, protocol=of_constant)
         keys = map(str, batch["key"])
         images += [r | {"key": k} for r, k in zip(_rows(values), keys, strict=True)]
-        flat = np.full_like(target, protocol.median_depth)
-        constants += _rows(measure(flat, target, protocol=of_constant))
+        constants += _rows(flat_values)
         mode = protocol.mode
         narrow += len(image) * (mode.on(*image.shape[1:3]) != mode)
     images = [row | {"index": index} for index, row in enumerate(images)]
@@ -156,7 +162,7 @@ def evaluate(
         raise _nothing(len(images), protocol)
     fitting.check_rows(used, choices)
     metric_sets.require_dense(used)
-    names = metric_sets.names(choices)
+    names = [name for name in metric_sets.names(choices) if name in used[0]]
     return Evaluation(
         metrics=_means(used, names),
         constant=_means([row for row in constants if row["pixels"]], names),
@@ -208,13 +214,24 @@ def fitted_to_set(
 def test_batches(
     data: Any, protocol: Protocol, *, config: ConfigDict
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The test frames in the protocol's frame, as `loader.evaluation_batches`."""
-    return loader.evaluation_batches(
+    """The test frames in the protocol's frame, as `loader.evaluation_batches`.
+
+    With their annotated `edges`, if there are any and they are measured.
+    """
+    root = paths.expanded(config.data.root)
+    for batch in loader.evaluation_batches(
         data,
         batch_size=config.eval.batch_size,
         kb_crop=protocol.crops_frames,
         threads=config.data.threads,
-    )
+    ):
+        if "boundary" in protocol.choices.sets:
+            size = batch["depth"].shape[1:]
+            read = partial(benchmarks.annotated_edges, config.data.name, root)
+            edges = [read(str(key), size) for key in batch["key"]]
+            if edges[0] is not None:
+                batch["edges"] = np.asarray(edges)
+        yield batch
 
 
 def with_predictions(
@@ -234,14 +251,31 @@ def with_predictions(
     return frames
 
 
+def _boundary_errors(
+    prediction: np.ndarray, batch: dict[str, np.ndarray], *, protocol: Protocol
+) -> dict[str, jax.Array]:
+    """`metrics.boundary_errors` [B] of the depth as it is evaluated."""
+    found = []
+    for p, g, e in zip(prediction, batch["depth"], batch["edges"], strict=True):
+        depth, _ = as_measured(p, g, protocol=protocol)
+        found.append(metrics.boundary_errors(depth, e))
+    return dict(zip(metrics.BOUNDARY_ERRORS, jnp.array(found).T, strict=True))
+
+
 def _rows(values: dict[str, jax.Array]) -> list[dict]:
     """One dict for each image of a batch."""
-    columns = [value.tolist() for value in jax.device_get(values).values()]
-    return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
+    columns = {name: value.tolist() for name, value in jax.device_get(values).items()}
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _means(rows: list[dict], names: Sequence[str]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in names}
+    """Errors of edges are means over the frames in which edges are annotated."""
+    means = {}
+    for name in names:
+        mean = np.nanmean if name in metrics.BOUNDARY_ERRORS else np.mean
+        means[name] = float(mean([row[name] for row in rows]))
+    return means
 
 
 def _ratio(rows: list[dict]) -> dict[str, float]:

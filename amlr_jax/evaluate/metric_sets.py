@@ -14,7 +14,7 @@ SETS = {
     "standard": metrics.METRIC_NAMES,
     "kitti": metrics.KITTI_NAMES,
     "delta": metrics.DELTA_NAMES,
-    "boundary": ("boundary_f1",),
+    "boundary": ("boundary_f1", *metrics.BOUNDARY_ERRORS),  # errors: iBims-1 alone
 }
 EVERY = tuple(name for names in SETS.values() for name in names)
 

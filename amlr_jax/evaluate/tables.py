@@ -32,6 +32,8 @@ HEADINGS = COLUMNS | {
     "d1.05": "δ<1.05 ↑",
     "d1.10": "δ<1.10 ↑",
     "boundary_f1": "boundary F1 ↑",
+    "dbe_acc": "DBE acc px ↓",
+    "dbe_com": "DBE com px ↓",
 }
 
 
@@ -54,17 +56,18 @@ def show_result(result: Evaluation, *, protocol: Protocol, **options: str) -> No
 
 
 def _set_table(name: str, rows: dict[str, dict], *, title: str) -> Table:
-    table, keys = _empty(name, title)
+    table, keys = _empty(name, title, next(iter(rows.values())))
     for label, values in rows.items():
         table.add_row(label, *_cells(values, keys))
     return table
 
 
-def _empty(name: str, title: str) -> tuple[Table, list[str]]:
-    """A table with a column for each metric of a set, and these metrics."""
+def _empty(name: str, title: str, measured: dict) -> tuple[Table, list[str]]:
+    """A table with a column for each metric of a set that was measured, and these."""
     table = Table(title=title, caption_justify="left")
     table.add_column("", overflow="fold")
     keys = [key for key in HEADINGS if key in metric_sets.SETS[name]]
+    keys = [key for key in keys if key in measured]
     for key in keys:
         table.add_column(HEADINGS[key], justify="right", no_wrap=True)
     return table, keys
@@ -78,7 +81,7 @@ def metric_table(
     Of the first set of the protocol's choices. The caption is the protocol; a value
     that a source does not give is "-".
     """
-    table, keys = _empty(protocol.choices.sets[0], title)
+    table, keys = _empty(protocol.choices.sets[0], title, result.metrics)
     table.add_row(first, *_cells(result.metrics, keys))
     table.add_row(_constant(protocol), *_cells(result.constant, keys))
     rows, nothing = published.rows_beside(protocol)

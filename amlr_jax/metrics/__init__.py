@@ -15,7 +15,12 @@ from amlr_jax.metrics.alignment import (
     apply_alignment,
     fit_alignment,
 )
-from amlr_jax.metrics.boundary import boundary_f1
+from amlr_jax.metrics.boundary import (
+    BOUNDARY_ERRORS,
+    BoundaryErrors,
+    boundary_errors,
+    boundary_f1,
+)
 from amlr_jax.metrics.crops import (
     KB_CROP_SHAPE,
     Crop,
@@ -47,6 +52,8 @@ from amlr_jax.metrics.sparsification import Sparsification, sparsification
 __all__ = (
     "ALIGNMENTS",
     "Aligned",
+    "BOUNDARY_ERRORS",
+    "BoundaryErrors",
     "Crop",
     "DELTA_NAMES",
     "KB_CROP_SHAPE",
@@ -59,6 +66,7 @@ __all__ = (
     "Sparsification",
     "align",
     "apply_alignment",
+    "boundary_errors",
     "boundary_f1",
     "delta_metrics",
     "depth_metrics",

@@ -2,11 +2,13 @@
 
 import csv
 import json
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
+from amlr_jax import metrics
 from amlr_jax.data import custom, sources
 from amlr_jax.evaluate import comparison, of_predictions
 from amlr_jax.evaluate.evaluator import evaluate_weights
@@ -14,6 +16,7 @@ from amlr_jax.evaluate.metric_sets import Choices
 from amlr_jax.evaluate.prediction_files import depth_folder, find, matched
 from amlr_jax.runtime.errors import InputError
 from configs import custom as custom_config
+from configs import zero_shot
 from tests.data import test_custom
 from tests.data.exr_files import PIXELS, content
 from tests.evaluate.test_command import command
@@ -178,6 +181,41 @@ def test_edges_of_dense_depth(folders):
         np.save(folders[1] / f"{name}.npy", np.where(rng.random(SIZE) < 0.3, depth, 0))
     with pytest.raises(InputError, match="needs dense ground truth; only .*%"):
         evaluate(folders, {"sets": ("boundary",)})
+
+
+def test_annotated_edges_of_ibims(tmp_path):
+    """Errors of edges are of the frames in which edges are annotated."""
+    root, config = tmp_path / "ibims", zero_shot.get_config("ibims")
+    config.data.root = str(root)
+    step = np.where(np.arange(32) < 15, 2.0, 4.0) * np.ones((24, 1))
+    at = np.zeros((24, 32), np.uint8)
+    at[:, 14:16] = 1
+    for name, edges in (("a", at), ("b", 0 * at)):
+        for folder, pixels in (
+            ("rgb", np.zeros((24, 32, 3), np.uint8)),
+            ("depth", np.rint(step * 65535 / 50).astype(np.uint16)),
+            ("mask_invalid", at + 1), ("mask_transp", at + 1), ("edges", edges),
+        ):  # fmt: skip
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(root / folder / f"{name}.png"), pixels)
+        save(tmp_path / "found" / name, 3 * np.roll(step, 2, axis=1)[:, ::-1] + 1)
+    run = partial(
+        of_predictions.evaluate_predictions, config, tmp_path / "found",
+        choices=Choices(sets=("boundary",), align="median"),
+    )  # fmt: skip
+    result = run(folder=tmp_path / "out")
+    of_a = metrics.boundary_errors(np.roll(step, 2, axis=1)[:, ::-1], at)
+    want = {"dbe_acc": of_a.accuracy, "dbe_com": of_a.completeness}
+    assert {k: result.metrics[k] for k in want} == pytest.approx(want, rel=1e-4)
+    assert result.constant["dbe_acc"] == result.constant["dbe_com"] == 10
+    rows = (tmp_path / "out/per_image.csv").read_text().splitlines()
+    assert rows[0].startswith("key,boundary_f1,dbe_acc,dbe_com,")
+    assert ",,," in rows[2] and ",,," not in rows[1]
+    same = comparison.compare(tmp_path / "out", tmp_path / "out")
+    assert same["dbe_com"].second == pytest.approx(want["dbe_com"], rel=1e-4)
+    cv2.imwrite(str(root / "edges/b.png"), at[:5])
+    with pytest.raises(InputError, match="edges '.*b.png' are 5x32 and the frame"):
+        run()
 
 
 @pytest.mark.parametrize("ending", ["png", "npz", "tiff"])
