@@ -207,6 +207,8 @@ _MODEL = {
         None,
         optional(one_of("nearest", "subpixel_head", "subpixel_levels")),
     ),
+    # Of five_level: GVO's head over planes of inverse depth, 48; 0: a sigmoid
+    "planes": (None, optional(NATURAL)),
     # Of activations; auto: bfloat16 on a GPU that has it
     "dtype": (AUTO, one_of("float32", "bfloat16", AUTO)),
     "remat": (False, FLAG),  # recompute blocks in the backward pass to save memory

@@ -2,8 +2,8 @@
 
     python -m amlr_jax.convert --source=SOURCE --input=FILE --output=DIR
 
-SOURCE is simmim, swinv2, mim_depth, glpdepth, mit, resnet18, or monodepth2, whose input
-is the folder of its .pth files. Then: amlr_jax.main ... --config.init_from=DIR.
+SOURCE is simmim, swinv2, mim_depth, glpdepth, mit, resnet18, gvo, or monodepth2, whose
+input is the folder of its .pth files. Then: amlr_jax.main ... --config.init_from=DIR.
 """
 
 from absl import flags

@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 from rich.table import Table
 
 from amlr_jax import __version__
-from amlr_jax.models import depth, pose, pretrained
+from amlr_jax.models import depth, optical_flow, pose, pretrained
 from amlr_jax.models.from_torch import files, sources
 from amlr_jax.models.from_torch.assign import Report, assign
 from amlr_jax.models.from_torch.tables import TABLES
@@ -75,13 +75,18 @@ def _depth_option(source: sources.Source, max_depth: float | None) -> dict[str, 
 
 
 def _shapes(found: sources.Recognised, options: dict) -> dict:
-    """Variables of the depth network, and of the pose network if it is there."""
+    """Variables of the depth network, and of the pose or flow network that is there."""
     network = depth.network(found.name, **{"max_depth": 1.0, **options})
     shapes = depth.variable_shapes(network)
-    if "pose" not in found.parts:
-        return shapes
-    more = pose.variable_shapes(pose.PoseNetwork())
-    return {name: {**shapes[name], "pose": more[name]} for name in shapes}
+    more = {}
+    if "pose" in found.parts:
+        more["pose"] = pose.variable_shapes(pose.PoseNetwork())
+    if "flow" in found.parts:
+        more["flow"] = optical_flow.variable_shapes(optical_flow.FlowNetwork())
+    return {
+        kind: parts | {name: one[kind] for name, one in more.items() if kind in one}
+        for kind, parts in shapes.items()
+    }
 
 
 def _show(variables: dict, report: Report, model: dict, output: Path) -> None:

@@ -24,6 +24,13 @@ from amlr_jax.geometry.camera import (
     project,
     transform,
 )
+from amlr_jax.geometry.flow import (
+    consistency,
+    correlation,
+    flow_warp,
+    matches,
+    visibility,
+)
 from amlr_jax.geometry.rigid import (
     inverse_pose,
     pose_from_axis_angle,
@@ -36,12 +43,17 @@ __all__ = (
     "Warped",
     "backproject",
     "bilinear_sample",
+    "consistency",
+    "correlation",
+    "flow_warp",
     "in_image",
     "inverse_pose",
+    "matches",
     "pose_from_axis_angle",
     "project",
     "reproject",
     "rotation_from_axis_angle",
     "transform",
+    "visibility",
     "warp",
 )

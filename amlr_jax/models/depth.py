@@ -76,14 +76,21 @@ def _monodepth2(name: str, common: dict, *, max_depth: float) -> dict:
 
 
 def _five_level(
-    name: str, common: dict, *, max_depth: float, upsampling: str = "nearest"
+    name: str,
+    common: dict,
+    *,
+    max_depth: float,
+    upsampling: str = "nearest",
+    planes: int = 0,
 ) -> dict:
     del name
-    return _on_resnet(
-        FiveLevelDecoder(
-            max_depth=max_depth, upsampling=upsampling, dtype=common["dtype"]
-        )
+    decoder = FiveLevelDecoder(
+        max_depth=max_depth,
+        upsampling=upsampling,
+        planes=planes,
+        dtype=common["dtype"],
     )
+    return _on_resnet(decoder)
 
 
 def _on_resnet(decoder: nn.Module) -> dict:
@@ -139,7 +146,7 @@ def network(
         The decoder's initial kernels are MIM-Depth's (standard deviation 0.001), and
         He's for nano, which trains from scratch.
         glpdepth: drop_path. five_level: upsampling ("nearest", "subpixel_head" or
-        "subpixel_levels").
+        "subpixel_levels"), planes (of inverse depth, 48 in GVO; 0: a sigmoid).
     """
     _check_arguments(name, max_depth=max_depth, input_scale=input_scale)
     given = {key: _plain(value) for key, value in options.items() if value is not None}

@@ -146,6 +146,8 @@ def conv(
     *,
     size: int,
     padding: int = 0,
+    strides: int = 1,
+    dilation: int = 1,
     dtype: Any,
     name: str,
     to_float32: bool = False,
@@ -153,7 +155,8 @@ def conv(
     """A convolution with torch's default initial values and symmetric zero padding.
 
     Kernel and bias are uniform in +-1 / sqrt(inputs * size**2). With `to_float32` the
-    result is float32 (`ConvToFloat32`). Call it in a compact method.
+    result is float32 (`ConvToFloat32`, without stride and dilation). Call it in a
+    compact method.
     """
     bound = (x_BHWC.shape[-1] * size**2) ** -0.5
 
@@ -164,6 +167,7 @@ def conv(
     options |= {"kernel_init": init, "bias_init": init}
     if to_float32:
         return ConvToFloat32(channels, size, **options)(x_BHWC)
+    options |= {"strides": strides, "kernel_dilation": dilation}
     return nn.Conv(channels, (size, size), **options)(x_BHWC)
 
 

@@ -171,6 +171,13 @@ class FiveLevelDecoder(DisparityDecoder):
     convolutional layer with the kernel size of 1", and sub-pixel convolution, which
     rearranges a map of H/r x W/r x r^2 into H x W, instead of nearest interpolation.
 
+    With `planes` n > 0 the head is GVO's: conv1x1 gives n logits z, and the inverse
+    depth is an expectation over n planes between the bounds,
+
+        1 / depth = sum_k softmax(z)_k low (high / low)**(k / n),    low = 1 / max_depth
+
+    which `disparities` gives as the s of `depth_from_disparity`.
+
     The paper has no code; the rest is an interpretation. Layout, widths, reflection
     padding and ELU are those of GVO, an earlier network of the same author, whose
     decoder has these three convolutions per level. The heads are at 1/2 ... 1/16, the
@@ -185,11 +192,14 @@ class FiveLevelDecoder(DisparityDecoder):
           sub-pixel convolution need no bilinear step and 1/16 is almost as good as 1/2.
         "subpixel_levels": a 1 x 1 convolution to 4C and a shuffle double the levels
           (level{i}_expand); disparities have the size of their level.
+      planes: of the head; 0: a sigmoid. With "subpixel_head" each sub-pixel has its own
+        n logits: to shuffle logits or expectations is the same.
     """
 
     channels: ClassVar = (64, 96, 128, 128, 256)  # of levels 1 to 5, at 1/2**level
     scales: ClassVar = (1, 2, 3, 4)
     upsampling: str = "nearest"
+    planes: int = 0
 
     @nn.compact
     def disparities(self, features: Sequence[jax.Array]) -> list[jax.Array]:
@@ -214,7 +224,7 @@ class FiveLevelDecoder(DisparityDecoder):
             x = jnp.concatenate(parts, axis=-1)
             x = nn.elu(conv(x, channels, name=f"level{level}_fusion"))
             if level in self.scales:
-                maps.append(nn.sigmoid(self._head(x, level)))
+                maps.append(self._head(x, level))
         return maps[::-1]
 
     def _double(self, x: jax.Array, level: int) -> jax.Array:
@@ -228,5 +238,11 @@ class FiveLevelDecoder(DisparityDecoder):
         factor = 2**level if self.upsampling == "subpixel_head" else 1
         name = f"head{level}"
         options = {"size": 1, "dtype": self.dtype, "to_float32": True}
-        logits = layers.conv(x, factor**2, **options, name=name)
-        return layers.pixel_shuffle(logits, factor)[..., 0]
+        logits = layers.conv(x, factor**2 * max(1, self.planes), **options, name=name)
+        logits = layers.pixel_shuffle(logits, factor)
+        if not self.planes:
+            return nn.sigmoid(logits[..., 0])
+        low, high = 1 / self.max_depth, 1 / self.min_depth
+        inverse = low * (high / low) ** (np.arange(self.planes) / self.planes)
+        values = (inverse - low) / (high - low)
+        return jnp.sum(nn.softmax(logits) * values.astype(np.float32), axis=-1)

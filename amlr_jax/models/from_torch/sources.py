@@ -240,6 +240,15 @@ def _monodepth2(_: Shapes, weights: Weights) -> tuple[str, dict]:
     return "monodepth2", size
 
 
+def _gvo(shapes: Shapes, _: Weights) -> tuple[str, dict]:
+    """The planes by the head; of the flow network alone those of the release.
+
+    The size of its images, 256 x 832, is in no file.
+    """
+    planes = shapes.get("decoder/head1/kernel", (48,))[-1]
+    return "five_level", {"planes": planes, "input_size": (256, 832)}
+
+
 ENCODER, WHOLE = ("encoder",), ("encoder", "decoder")
 SOURCES = {
     "simmim": Source(
@@ -276,5 +285,12 @@ SOURCES = {
     ),
     "resnet18": Source(
         "torchvision's ResNet-18, for its encoder", _monodepth2, parts=ENCODER
+    ),
+    "gvo": Source(
+        "GVO's flow network, alone or with its depth network",
+        _gvo,
+        parts=("flow",),
+        optional_parts=WHOLE,
+        max_depth=100.0,
     ),
 }

@@ -9,6 +9,7 @@ mit         Mix Transformers of SegFormer trained on ImageNet (mit_b0.pth to mit
 monodepth2  encoder.pth, depth.pth, pose_encoder.pth and pose.pth of a folder: names are
             "<file>:<name in the file>"; `pose/...` is the pose network
 resnet18    torchvision's
+gvo         GVO's flow network, `flow/...`, and the depth network of its depth stage
 
 All Swin-v2 have the same order of merged tokens, layout of q, k, v and position bias,
 so only names differ. Heads of other tasks, mask tokens and tables that are computed
@@ -127,6 +128,47 @@ def _skip_decoder() -> tuple[Module, ...]:
     return (*convs, *heads)
 
 
+_FLOW = r"(?:flow_model\.)?flow_net\."
+_LEVELS = {"Two": 2, "Thr": 3, "Fou": 4, "Fiv": 5, "Six": 6}
+
+
+def _flow_network() -> tuple[Module, ...]:
+    """The pyramid, the decoders of levels 2 to 6, and the refiner.
+
+    The convolutions of a decoder are named One, Two, ...; its last one netFLow.
+    """
+    rows = [
+        Module(
+            _FLOW + r"netExtractor\.feature([1-6])\.([012])\.0",
+            "flow/pyramid{0}_conv{1}",
+            "conv",
+        )
+    ]
+    for word, level in _LEVELS.items():
+        theirs, ours = _FLOW + rf"net{word}\.", f"flow/level{level}_"
+        convs = enumerate(("One", "Two", "Thr", "Fou", "Fiv"))
+        names = {rf"net{name}\.0": f"conv{place}" for place, name in convs}
+        names |= {"netFLow": "scores", "netfeat": "reduce"}
+        rows += [Module(theirs + old, ours + new, "conv") for old, new in names.items()]
+    refiner = _FLOW + r"netRefiner\.netMain\."
+    for place in range(7):
+        rows.append(Module(f"{refiner}{2 * place}", f"flow/refine_conv{place}", "conv"))
+    return tuple(rows)
+
+
+def _plane_decoder() -> tuple[Module, ...]:
+    """Level i is number i - 1 in GVO; the `reduce` of its heads have no use there."""
+    rows = [Module(r"depth_net\.get_disp\.reduce\d\..*", "", "buffer")]
+    for level in range(1, 6):
+        ours, number = f"decoder/level{level}_", level - 1
+        for old, new in (("pre", "lateral"), ("iconv", "fusion")):
+            theirs = rf"depth_net\.decoder\.{old}{number}\.0\.1"
+            rows.append(Module(theirs, ours + new, "conv"))
+        head = rf"depth_net\.get_disp\.med{number}\.0"
+        rows.append(Module(head, f"decoder/head{level}", "conv"))
+    return tuple(rows)
+
+
 TABLES: dict[str, tuple[Module, ...]] = {
     "swinv2": (
         *_swin_v2(),
@@ -156,4 +198,9 @@ TABLES: dict[str, tuple[Module, ...]] = {
         Module(r"pose:net\.([0-3])", "pose/decoder/conv{0}", "conv"),
     ),
     "resnet18": _resnet("", "encoder/"),
+    "gvo": (
+        *_flow_network(),
+        *_resnet(r"depth_net\.encoder\.encoder\.", "encoder/"),
+        *_plane_decoder(),
+    ),
 }

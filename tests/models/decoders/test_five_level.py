@@ -140,3 +140,25 @@ def test_what_does_not_fit_is_refused():
         _disparities(variables, [x[:, :-1] for x in features])
     with pytest.raises(ValueError, match="multiple of 4 channels.*got 6"):
         layers.pixel_shuffle(jnp.zeros((1, 2, 2, 6)), 2)
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "subpixel_head"])
+def test_planes_are_an_expectation_of_inverse_depth(upsampling):
+    planes, factor = 5, 4 if upsampling == "subpixel_head" else 1
+    options = {"upsampling": upsampling, "planes": planes}
+    features = _features()
+    init = functools.partial(FiveLevelDecoder(**options).init, method="disparities")
+    shapes = jax.eval_shape(init, jax.random.key(0), features)
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    # All but the biases of one head are 0: its logits are known.
+    bias = np.random.default_rng(1).normal(0, 3, planes * factor).astype(np.float32)
+    variables["params"]["head1"]["bias"] = bias
+    run = jax.jit(functools.partial(_disparities, **options))
+    found = run(variables, features)[0]
+    share = np.exp(bias[::factor]) / np.exp(bias[::factor]).sum()
+    inverse = share @ (0.01 * 1000.0 ** (np.arange(planes) / planes))
+    size = SIZE if factor > 1 else (SIZE[0] // 2, SIZE[1] // 2)
+    assert found.shape == (2, *size)
+    np.testing.assert_allclose(found[0, 0, 0], (inverse - 0.01) / 9.99, rtol=1e-5)
+    depth = FiveLevelDecoder(**options).depth(found[0, 0, 0])
+    np.testing.assert_allclose(1 / depth, inverse, rtol=1e-5)
