@@ -17,7 +17,7 @@ data.offsets count the frames that are kept, so they adapt to the speed of the c
 """
 
 import hashlib
-import shutil
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -42,7 +42,7 @@ from amlr_jax.data.frames import (
 )
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.storage import Size, size_name
-from amlr_jax.runtime import paths
+from amlr_jax.runtime import files, paths
 from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted, preview
@@ -70,7 +70,6 @@ class Recordings(NamedTuple):
 
     images: dict[str, tuple[Image, ...]]
     depth: dict[str, Path]  # by the key of the image
-    camera: Callable[[Image], Camera]
     notes: tuple[str, ...]
 
     def parts(self, name: str) -> tuple[tuple[Image, ...], tuple[Image, ...]]:
@@ -91,12 +90,12 @@ def find(config: ConfigDict, *, bar: Callable, report: Report = refuse) -> Recor
             f"recording, of which there is depth; got '{config.split}'"
         )
     root, notes = paths.expanded(config.root).absolute(), list[str]()
-    files, depth = custom.find_files(
+    frames, depth = custom.find_files(
         root, report, notes, needs_depth=False, beside=video.VIDEOS
     )
     found: dict[str, list[Image]] = {}
-    for key in sorted(files, key=paths.natural):
-        found.setdefault(key.rpartition("/")[0], []).append(Image(key, files[key]))
+    for key in sorted(frames, key=paths.natural):
+        found.setdefault(key.rpartition("/")[0], []).append(Image(key, frames[key]))
     place = root / "rgb" if (root / "rgb").is_dir() else root
     for path in paths.find(place).files:
         if path.suffix.lower() in video.VIDEOS:
@@ -110,17 +109,17 @@ def find(config: ConfigDict, *, bar: Callable, report: Report = refuse) -> Recor
             f"no frames at data.root='{root}'; expected {root}/<recording>/<name>.jpg, "
             "or a video as <recording>.mp4"
         )
-    lost = tuple(sorted(depth.keys() - files.keys()))
+    lost = tuple(sorted(depth.keys() - frames.keys()))
     if lost and config.split == "folder":
         report(Problem(f"{len(lost)} files of depth have no frame", lost))
     images_of = {name: tuple(found[name]) for name in sorted(found, key=paths.natural)}
     depth = depth if config.split == "folder" else {}
-    return Recordings(images_of, depth, _camera_of(config, root), tuple(notes))
+    return Recordings(images_of, depth, tuple(notes))
 
 
-def _camera_of(config: ConfigDict, root: Path) -> Callable[[Image], Camera]:
+def _camera_of(config: ConfigDict) -> Callable[[Image], Camera]:
     """The camera of an image, from data.intrinsics or ROOT/intrinsics.json."""
-    usual = root / "intrinsics.json"
+    usual = paths.expanded(config.root).absolute() / "intrinsics.json"
     if not config.intrinsics and not usual.is_file():
         raise InputError(
             "self-supervision needs the camera: give fx,fy,cx,cy in pixels of the "
@@ -136,9 +135,9 @@ def read_layout(
     config: ConfigDict, *, bar: Callable, report: Report = refuse
 ) -> Layout:
     """The test frames; InputError if there is none, as without depth."""
-    found = find(config, bar=bar, report=report)
+    camera, found = _camera_of(config), find(config, bar=bar, report=report)
     test = tuple(
-        Frame(image.key, image.path, found.depth[image.key], found.camera(image))
+        Frame(image.key, image.path, found.depth[image.key], camera(image))
         for name in found.images
         for image in found.parts(name)[1]
     )
@@ -159,7 +158,8 @@ def read_sequences(config: ConfigDict, *, bar: Callable) -> Sequences:
     InputError without any, for recordings of frames of several sizes, and without the
     camera of a frame.
     """
-    found, offsets = find(config, bar=bar), tuple(config.offsets)
+    camera, offsets = _camera_of(config), tuple(config.offsets)
+    found = find(config, bar=bar)
     train = {name: found.parts(name)[0] for name in found.images}
     total = sum(map(len, train.values()))
     views: list[View] = []
@@ -167,9 +167,9 @@ def read_sequences(config: ConfigDict, *, bar: Callable) -> Sequences:
     with bar("Comparing frames", total) as shown:
         for name, every in train.items():
             _require_one_size(name, every)
-            kept = list(_moving(every, config.min_change, shown.advance))
+            kept = moving(every, config, shown.advance)
             counts.append(len(kept))
-            views += _neighbours(kept, offsets, found.camera)
+            views += _neighbours(kept, offsets, camera)
     still = total - sum(counts)
     text = f"{counted(still, 'frame')} of {total} left out: less than data.min_change="
     text += f"{config.min_change:g} grey levels from the frame kept before"
@@ -195,16 +195,36 @@ def _require_one_size(name: str, every: Sequence[Image]) -> None:
         )
 
 
-def _moving(every: Sequence[Image], least: float, advance: Callable) -> Iterator[Image]:
-    """The images that differ by `least` grey levels from the one kept before."""
+def moving(
+    every: Sequence[Image], config: ConfigDict, advance: Callable
+) -> list[Image]:
+    """The images that differ by data.min_change from the one kept before.
+
+    Their numbers are stored under the cache, by the sizes and times of the files.
+    """
+    least = config.min_change
+    if not least:
+        return list(every)
+    stats = [(str(image.path), image.path.stat()) for image in every]
+    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    mark = hashlib.sha256(repr((least, facts)).encode()).hexdigest()[:16]
+    path = cache_folder(config.cache) / "motion" / f"{mark}.json"
+    if not path.is_file():
+        kept = list(_moving(every, least, advance))
+        with files.refused(f"the cache '{path.parent}'"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(path, kept)
+    return [every[number] for number in json.loads(path.read_text())]
+
+
+def _moving(every: Sequence[Image], least: float, advance: Callable) -> Iterator[int]:
     before = None
     with ThreadPoolExecutor(cores()) as pool:
-        reduced = pool.map(_reduced, every) if least else [None] * len(every)
-        for image, grey in zip(every, reduced, strict=True):
+        for number, grey in enumerate(pool.map(_reduced, every)):
             advance()
-            if before is None or grey is None or change(before, grey) >= least:
+            if before is None or change(before, grey) >= least:
                 before = grey
-                yield image
+                yield number
 
 
 def _reduced(image: Image) -> np.ndarray:
@@ -251,26 +271,22 @@ def frames_of(path: Path, cache: Path, *, bar: Callable) -> list[Path]:
 
 def _store(path: Path, folder: Path, bar: Callable) -> None:
     about, reading = video.facts(path), video.Reading([], [])
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     try:
-        unfinished.mkdir()
-        with bar(f"Reading {path.name}", about.frames) as shown:
-            for number, (_, frame) in enumerate(video.frames(path, about, reading)):
-                _, data = cv2.imencode(".jpg", frame[..., ::-1], options)
-                (unfinished / f"{number:06d}.jpg").write_bytes(data.tobytes())
-                shown.advance()
-        for line in reading.damage:
-            raise InputError(f"{line}; repair it or take it out of data.root")
-        for line in reading.notes:
-            show(line)
-        unfinished.rename(folder)
+        with files.replacing(folder) as unfinished:
+            unfinished.mkdir()
+            with bar(f"Reading {path.name}", about.frames) as shown:
+                for number, (_, frame) in enumerate(video.frames(path, about, reading)):
+                    _, data = cv2.imencode(".jpg", frame[..., ::-1], options)
+                    (unfinished / f"{number:06d}.jpg").write_bytes(data.tobytes())
+                    shown.advance()
+            for line in reading.damage:
+                raise InputError(f"{line}; repair it or take it out of data.root")
     except OSError as error:
         raise InputError(
             f"the frames of '{path}' cannot be stored in '{folder}': {error.strerror}; "
             "choose another folder with --config.data.cache=DIR"
         ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    for line in reading.notes:
+        show(line)
     show(f"The frames of '{path}' are stored in '{folder}'")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from amlr_jax.data import sources, splits
+from amlr_jax.data import recordings, sources, splits
 from amlr_jax.data.kitti.files import read_list
-from amlr_jax.odometry import drives, pose_network, results
+from amlr_jax.odometry import drives, own_recordings, pose_network, results
 from amlr_jax.odometry.drives import Drive
 from amlr_jax.runtime import files, paths, workdir
 from amlr_jax.runtime.console import show
@@ -30,7 +30,7 @@ def of_run(config: ConfigDict, variables: dict, folder: Path) -> bool:
       variables: {"params", "batch_stats"} of its state.
     """
     weights = pose_network.of_state(config, variables)
-    if weights is None or config.data.name not in sources.DRIVES:
+    if weights is None or config.data.name not in sources.VIDEO:
         return False
     try:
         found, choice = _chosen(paths.expanded(config.data.root), config.data)
@@ -50,6 +50,10 @@ def of_run(config: ConfigDict, variables: dict, folder: Path) -> bool:
 
 def _chosen(root: Path, data: ConfigDict) -> tuple[list[Drive], str]:
     """A few drives, and a sentence on whether the run was trained on them."""
+    if data.name == recordings.NAME:
+        own = own_recordings.find(data, limit=FRAMES)
+        some = own[:DRIVES]
+        return some, f"{len(some)} of {len(own)} recordings with poses, of the training"
     names = drives.drives_with_poses(root)
     held_out = _held_out(names, data.list)
     chosen = (held_out or names)[:DRIVES]

@@ -65,7 +65,7 @@ def _sequence(root: Path, number: int) -> Drive:
     views = odometry.read_sequences(root, train=(), test=(number,)).test
     path = root / "poses" / f"{number:02d}.txt"
     truth = odometry.read_poses(path)
-    _require_steps(f"sequence {number:02d}", len(truth))
+    require_steps(f"sequence {number:02d}", len(truth))
     images = tuple(view.image for view in views) + views[-1].sources
     return Drive(f"{number:02d}", images, truth, f"poses/{path.name}")
 
@@ -96,7 +96,7 @@ def raw_drive(root: Path, name: str, *, limit: int | None = None) -> Drive:
     """
     images = files.image_files(root, name, files.LEFT)
     run = longest_run(images)
-    _require_steps(name, len(run))
+    require_steps(name, len(run))
     frames, notes = run[:limit], []
     oxts.require_records(root, name, frames)
     if len(run) < len(images):
@@ -118,7 +118,7 @@ def longest_run(numbers) -> list[int]:
     return max(runs, key=len).tolist()
 
 
-def _require_steps(name: str, frames: int) -> None:
+def require_steps(name: str, frames: int) -> None:
     """Raises InputError for a drive without a step."""
     if frames < 2:
         raise InputError(

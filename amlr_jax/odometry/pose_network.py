@@ -12,9 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from amlr_jax.config import base
 from amlr_jax.data.storage import size_name
 from amlr_jax.data.views.prepare import read_pixels
 from amlr_jax.evaluate.depth_stream import in_order
+from amlr_jax.evaluate.evaluator import config_of_run
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import as_float
 from amlr_jax.models.pose import PoseNetwork, variable_shapes
@@ -57,6 +59,16 @@ def load(folder: Path) -> PoseWeights:
     variables = pretrained.complete(shapes, found)
     step = found.model.get("step")
     return PoseWeights(network, _pose_of(variables), _size(found.folder, options), step)
+
+
+def data_of(folder: Path, root: Path) -> ConfigDict:
+    """config.data of own recordings at `root`, with data.min_change of the run."""
+    try:
+        data = config_of_run(folder).data
+    except InputError:  # converted weights
+        data = base().data
+    data.update({"name": "frames", "root": str(root), "split": "none"})
+    return data
 
 
 def of_state(config: ConfigDict, variables: dict) -> PoseWeights | None:

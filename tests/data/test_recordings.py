@@ -89,6 +89,18 @@ def test_frames_are_chosen_by_motion(data, tmp_path):
     assert keys(views(data))[0] == "hall/5"  # three pixels from frame 0
 
 
+def test_frames_are_compared_once(data, tmp_path, monkeypatch):
+    """Until one of them changes."""
+    write(tmp_path / "mine", steps=[0, 0, 8, 16, 24])
+    data.min_change = 2.0
+    first, reduced = views(data), recordings._reduced
+    monkeypatch.setattr(recordings, "_reduced", None)
+    assert views(data) == first
+    monkeypatch.setattr(recordings, "_reduced", reduced)
+    cv2.imwrite(str(tmp_path / "mine/rgb/hall/1.png"), picture(4))
+    assert len(keys(views(data))) == len(keys(first)) + 1
+
+
 def test_the_change_is_the_mean_difference_of_area_means():
     one = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
     other = np.random.default_rng(1).integers(0, 256, (128, 192, 3), np.uint8)
@@ -210,6 +222,8 @@ def test_bad_recordings(data, tmp_path, fault, message):
     data.min_change = 2.0
     with pytest.raises(InputError, match=message):
         views(data)
+    videos = tmp_path / "cache/videos"
+    assert not [path for path in videos.glob("*") if path.suffix != ".lock"]
 
 
 def test_a_test_without_depth(data, tmp_path):
