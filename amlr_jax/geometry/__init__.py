@@ -19,6 +19,7 @@ a result (NaN or infinite depth, a point behind the camera) is marked, has gradi
 and changes neither the other pixels nor the gradient of the pose.
 """
 
+from amlr_jax.geometry.bundle_adjustment import Adjusted, bundle_adjustment
 from amlr_jax.geometry.camera import (
     backproject,
     project,
@@ -40,9 +41,11 @@ from amlr_jax.geometry.sampling import bilinear_sample, in_image
 from amlr_jax.geometry.warping import Warped, reproject, warp
 
 __all__ = (
+    "Adjusted",
     "Warped",
     "backproject",
     "bilinear_sample",
+    "bundle_adjustment",
     "consistency",
     "correlation",
     "flow_warp",

@@ -56,7 +56,7 @@ class FlowNetwork(nn.Module):
         Returns:
           The flows first to second and second to first, each a list fine to coarse of
           (B, ceil(H / 2**i), ceil(W / 2**i), 2) for i in 2 ... 5, in pixels of that
-          level, float32; `full_size` resizes one to the image.
+          level, float32; `enlarged` resizes one to the image.
         """
         for image in (first_BHWC, second_BHWC):
             layers.check_image(image)
@@ -157,11 +157,12 @@ def rescaled(flow_BHW2: jax.Array, size: tuple[int, int]) -> jax.Array:
     return resize_aligned(flow_BHW2, size) * (sum(factors) / 2)
 
 
-def full_size(
-    flow_BHW2: jax.Array, size: tuple[int, int], *, factor: int = 4
-) -> jax.Array:
-    """The finest flow at the size of the image, times `factor` = 2**`FINEST`."""
-    return resize_aligned(flow_BHW2, size) * float(factor)
+def enlarged(flow_BHW2: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """A predicted flow at 2**`FINEST` times its size: the image's, of the finest one.
+
+    Both components grow by exactly that factor, as in GVO.
+    """
+    return resize_aligned(flow_BHW2, size) * float(2**FINEST)
 
 
 def variable_shapes(network: FlowNetwork) -> dict:
