@@ -12,10 +12,18 @@ A rule updates the weights in the jitted step; `losses` is a dict of scalars by 
 
 from amlr_jax.rebalance.amlr import AMLRState, amlr, log_amlr
 from amlr_jax.rebalance.baselines import LeeKimState, fixed, lee_kim, lee_kim_strength
-from amlr_jax.rebalance.history import HistoryState, dwa, softadapt
+from amlr_jax.rebalance.gradient_norms import CountState, gradient_balance
+from amlr_jax.rebalance.gradients import LossGradients, per_loss_gradients
+from amlr_jax.rebalance.history import (
+    HistoryState,
+    RelobraloState,
+    dwa,
+    relobralo,
+    softadapt,
+)
 from amlr_jax.rebalance.hold import hold_loss_weights
 from amlr_jax.rebalance.learned import FAMOState, UncertaintyState, famo, uncertainty
-from amlr_jax.rebalance.loss_dict import LossDict
+from amlr_jax.rebalance.loss_tree import LossTree
 from amlr_jax.rebalance.transforms import (
     EveryKStepsState,
     clip_loss_weights,
@@ -27,15 +35,20 @@ from amlr_jax.rebalance.transforms import (
 )
 
 __all__ = (
+    "CountState",
+    "LossGradients",
+    "gradient_balance",
+    "per_loss_gradients",
     "AMLRState",
     "EveryKStepsState",
     "FAMOState",
     "HistoryState",
     "LeeKimState",
-    "LossDict",
+    "LossTree",
     "UncertaintyState",
     "amlr",
     "clip_loss_weights",
+    "RelobraloState",
     "dwa",
     "equal_weights",
     "every_k_steps",
@@ -46,6 +59,7 @@ __all__ = (
     "lee_kim_strength",
     "log_amlr",
     "normalize_loss_weights",
+    "relobralo",
     "skipped_updates",
     "softadapt",
     "uncertainty",

@@ -22,24 +22,23 @@ it a weight without bound, 1e11 for a loss of 1e-12. The state counts skipped st
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from amlr_jax.rebalance.loss_dict import (
-    LossDict,
+from amlr_jax.rebalance.loss_tree import (
+    LossTree,
     bias_corrected,
+    by_path,
     check_adam,
     check_number,
-    common_names,
     equalizing,
-    pack,
     value_at,
 )
-from amlr_jax.rebalance.vector_rule import vector_rule
+from amlr_jax.rebalance.vector_rule import Call, vector_rule
 
 
 class AMLRState(NamedTuple):
@@ -47,9 +46,9 @@ class AMLRState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far, the t of the next one.
     count: jax.Array  # type: ignore[assignment]
-    share: LossDict  # Scalars. P of the step before.
-    m: LossDict  # Scalars. First moment, Eq. 10.
-    v: LossDict  # Scalars. Second moment, Eq. 11.
+    share: LossTree  # Scalars. P of the step before.
+    m: LossTree  # Scalars. First moment, Eq. 10.
+    v: LossTree  # Scalars. Second moment, Eq. 11.
     # shape=(), dtype=int32. Steps skipped so far, which changed nothing.
     skipped: jax.Array
 
@@ -60,7 +59,7 @@ def amlr(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-    shares: Mapping[str, float] | None = None,
+    shares: LossTree | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The paper's rebalancing, Eq. 8-12, literally.
 
@@ -82,8 +81,8 @@ def amlr(
       b1: decay of the first moment, in [0, 1).
       b2: decay of the second moment, in [0, 1).
       eps: > 0, outside the root as in Eq. 12.
-      shares: r of Eq. 9, name -> positive number, summing to 1; None = 1/n each. The
-        paper: 0.99 for the scale-invariant loss, 0.01 for the gradient loss.
+      shares: r of Eq. 9, a tree like the losses, positive, summing to 1; None: 1/n.
+        The paper: 0.99 for the scale-invariant loss, 0.01 for the gradient loss.
 
     Returns:
       A transformation of loss weights; `update` requires `losses=`.
@@ -111,8 +110,8 @@ def amlr(
         del updates
         return w - rate * m / (jnp.sqrt(v) + eps)
 
-    def share(w: jax.Array, losses: jax.Array) -> jax.Array:
-        return losses / jnp.sum(w * losses)
+    def share(w: jax.Array, call: Call) -> jax.Array:
+        return call.losses / jnp.sum(w * call.losses, where=call.on)
 
     def change(now: jax.Array, before: jax.Array, w: jax.Array) -> jax.Array:
         return (now - before) / now * w
@@ -127,7 +126,7 @@ def log_amlr(
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
-    shares: Mapping[str, float] | None = None,
+    shares: LossTree | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The rule of `amlr` in log space, stable under the noise of single batches.
 
@@ -156,8 +155,8 @@ def log_amlr(
       b1: decay of the first moment, in [0, 1).
       b2: decay of the second moment, in [0, 1).
       eps: > 0.
-      shares: r of Eq. 9, name -> positive number, summing to 1; None = 1/n each. After
-        t = 1 they are the weighted shares p.
+      shares: r of Eq. 9, a tree like the losses, positive, summing to 1; None: 1/n.
+        After t = 1 they are the weighted shares p.
 
     Returns:
       A transformation of loss weights; `update` requires `losses=`.
@@ -181,8 +180,8 @@ def log_amlr(
         m, v = bias_corrected(m, b1, updates), bias_corrected(v, b2, updates)
         return w * jnp.exp(-rate * m / (jnp.sqrt(v) + eps))
 
-    def share(w: jax.Array, losses: jax.Array) -> jax.Array:
-        return w * losses / jnp.sum(w * losses)
+    def share(w: jax.Array, call: Call) -> jax.Array:
+        return w * call.losses / jnp.sum(w * call.losses, where=call.on)
 
     def change(now: jax.Array, before: jax.Array, w: jax.Array) -> jax.Array:
         del w
@@ -200,43 +199,44 @@ def _rule(
     *,
     b1: float,
     b2: float,
-    shares: Mapping[str, float] | None,
+    shares: LossTree | None,
 ) -> optax.GradientTransformationExtraArgs:
     """Both rules on vectors of n losses, with the conventions for t = 0, 1.
 
     weights: (w^{t-1}, m^{t-1}, v^{t-1}, lambda, updates of m) -> w^t
-    share: (w^t, L^t) -> P^t
+    share: (w^t, call with L^t) -> P^t
     change: (P^t, P^{t-1}, w^{t-1}) -> g^t, the input of the moments
     """
     _check_shares(shares)
 
     def step(
-        t: jax.Array,
-        losses: jax.Array,
+        call: Call,
         w_before: jax.Array,
         share_before: jax.Array,
         m: jax.Array,
         v: jax.Array,
     ) -> tuple[jax.Array, ...]:
-        ratios: Any = 1.0 / w_before.size
-        if shares is not None:
-            ratios = pack(shares, sorted(shares), w_before.dtype)
+        t, ratios = call.count, call.named.get("shares", 1.0 / w_before.size)
+        first = (t <= 1) | (share_before == 0)  # Eq. 9, of a loss left out until now
         moved = weights(w_before, m, v, value_at(learning_rate, t, v), t - 2)
-        w = jnp.where(t >= 2, moved, equalizing(ratios, w_before, losses))
-        w = jnp.where(t == 0, 1.0 / w.size, w)
-        now = share(w, losses)
-        g = jnp.where(t >= 2, change(now, share_before, w_before), 0.0)
+        start = equalizing(ratios, w_before, call.losses, on=call.on)
+        w = jnp.where(t == 0, 1.0 / w_before.size, jnp.where(first, start, moved))
+        call = call._replace(on=call.on & jnp.isfinite(w))
+        now = jnp.where(t == 0, 0.0, share(w, call))
+        g = jnp.where(first, 0.0, change(now, share_before, w_before))
         return w, now, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
 
-    return vector_rule(AMLRState, step, named={"shares": shares} if shares else {})
+    return vector_rule(
+        AMLRState, step, named={} if shares is None else {"shares": shares}
+    )
 
 
-def _check_shares(shares: Mapping[str, float] | None) -> None:
+def _check_shares(shares: LossTree | None) -> None:
     if shares is None:
         return
-    common_names(shares=shares)
-    for name, share in shares.items():
-        check_number(f"shares[{name!r}]", share, "positive", lambda x: x > 0)
-    total = math.fsum(shares.values())
+    given = by_path("shares", shares)
+    for name, share in given.items():
+        check_number(f"shares{name}", share, "positive", lambda x: x > 0)
+    total = math.fsum(given.values())
     if abs(total - 1.0) > 1e-6:
-        raise ValueError(f"`shares` must sum to 1, got {dict(shares)}, sum {total}.")
+        raise ValueError(f"`shares` must sum to 1, got {shares}, sum {total}.")

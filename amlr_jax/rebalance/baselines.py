@@ -4,7 +4,6 @@ Notation: call number t = 0, 1, 2, ... of `update` takes the weights w^{t-1} and
 losses L^t (the mean over a window when wrapped in `every_k_steps`) and returns w^t.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,25 +11,25 @@ import jax.numpy as jnp
 import optax
 
 from amlr_jax.inputs import float_type
-from amlr_jax.rebalance.loss_dict import (
+from amlr_jax.rebalance.loss_tree import (
     TINY,
-    LossDict,
-    all_finite,
+    LossTree,
+    by_path,
     check_number,
     check_start,
     common_names,
     constant,
     equalizing,
+    fill,
     is_zero,
     keep_if,
     pack,
-    unpack,
     value_at,
 )
-from amlr_jax.rebalance.vector_rule import vector_rule
+from amlr_jax.rebalance.vector_rule import Call, vector_rule
 
 
-def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs:
+def fixed(weights: LossTree) -> optax.GradientTransformationExtraArgs:
     """Constant loss weights.
 
     This is the baseline. Weight 0 switches a loss off: it is logged but not part of
@@ -38,7 +37,7 @@ def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs
     rule, a step with another non-finite loss returns the input weights.
 
     Args:
-      weights: name -> finite number >= 0.
+      weights: a tree like the losses, of finite numbers >= 0.
 
     Raises:
       ValueError: a weight is negative or not finite; at trace time, names differ.
@@ -50,38 +49,33 @@ def fixed(weights: Mapping[str, float]) -> optax.GradientTransformationExtraArgs
     >>> print(f"{weights['si']:.1f} {weights['gradient']:.1f}")
     1.0 0.1
     """
-    common_names(weights=weights)
-    for name, weight in weights.items():
-        check_number(f"weights[{name!r}]", weight, "at least 0", lambda x: x >= 0)
+    given = by_path("weights", weights)
+    for name, weight in given.items():
+        check_number(f"weights{name}", weight, "at least 0", lambda x: x >= 0)
+    on = [name for name, weight in given.items() if not is_zero(weight)]
 
-    on = sorted(name for name, weight in weights.items() if not is_zero(weight))
-
-    def off(dtype: Any) -> LossDict:
-        """Zeros that are not traced, so `weighted_total` drops their losses."""
-        return {name: constant(0.0, dtype) for name in weights if name not in on}
-
-    def init_fn(loss_weights: LossDict) -> optax.EmptyState:
+    def init_fn(loss_weights: LossTree) -> optax.EmptyState:
         check_start(loss_weights, weights=weights)
         return optax.EmptyState()
 
     def update_fn(
-        loss_weights: LossDict,
+        loss_weights: LossTree,
         state: optax.EmptyState,
         params: Any = None,
         *,
-        losses: LossDict,
+        losses: LossTree,
         **extra_args: Any,
-    ) -> tuple[LossDict, optax.EmptyState]:
+    ) -> tuple[LossTree, optax.EmptyState]:
         del params, extra_args
         common_names(loss_weights=loss_weights, losses=losses, weights=weights)
-        dtype = float_type(*loss_weights.values())
-        if not on:
-            return off(dtype), state
-        finite = all_finite(pack(losses, on))
-        chosen = keep_if(
-            finite, pack(weights, on, dtype), pack(loss_weights, on, dtype)
-        )
-        return {**unpack(chosen, on), **off(dtype)}, state
+        dtype = float_type(*jax.tree.leaves(loss_weights))
+        # Zeros are not traced, so `weighted_total` drops their losses.
+        values = dict.fromkeys(given, constant(0.0, dtype))
+        if on:
+            new, old = pack(weights, on, dtype), pack(loss_weights, on, dtype)
+            chosen = keep_if(jnp.isfinite(pack(losses, on)).all(), new, old)
+            values |= dict(zip(on, chosen, strict=True))
+        return fill(loss_weights, values), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
@@ -91,7 +85,7 @@ class LeeKimState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
-    losses: LossDict  # Scalars. Losses of the call before.
+    losses: LossTree  # Scalars. Losses of the call before.
     skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
 
 
@@ -148,13 +142,15 @@ def lee_kim(
     check_number("strength", strength, "a number", lambda x: True)
     check_number("max_factor", max_factor, "at least 1", lambda x: x >= 1)
 
-    def step(
-        count: jax.Array, now: jax.Array, w: jax.Array, before: jax.Array
-    ) -> tuple[jax.Array, ...]:
-        total = jnp.sum(w * now)
-        q = total / jnp.maximum(jnp.sum(w * before), TINY) * (before / now)
-        factor = 1.0 + value_at(strength, count, w) * (q - 1.0)
+    def step(call: Call, w: jax.Array, before: jax.Array) -> tuple[jax.Array, ...]:
+        now = call.losses
+        fresh = before == 0  # at its first call
+        seen = call.on & ~fresh
+        total, last = (jnp.sum(w * x, where=seen) for x in (now, before))
+        q = total / jnp.maximum(last, TINY) * (before / now)
+        factor = 1.0 + value_at(strength, call.count, w) * (q - 1.0)
         later = w * jnp.clip(factor, 1.0 / max_factor, max_factor)
-        return jnp.where(count == 0, equalizing(1.0 / w.size, w, now), later), now
+        first = equalizing(1.0 / call.size, w, now, on=call.on)
+        return jnp.where(fresh, first, later), now
 
     return vector_rule(LeeKimState, step)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from amlr_jax.rebalance.loss_dict import LossDict, check_number
-from amlr_jax.rebalance.vector_rule import vector_rule
+from amlr_jax.rebalance.loss_tree import LossTree, check_number
+from amlr_jax.rebalance.vector_rule import Call, vector_rule
 
 
 class HistoryState(NamedTuple):
@@ -22,8 +22,19 @@ class HistoryState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
-    losses: LossDict  # Scalars. Losses of the call before.
+    losses: LossTree  # Scalars. Losses of the call before.
     skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
+
+
+class RelobraloState(NamedTuple):
+    """State of `relobralo`."""
+
+    # shape=(), dtype=int32. Updates so far.
+    count: jax.Array  # type: ignore[assignment]
+    losses: LossTree  # Scalars. Losses of the call before.
+    first: LossTree  # Scalars. Losses of the first call.
+    key: jax.Array  # Data of a PRNG key, constant; folded with `count` for each draw.
+    skipped: jax.Array  # shape=(), dtype=int32. Updates that were not of all losses.
 
 
 def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
@@ -60,12 +71,10 @@ def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
     """
     check_number("temperature", temperature, "positive", lambda x: x > 0)
 
-    def step(
-        count: jax.Array, now: jax.Array, w: jax.Array, before: jax.Array
-    ) -> tuple[jax.Array, ...]:
+    def step(call: Call, w: jax.Array, before: jax.Array) -> tuple[jax.Array, ...]:
         del w
-        ratios = now / jnp.where(count == 0, now, before)
-        return now.size * jax.nn.softmax(ratios / temperature), now
+        ratios = _ratios(call.losses, before)
+        return _softmax(ratios / temperature, call) * call.size, call.losses
 
     return vector_rule(HistoryState, step)
 
@@ -113,17 +122,99 @@ def softadapt(
     """
     check_number("beta", beta, "a number", lambda x: True)
 
-    def step(
-        count: jax.Array, now: jax.Array, w: jax.Array, before: jax.Array
-    ) -> tuple[jax.Array, ...]:
+    def step(call: Call, w: jax.Array, before: jax.Array) -> tuple[jax.Array, ...]:
         del w
-        before = jnp.where(count == 0, now, before)
+        now = call.losses
+        before = jnp.where(call.count == 0, now, before)
+        if loss_weighted:
+            before = _known(before, now)
         rates = now - before
         if normalized:
-            rates = rates / jnp.maximum(jnp.sum(jnp.abs(rates)), 1e-8)
+            magnitude = jnp.sum(jnp.abs(rates), where=call.on)
+            rates = rates / jnp.maximum(magnitude, 1e-8)
         logits = beta * rates
         if loss_weighted:
             logits = logits + jnp.log(0.5 * now + 0.5 * before)
-        return jax.nn.softmax(logits), now
+        return _softmax(logits, call), now
 
     return vector_rule(HistoryState, step, positive=loss_weighted)
+
+
+def relobralo(
+    temperature: float = 0.1,
+    *,
+    alpha: float = 0.999,
+    rho: float = 0.999,
+    seed: int = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """Relative loss balancing with random lookback, Bischof & Kraus 2021, Eq. 17-19.
+
+        b_i(t, s) = n softmax_i(L_i^t / (T L_i^s))
+        t = 0    w_i = 1
+        t = 1    w_i = b_i(1, 0)
+        t >= 2   w_i <- alpha (r w_i + (1 - r) b_i(t, 0)) + (1 - alpha) b_i(t, t - 1)
+                 r = 1 with probability rho, else 0: one draw for all losses
+
+    Losses that fell least since the first call, or the one before, gain weight. The
+    draws are a function of the key in the state and the number of updates: a run that
+    goes on repeats none, and `state._replace(key=...)` gives another sequence. Meant to
+    be called at every step: alpha 0.999 averages over about 1,000 calls.
+
+    A loss that is not positive keeps its weight and its history; the first call with a
+    positive one is its t = 0. A step with a loss that is not finite is skipped.
+
+    Args:
+      temperature: T > 0, large for equal weights; the authors use 0.1.
+      alpha: decay of the average, in [0, 1].
+      rho: the probability to look back at the last weights only, in [0, 1].
+      seed: of the key in the state.
+
+    Raises:
+      ValueError: an argument breaks its rule; at trace time, names differ.
+
+    References:
+      Bischof & Kraus, "Multi-Objective Loss Balancing for Physics-Informed Deep
+      Learning", arXiv:2110.09813.
+
+    >>> rule = relobralo(1.0)
+    >>> weights = {"a": 1.0, "b": 1.0}
+    >>> state = rule.init(weights)
+    >>> for losses in ({"a": 1.0, "b": 4.0}, {"a": 1.0, "b": 2.0}):
+    ...     weights, state = rule.update(weights, state, losses=losses)
+    ...     print(f"{weights['a']:.3f} {weights['b']:.3f}")
+    1.000 1.000
+    1.245 0.755
+    """
+    check_number("temperature", temperature, "positive", lambda x: x > 0)
+    check_number("alpha", alpha, "in [0, 1]", lambda x: 0 <= x <= 1)
+    check_number("rho", rho, "in [0, 1]", lambda x: 0 <= x <= 1)
+
+    def step(
+        call: Call, w: jax.Array, before: jax.Array, first: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        def balanced(past: jax.Array) -> jax.Array:
+            ratios = _ratios(call.losses, past) / temperature
+            return _softmax(ratios, call) * call.size
+
+        keep = jax.random.bernoulli(call.key, rho)
+        history = jnp.where(keep, w, balanced(first))
+        later = alpha * history + (1.0 - alpha) * balanced(before)
+        new = jnp.where(call.count < 2, balanced(first), later)
+        return new, call.losses, _known(first, call.losses)
+
+    return vector_rule(RelobraloState, step, seed=seed)
+
+
+def _known(past: jax.Array, now: jax.Array) -> jax.Array:
+    """The past losses, and those of now where there is none yet (0)."""
+    return jnp.where(past == 0, now, past)
+
+
+def _ratios(now: jax.Array, past: jax.Array) -> jax.Array:
+    """now / past, or 1 without a past; finite, so that no loss stops the others."""
+    return jnp.minimum(now / _known(past, now), 1e30)
+
+
+def _softmax(logits: jax.Array, call: Call) -> jax.Array:
+    """Softmax over the losses that take part."""
+    return jax.nn.softmax(logits, where=call.on)

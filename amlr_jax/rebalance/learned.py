@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from amlr_jax.rebalance.loss_dict import (
-    LossDict,
+from amlr_jax.rebalance.loss_tree import (
+    LossTree,
     bias_corrected,
     check_adam,
     check_number,
     value_at,
 )
-from amlr_jax.rebalance.vector_rule import vector_rule
+from amlr_jax.rebalance.vector_rule import Call, vector_rule
 
 
 class UncertaintyState(NamedTuple):
@@ -28,8 +28,8 @@ class UncertaintyState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
-    m: LossDict  # Scalars. Adam's first moment of the gradient in s.
-    v: LossDict  # Scalars. Adam's second moment.
+    m: LossTree  # Scalars. Adam's first moment of the gradient in s.
+    v: LossTree  # Scalars. Adam's second moment.
     skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
 
 
@@ -84,12 +84,13 @@ def uncertainty(
     check_adam(learning_rate, b1, b2, eps)
 
     def step(
-        count: jax.Array, losses: jax.Array, w: jax.Array, m: jax.Array, v: jax.Array
+        call: Call, w: jax.Array, m: jax.Array, v: jax.Array
     ) -> tuple[jax.Array, ...]:
+        count = call.count
         mean, square = bias_corrected(m, b1, count), bias_corrected(v, b2, count)
         rate = value_at(learning_rate, count, w)
         w = w * jnp.exp(rate * mean / (jnp.sqrt(square) + eps))
-        g = 1.0 - w * losses
+        g = 1.0 - w * call.losses
         return w, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
 
     return vector_rule(UncertaintyState, step)
@@ -100,8 +101,8 @@ class FAMOState(NamedTuple):
 
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
-    losses: LossDict  # Scalars. Losses of the call before.
-    logits: LossDict  # Scalars. xi.
+    losses: LossTree  # Scalars. Losses of the call before.
+    logits: LossTree  # Scalars. xi.
     skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
 
 
@@ -152,19 +153,17 @@ def famo(
     check_number("gamma", gamma, "at least 0", lambda x: x >= 0)
 
     def step(
-        count: jax.Array,
-        losses: jax.Array,
-        w: jax.Array,
-        before: jax.Array,
-        logits: jax.Array,
+        call: Call, w: jax.Array, before: jax.Array, logits: jax.Array
     ) -> tuple[jax.Array, ...]:
         del w
-        before = jnp.where(count == 0, losses, before)
-        rate = value_at(learning_rate, count, logits)
-        z = jax.nn.softmax(logits)
+        losses = call.losses
+        before = jnp.where(before == 0, losses, before)
+        rate = value_at(learning_rate, call.count, logits)
+        z = jax.nn.softmax(logits, where=call.on)
         fall = jnp.log(before) - jnp.log(losses)
         slope = z * (fall - jnp.sum(z * fall))
         logits = logits - rate * (slope + gamma * logits)
-        return jax.nn.softmax(logits - jnp.log(losses)), losses, logits
+        weights = jax.nn.softmax(logits - jnp.log(losses), where=call.on)
+        return weights, losses, logits
 
     return vector_rule(FAMOState, step)

@@ -1,9 +1,10 @@
 """Loss weights as optax transformations: conventions, total, clip and timestep.
 
-Losses and loss weights are flat dicts of scalars with the same names; the order of
-the keys never matters. Loss weights take the role of gradients in optax: they are the
-input and output of each transformation in an `optax.chain`. The unweighted losses of
-a step are the keyword-only extra argument `losses`:
+Losses and loss weights are trees of scalars with the same names: flat or nested dicts,
+tuples, NamedTuples. The order of the keys of a dict never matters. Loss weights take
+the role of gradients in optax: they are the input and output of each transformation in
+an `optax.chain`. The unweighted losses of a step are the keyword-only extra argument
+`losses`:
 
     state = rule.init(loss_weights)
     loss_weights, state = rule.update(loss_weights, state, losses=losses)
@@ -24,10 +25,10 @@ import jax.numpy as jnp
 import optax
 
 from amlr_jax.inputs import float_type
-from amlr_jax.rebalance.loss_dict import (
+from amlr_jax.rebalance.loss_tree import (
     TINY,
-    LossDict,
-    all_finite,
+    LossTree,
+    by_path,
     check_number,
     check_start,
     common_names,
@@ -38,22 +39,31 @@ from amlr_jax.rebalance.loss_dict import (
 )
 
 
-def equal_weights(names: Iterable[str]) -> LossDict:
-    """The weight 1/n for each of n names, w^0 of Eq. 8, in JAX's default precision.
+def equal_weights(names: Iterable[str] | LossTree) -> LossTree:
+    """The weight 1/n for each of n losses, w^0 of Eq. 8, in JAX's default precision.
+
+    Args:
+      names: distinct names, for a flat dict; or a tree of losses, for a tree like it.
 
     Raises:
-      ValueError: no name, or a name twice.
+      ValueError: no loss, or a name twice.
 
     >>> {name: float(weight) for name, weight in equal_weights(["a", "b"]).items()}
     {'a': 0.5, 'b': 0.5}
+    >>> jax.tree.map(float, equal_weights({"depth": (3.0, 1.0)}))
+    {'depth': (0.5, 0.5)}
     """
-    names = list(names)
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"`names` must be distinct and at least one, got {names}.")
-    return {name: jnp.asarray(1 / len(names), float) for name in names}
+    if jax.tree_util.all_leaves([names]):
+        names = list(names)  # a set, the keys of a dict, a generator
+    found = jax.tree.leaves(names)
+    if found and all(isinstance(name, str) for name in found):
+        names = dict.fromkeys(found, 0.0)
+    if len(found) != len(jax.tree.leaves(names)) or not found:
+        raise ValueError(f"`names` must be distinct and at least one, got {found}.")
+    return jax.tree.map(lambda _: jnp.asarray(1 / len(found), float), names)
 
 
-def weighted_total(losses: LossDict, loss_weights: LossDict) -> jax.Array:
+def weighted_total(losses: LossTree, loss_weights: LossTree) -> jax.Array:
     """The total loss, Eq. 4: L_tot = sum_i w_i L_i.
 
     No gradient flows into the weights. A loss of weight exactly 0 adds 0 to the value
@@ -65,27 +75,27 @@ def weighted_total(losses: LossDict, loss_weights: LossDict) -> jax.Array:
     is NaN where one of these is infinite or NaN, so make such a weight a constant.
 
     Args:
-      losses: name -> scalar, any floating dtype, unweighted.
-      loss_weights: the same names -> scalar.
+      losses: a tree of scalars of any floating dtype, unweighted.
+      loss_weights: a tree with the same names.
 
     Returns:
       Scalar, float64 if a loss is that, else float32.
 
     Raises:
-      TypeError: an argument is not a dict with string keys.
-      ValueError: the names differ, or a value is not a scalar.
+      TypeError: a leaf is no number.
+      ValueError: the names differ, or a leaf is no scalar.
 
     >>> float(weighted_total({"a": 2.0, "b": 4.0}, {"b": 0.25, "a": 0.5}))
     2.0
     """
-    names = common_names(losses=losses, loss_weights=loss_weights)
-    dtype = float_type(*losses.values())
-    on = [name for name in names if not is_zero(loss_weights[name])]
+    common_names(losses=losses, loss_weights=loss_weights)
+    weights = by_path("loss_weights", loss_weights)
+    on = [name for name in by_path("losses", losses) if not is_zero(weights[name])]
+    dtype = float_type(*jax.tree.leaves(losses))
     if not on:
         return jnp.zeros((), dtype)
-    weights = jax.lax.stop_gradient(pack(loss_weights, on, dtype))
-    terms = jnp.where(weights != 0, pack(losses, on, dtype), 0.0)
-    return jnp.sum(weights * terms)
+    w = jax.lax.stop_gradient(pack(loss_weights, on, dtype))
+    return jnp.sum(w * jnp.where(w != 0, pack(losses, on, dtype), 0.0))
 
 
 def skipped_updates(state: Any) -> jax.Array:
@@ -164,7 +174,7 @@ class EveryKStepsState(NamedTuple):
 
     # shape=(), dtype=int32. Finite steps in the open window, < k.
     count: jax.Array  # type: ignore[assignment]
-    mean: LossDict  # Scalars. Mean loss over those steps, 0 when none.
+    mean: LossTree  # Scalars. Mean loss over those steps, 0 when none.
     inner: Any  # State of the inner rule, which counts the windows it skipped.
     skipped: jax.Array  # shape=(), dtype=int32. Steps in no window: a loss not finite.
 
@@ -200,34 +210,34 @@ def every_k_steps(
         raise ValueError(f"`k` must be an integer of at least 1, got k = {k!r}.")
     inner = optax.with_extra_args_support(inner)
 
-    def init_fn(loss_weights: LossDict) -> EveryKStepsState:
-        names = check_start(loss_weights)
+    def init_fn(loss_weights: LossTree) -> EveryKStepsState:
+        check_start(loss_weights)
         return EveryKStepsState(
             count=jnp.zeros((), jnp.int32),
             mean=zeros(loss_weights),
-            inner=inner.init(_detached(loss_weights, names)),
+            inner=inner.init(_detached(loss_weights)),
             skipped=jnp.zeros((), jnp.int32),
         )
 
     def update_fn(
-        loss_weights: LossDict,
+        loss_weights: LossTree,
         state: EveryKStepsState,
         params: Any = None,
         *,
-        losses: LossDict,
+        losses: LossTree,
         **extra_args: Any,
-    ) -> tuple[LossDict, EveryKStepsState]:
-        names = common_names(loss_weights=loss_weights, losses=losses, state=state.mean)
+    ) -> tuple[LossTree, EveryKStepsState]:
+        names = common_names(loss_weights=loss_weights, state=state.mean, losses=losses)
         mean = pack(state.mean, names)
         now = jax.lax.stop_gradient(pack(losses, names, mean.dtype))
-        finite = all_finite(now)
+        finite = jnp.isfinite(now).all()
         count = state.count + finite.astype(jnp.int32)
         steps = jnp.maximum(count, 1).astype(mean.dtype)
         mean = jnp.where(finite, mean + (now - mean) / steps, mean)
         closes = count == k
 
-        def close(weights: LossDict, inner_state: Any) -> tuple[LossDict, Any]:
-            window = unpack(mean, names)
+        def close(weights: LossTree, inner_state: Any) -> tuple[LossTree, Any]:
+            window = unpack(mean, names, losses)
             new, inner_state = inner.update(
                 weights, inner_state, params, losses=window, **extra_args
             )
@@ -237,12 +247,12 @@ def every_k_steps(
             closes,
             close,
             lambda *unchanged: unchanged,
-            _detached(loss_weights, names),
+            _detached(loss_weights),
             state.inner,
         )
         return weights, EveryKStepsState(
             count=jnp.where(closes, 0, count),
-            mean=unpack(jnp.where(closes, 0.0, mean), names),
+            mean=unpack(jnp.where(closes, 0.0, mean), names, state.mean),
             inner=inner_state,
             skipped=jnp.where(
                 finite, state.skipped, optax.safe_increment(state.skipped)
@@ -252,8 +262,10 @@ def every_k_steps(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _detached(loss_weights: LossDict, names: list[str]) -> LossDict:
-    return unpack(jax.lax.stop_gradient(pack(loss_weights, names)), names)
+def _detached(loss_weights: LossTree) -> LossTree:
+    names = common_names(loss_weights=loss_weights)
+    weights = jax.lax.stop_gradient(pack(loss_weights, names))
+    return unpack(weights, names, loss_weights)
 
 
 def _stateless(
@@ -261,19 +273,19 @@ def _stateless(
 ) -> optax.GradientTransformationExtraArgs:
     """A stateless transformation that maps the vector of weights."""
 
-    def init_fn(loss_weights: LossDict) -> optax.EmptyState:
+    def init_fn(loss_weights: LossTree) -> optax.EmptyState:
         check_start(loss_weights)
         return optax.EmptyState()
 
     def update_fn(
-        loss_weights: LossDict,
+        loss_weights: LossTree,
         state: optax.EmptyState,
         params: Any = None,
         **extra_args: Any,
-    ) -> tuple[LossDict, optax.EmptyState]:
+    ) -> tuple[LossTree, optax.EmptyState]:
         del params, extra_args
         names = common_names(loss_weights=loss_weights)
         weights = function(jax.lax.stop_gradient(pack(loss_weights, names)))
-        return unpack(weights, names), state
+        return unpack(weights, names, loss_weights), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

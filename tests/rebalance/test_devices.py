@@ -11,7 +11,7 @@ PROGRAM = """
 import json, jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
 from amlr_jax import rebalance
-from tests.rebalance.test_rules import RULES, start
+from tests.rebalance.test_rules import RULES, arguments, start
 
 mesh = jax.make_mesh((len(jax.devices()),), ("batch",))
 sharded, everywhere = NamedSharding(mesh, P(None, "batch")), NamedSharding(mesh, P())
@@ -22,7 +22,7 @@ def step(carry, batch):
     out = {}
     for name, rule in RULES.items():
         means = {key: batch[:, i].mean() for i, key in enumerate("ab")}
-        out[name] = rule.update(*carry[name], losses=means)
+        out[name] = rule.update(*carry[name], **arguments(means["a"], means["b"]))
     return out, {name: weights for name, (weights, _) in out.items()}
 
 @jax.jit

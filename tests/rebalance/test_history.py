@@ -109,7 +109,8 @@ def test_softadapt_reads_negative_losses_unless_it_multiplies_by_them():
     e = np.exp([-1.0, 0.0, 0.0])
     np.testing.assert_allclose(plain[1], e / e.sum(), rtol=1e-6)
     weighted = trajectory(rebalance.softadapt(1.0, loss_weighted=True), losses)
-    np.testing.assert_allclose(weighted, 1 / 3, rtol=1e-6)  # skipped: those came in
+    expected = [[1 / 3, 1.0, 1 / 3]] * 2  # those that came in, and the other alone
+    np.testing.assert_allclose(weighted, expected, rtol=1e-6)
 
 
 def test_errors():

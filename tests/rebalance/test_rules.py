@@ -24,6 +24,12 @@ RULES = {
     "dwa": rebalance.dwa(),
     "uncertainty": rebalance.uncertainty(optax.linear_schedule(1e-2, 0.0, 20)),
     "softadapt": rebalance.softadapt(),
+    "relobralo": rebalance.relobralo(1.0, rho=0.5),
+    "every_3_relobralo": rebalance.every_k_steps(rebalance.relobralo(1.0), 3),
+    "gradient_balance": rebalance.gradient_balance(),
+    "every_2_gradient_balance": rebalance.every_k_steps(
+        rebalance.gradient_balance(), 2
+    ),
     "softadapt_both": rebalance.softadapt(5.0, normalized=True, loss_weighted=True),
     "famo": rebalance.famo(0.025),
     "every_3": rebalance.every_k_steps(rebalance.amlr(1e-3), 3),
@@ -56,6 +62,7 @@ POSITIVE = (
     "lee_kim",
     "dwa",
     "uncertainty",
+    "relobralo",
     "softadapt_both",
     "famo",
 )
@@ -70,6 +77,8 @@ FACTORIES = {
     rebalance.uncertainty: (1e-2,),
     rebalance.softadapt: (),
     rebalance.famo: (0.025,),
+    rebalance.relobralo: (),
+    rebalance.gradient_balance: (),
 }
 
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -80,8 +89,14 @@ def start(rule):
     return weights, rule.init(weights)
 
 
+def arguments(a, b):
+    """The extra arguments of an update, of every kind."""
+    values = {"a": a, "b": b}
+    return {"losses": values, "gradient_norms": values}
+
+
 def step(rule, carry, row):
-    weights, state = rule.update(*carry, losses={"a": row[0], "b": row[1]})
+    weights, state = rule.update(*carry, **arguments(*row))
     return (weights, state), weights
 
 
@@ -166,16 +181,35 @@ def test_non_finite_step_leaves_weights_and_state(rule, bad, at):
     assert_same(after, carry, rtol=1e-7, atol=0.0)
 
 
-@pytest.mark.parametrize("name", [*POSITIVE])
-@pytest.mark.parametrize("bad", [0.0, -0.1])
-def test_a_loss_without_a_share_skips_the_step(name, bad):
+@pytest.mark.parametrize("name", [*POSITIVE, "gradient_balance"])
+@pytest.mark.parametrize("bad", [0.0, 1e-39, -0.1])
+def test_a_loss_without_a_share_keeps_its_weight_alone(name, bad):
     update = _jitted(RULES[name])
     carry = start(RULES[name])
     for row in jnp.asarray(LOSSES[:5], jnp.float32):
         after = update(carry, row.at[0].set(bad))
         assert_counts_one_more(after, carry)
-        assert_same(without_skipped(after), without_skipped(carry), **exactly)
+        assert optax.tree.get(after, "count") == optax.tree.get(carry, "count") + 1
+        (weights, state), (before, state_before) = after, carry
+        assert weights["a"] == before["a"]
+        for new, old in zip(state, state_before, strict=True):
+            if isinstance(new, dict):
+                assert new["a"] == old["a"]
         carry = update(carry, row)
+
+
+@pytest.mark.parametrize("name", [*POSITIVE, "gradient_balance"])
+def test_a_loss_at_zero_does_not_stop_the_others(name):
+    """The others go on, and it joins them once it is there."""
+    update, rows = _jitted(RULES[name]), np.array(LOSSES, np.float32)
+    rows[:6, 1] = 0.0
+    carry, path = start(RULES[name]), []
+    for row in jnp.asarray(rows):
+        carry = update(carry, row)
+        path.append([float(carry[0]["a"]), float(carry[0]["b"])])
+    a, b = np.array(path).T
+    assert (b[:6] == 0.5).all() and len(set(b[6:])) > 1
+    assert np.isfinite(path).all() and a[0] > 0
 
 
 @every_rule
@@ -198,9 +232,12 @@ def test_weights_and_state_are_float32_and_int32_scalars_whatever_comes_in(rule)
     low = {"a": jnp.bfloat16(0.5), "b": jnp.float16(0.25)}
     types = partial(jax.tree.map, lambda leaf: (leaf.shape, jnp.dtype(leaf.dtype)))
     for incoming in (weights, low):
-        out = jax.eval_shape(lambda w: rule.update(w, state, losses=low), incoming)
+        out = jax.eval_shape(
+            lambda w: rule.update(w, state, **arguments(*low.values())), incoming
+        )
         assert types(out) == types((weights, state))
     allowed = {((), jnp.dtype("float32")), ((), jnp.dtype("int32"))}
+    allowed |= {((2,), jnp.dtype("uint32"))}  # a key
     assert {types(leaf) for leaf in jax.tree.leaves(state)} <= allowed
 
 
@@ -218,8 +255,8 @@ def test_key_order_never_matters(rule):
     weights = rebalance.equal_weights(["b", "a"])
     carry, other = start(rule), (weights, rule.init(weights))
     for a, b in LOSSES[:3]:
-        carry = rule.update(*carry, losses={"a": a, "b": b})
-        other = rule.update(*other, losses={"b": b, "a": a})
+        carry = rule.update(*carry, **arguments(a, b))
+        other = rule.update(*other, **arguments(a, b) | {"losses": {"b": b, "a": a}})
     assert_same(carry, other, **exactly)
 
 
@@ -238,14 +275,19 @@ def test_no_order_of_any_dict_ever_matters(factory, data):
     values = st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4)
     for row in data.draw(st.lists(values, min_size=4, max_size=4)):
         losses = dict(zip(names, row, strict=True))
-        carry = rule.update(*carry, losses=losses)
+        carry = rule.update(*carry, losses=losses, gradient_norms=losses)
         weights, state = other
         state = jax.tree.map(
             lambda part: shuffled(part) if isinstance(part, dict) else part,
             state,
             is_leaf=lambda part: isinstance(part, dict),
         )
-        other = rule.update(shuffled(weights), state, losses=shuffled(losses))
+        other = rule.update(
+            shuffled(weights),
+            state,
+            losses=shuffled(losses),
+            gradient_norms=shuffled(losses),
+        )
         assert_same(other, carry, **exactly)
 
 
@@ -258,9 +300,9 @@ def test_no_gradient_flows_into_weights_or_state(rule):
     def total(scale):
         weights, state = carry
         weights = {name: w * scale for name, w in weights.items()}
-        losses = {"a": scale * 0.2, "b": scale * 0.1}
-        weights, state = rule.update(weights, state, losses=losses)
-        floats = [x for x in jax.tree.leaves((weights, state)) if x.dtype != jnp.int32]
+        weights, state = rule.update(weights, state, **arguments(scale / 5, scale / 10))
+        leaves = jax.tree.leaves((weights, state))
+        floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
         return sum(floats)
 
     assert jax.grad(total)(1.0) == 0.0
@@ -273,8 +315,7 @@ def test_losses_are_required_and_other_extras_are_swallowed(rule):
         rule.update(weights, state)
     with pytest.raises(TypeError):
         rule.update(weights, state, None, {"a": 1.0, "b": 2.0})
-    losses = {"a": 1.0, "b": 2.0}
-    rule.update(weights, state, None, losses=losses, value=3.0, step=1)
+    rule.update(weights, state, None, **arguments(1.0, 2.0), value=3.0, step=1)
 
 
 @every_rule
@@ -282,8 +323,10 @@ def test_other_names_are_an_error_that_names_them(rule):
     weights, state = start(rule)
     with pytest.raises(ValueError, match=r"missing \['b'\] and extra \['ssim'\]"):
         rule.update(weights, state, losses={"a": 1.0, "ssim": 2.0})
-    with pytest.raises(TypeError, match="losses.*dict"):
+    with pytest.raises(ValueError, match=r"losses.*scalars.*\(2,\)"):
         rule.update(weights, state, losses=jnp.ones(2))
+    with pytest.raises(TypeError, match=r"losses\['b'\] = 'two'"):
+        rule.update(weights, state, losses={"a": 1.0, "b": "two"})
     with pytest.raises(ValueError, match=r"losses\['b'\].*\(3,\)"):
         rule.update(weights, state, losses={"a": 1.0, "b": jnp.ones(3)})
 

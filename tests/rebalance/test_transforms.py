@@ -64,8 +64,8 @@ def test_weighted_total_errors():
         rebalance.weighted_total({}, {})
     with pytest.raises(ValueError, match=r"losses\['a'\].*\(2,\)"):
         rebalance.weighted_total({"a": jnp.ones(2)}, {"a": 1.0})
-    with pytest.raises(TypeError, match="dict"):
-        rebalance.weighted_total([1.0], [1.0])
+    with pytest.raises(TypeError, match=r"losses\[0\] = 'one'"):
+        rebalance.weighted_total(["one"], [1.0])
 
 
 def test_equal_weights():

@@ -1,10 +1,13 @@
-"""Losses and loss weights as flat dicts of scalars, and their vector form.
+"""Losses and loss weights as trees of scalars, and their vector form.
 
-Rules check the names once, compute on vectors in the order of the sorted names, and
-return dicts. The vectors are float32, or float64 if the weights given to `init` are.
+Rules check the names once, compute on vectors in the order of `jax.tree.leaves(losses)`
+and return trees like the loss weights. The name of a loss is its path in the tree, as
+`jax.tree_util.keystr` writes it: "['silog']", "['depth'][0]", ".smooth". Vectors are
+float32, or float64 if the weights given to `init` are.
 """
 
 import math
+import numbers
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
@@ -16,72 +19,92 @@ import optax
 
 from amlr_jax.inputs import float_type
 
-LossDict = dict[str, jax.Array]
+LossTree = Any  # dicts, tuples, NamedTuples, or other JAX trees, of scalars
 
 TINY = 1.1754944e-38  # smallest normal float32; a loss at or below it has no share
 FLOAT32_ROUNDING = 2.0**-23
 
 
-def common_names(**dicts: Any) -> list[str]:
-    """The sorted names that all given dicts share.
+def by_path(title: str, tree: LossTree) -> dict[str, Any]:
+    """The scalars of a tree by their paths, in the order of its leaves.
 
     Raises:
-      TypeError: an argument is not a dict with string keys.
-      ValueError: an argument is empty, holds something other than scalars, or its
-        names differ from those of the first.
+      TypeError: a leaf is no number.
+      ValueError: the tree is empty, or a leaf is no scalar.
     """
-    for title, values in dicts.items():
-        _check_flat(title, values)
-    (first, reference), *others = dicts.items()
-    for title, values in others:
-        missing = sorted(set(reference) - set(values))
-        extra = sorted(set(values) - set(reference))
+    if isinstance(tree, Mapping) and jax.tree_util.all_leaves([tree]):
+        tree = dict(tree)  # a Mapping that JAX does not know
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    found = {jax.tree_util.keystr(path): leaf for path, leaf in paths}
+    if not found:
+        raise ValueError(f"`{title}` must have at least one loss, got {tree!r}.")
+    for path, leaf in found.items():
+        if not isinstance(leaf, numbers.Real) and not hasattr(leaf, "dtype"):
+            raise TypeError(
+                f"`{title}` must be a tree of scalars, got {title}{path} = {leaf!r}."
+            )
+        if jnp.shape(leaf) != ():
+            raise ValueError(
+                f"`{title}` must be a tree of scalars, got {title}{path} of shape "
+                f"{jnp.shape(leaf)}."
+            )
+    return found
+
+
+def common_names(**trees: LossTree) -> list[str]:
+    """The paths that all given trees share, in the order of the last one.
+
+    Raises:
+      TypeError: a leaf is no number.
+      ValueError: a tree is empty, a leaf is no scalar, or the paths of a tree differ
+        from those of the first.
+    """
+    (first, reference), *others = (
+        (title, by_path(title, tree)) for title, tree in trees.items()
+    )
+    names = list(reference)
+    for title, found in others:
+        names = list(found)
+        missing, extra = reference.keys() - found.keys(), found.keys() - set(reference)
         if missing or extra:
             raise ValueError(
-                f"`{title}` must have the names of `{first}`, got {title} with "
-                f"missing {missing} and extra {extra}."
+                f"`{title}` must have the names of `{first}`, got {title} with missing "
+                f"{_listed(missing)} and extra {_listed(extra)}."
             )
-    return sorted(reference)
+    return names
 
 
-def _check_flat(title: str, values: Any) -> None:
-    if not isinstance(values, Mapping) or not all(isinstance(k, str) for k in values):
-        raise TypeError(f"`{title}` must be a dict of name -> scalar, got {values!r}.")
-    if not values:
-        raise ValueError(f"`{title}` must have at least one name, got an empty dict.")
-    for name, value in values.items():
-        if isinstance(value, Mapping | list | tuple):
-            raise TypeError(
-                f"`{title}` must be a flat dict of name -> scalar, got "
-                f"{title}[{name!r}] of type {type(value).__name__}; name its entries "
-                f"'{name}/...'."
-            )
-        if jnp.shape(value) != ():
-            raise ValueError(
-                f"`{title}` must hold scalars, got {title}[{name!r}] of shape "
-                f"{jnp.shape(value)}."
-            )
+def _listed(paths: set[str]) -> str:
+    return ", ".join(sorted(paths)) or "none"
 
 
-def pack(values: Mapping[str, Any], names: list[str], dtype: Any = None) -> jax.Array:
-    """The values in the order of `names`, [n]; None: in their `float_type`."""
-    ordered = [values[name] for name in names]
+def pack(tree: LossTree, names: list[str], dtype: Any = None) -> jax.Array:
+    """The scalars in the order of `names`, [n]; None: in their `float_type`."""
+    found = by_path("values", tree)
+    ordered = [found[name] for name in names]
     dtype = float_type(*ordered) if dtype is None else dtype
     return jnp.stack([jnp.asarray(value).astype(dtype) for value in ordered])
 
 
-def unpack(vector: jax.Array, names: list[str]) -> LossDict:
-    """The inverse of `pack`."""
-    return {name: vector[index] for index, name in enumerate(names)}
+def unpack(vector: jax.Array, names: list[str], like: LossTree) -> LossTree:
+    """The inverse of `pack`, a tree like `like`."""
+    return fill(like, dict(zip(names, vector, strict=True)))
 
 
-def zeros(loss_weights: LossDict) -> LossDict:
-    """A zero per name, of the precision of the weights.
+def fill(like: LossTree, values: Mapping[str, Any]) -> LossTree:
+    """The tree `like` with the values of its paths."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: values[jax.tree_util.keystr(path)], like
+    )
+
+
+def zeros(loss_weights: LossTree) -> LossTree:
+    """A zero per loss, of the precision of the weights.
 
     They are separate buffers, so that a state can be donated.
     """
-    dtype = float_type(*loss_weights.values())
-    return {name: jnp.zeros((), dtype) for name in sorted(loss_weights)}
+    dtype = float_type(*jax.tree.leaves(loss_weights))
+    return jax.tree.map(lambda _: jnp.zeros((), dtype), loss_weights)
 
 
 def constant(weight: float, dtype: Any) -> jax.Array:
@@ -95,8 +118,8 @@ def is_zero(weight: Any) -> bool:
     return not isinstance(weight, jax.core.Tracer) and float(weight) == 0.0
 
 
-def check_start(loss_weights: Any, **dicts: Any) -> list[str]:
-    """The names of the weights that a rule's `init` is given; errors: `common_names`.
+def check_start(loss_weights: LossTree, **trees: LossTree) -> None:
+    """Checks the weights that a rule's `init` is given; errors: `common_names`.
 
     Raises:
       ValueError: also within `optax.MultiSteps`, which returns updates of 0 in all
@@ -109,18 +132,13 @@ def check_start(loss_weights: Any, **dicts: Any) -> list[str]:
                 "A rule for loss weights cannot be in optax.MultiSteps, which sets the "
                 "weights to 0 between its updates; use every_k_steps(rule, k)."
             )
-    return common_names(loss_weights=loss_weights, **dicts)
+    common_names(loss_weights=loss_weights, **trees)
 
 
 def keep_if(accept: jax.Array, new: Any, old: Any) -> Any:
     """`new` where the scalar `accept` holds, else `old`; no gradient flows through."""
     chosen = jax.tree.map(lambda n, o: jnp.where(accept, n, o), new, old)
     return jax.lax.stop_gradient(chosen)
-
-
-def all_finite(*vectors: jax.Array) -> jax.Array:
-    """Whether every element is finite, boolean scalar."""
-    return jnp.all(jnp.isfinite(jnp.concatenate(vectors)))
 
 
 def value_at(number_or_schedule: Any, count: jax.Array, like: jax.Array) -> jax.Array:
@@ -130,16 +148,18 @@ def value_at(number_or_schedule: Any, count: jax.Array, like: jax.Array) -> jax.
     return jnp.asarray(number_or_schedule).astype(like.dtype)
 
 
-def equalizing(shares: Any, weights: jax.Array, losses: jax.Array) -> jax.Array:
+def equalizing(
+    shares: Any, weights: jax.Array, losses: jax.Array, *, on: jax.Array
+) -> jax.Array:
     """The weights under which the losses have these shares of their total, Eq. 9.
 
-        w_i = r_i L_tot / L_i,     L_tot = sum_j w_j L_j
+        w_i = r_i L_tot / L_i,     L_tot = sum_j w_j L_j over the losses that are `on`
 
     A loss below the rounding of L_tot, 1.2e-7 of it in float32, has no ratio to it: a
     weight like 1e11 would be all that is left once that loss is no longer near 0. Its
-    weight is infinite here, so the rule skips the step and waits for one that can tell.
+    weight is infinite here, so it keeps the one that it has until L_tot can tell it.
     """
-    total = jnp.sum(weights * losses)
+    total = jnp.sum(weights * losses, where=on)
     lost = losses < FLOAT32_ROUNDING * total
     return jnp.where(lost, jnp.inf, shares * total / losses)
 
