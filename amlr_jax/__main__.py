@@ -14,6 +14,7 @@ COMMANDS = {
     "odometry": ("amlr_jax.odometry", "measure a pose network"),
     "convert": ("amlr_jax.convert", "PyTorch weights to start from"),
     "export": ("amlr_jax.export", "a network as StableHLO"),
+    "share": ("amlr_jax.share", "a network as a folder for others, or for PyTorch"),
     "ablation": ("amlr_jax.ablation", "train and compare the rows of a table"),
 }
 

@@ -1,6 +1,6 @@
 """Imports run downwards, and the light rooms load where heavy packages are absent.
 
-    4  convert calibrate predict report odometry export ablation data.check, and main
+    4  convert calibrate predict report odometry export share ablation data.check, main
     3  train, evaluate             which do not know each other
     2  models, data, street, checkpoints
     1  runtime
@@ -51,7 +51,9 @@ ROOMS = {
     "amlr_jax.runtime": Room(set(), ARRAYS | FLAGS | {"rich"}),
     "amlr_jax.config": Room({"runtime"}, {"ml_collections"}),
     "amlr_jax.recipes": Room(set(), {"ml_collections"}),
-    "amlr_jax.checkpoints": Room({"runtime"}, ARRAYS | {"orbax"}),
+    "amlr_jax.checkpoints": Room(
+        {"runtime"}, ARRAYS | {"flax", "huggingface_hub", "orbax", "safetensors"}
+    ),
     "amlr_jax.models": Room(
         LOW - {"rebalance"} | {"checkpoints"}, ARRAYS | {"einops", "flax"}
     ),
@@ -83,6 +85,9 @@ ROOMS = {
         {"runtime", "config", "data", "checkpoints"}, IMAGES | {"absl", "numpy"}
     ),
     "amlr_jax.ablation": Room(COMMANDS, COMMAND | {"scipy"}),
+    "amlr_jax.share": Room(
+        COMMANDS | {"report"}, COMMAND | {"huggingface_hub", "safetensors"}
+    ),
     # Hands the training loop its evaluator, which also writes pictures and the report.
     "amlr_jax.pipeline": Room(COMMANDS | {"train", "report", "odometry"}, COMMAND),
     "amlr_jax.main": Room(COMMANDS | {"pipeline"}, COMMAND),

@@ -1,4 +1,8 @@
-"""Arrays on disk through orbax, without its log lines and with errors in one line."""
+"""Arrays on disk through orbax, without its log lines and with errors in one line.
+
+`load` reads a .safetensors file, too, in which the path of an array is its name:
+"params/encoder/norm/scale".
+"""
 
 import contextlib
 import logging
@@ -12,6 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
 
 from amlr_jax.checkpoints import disk
 from amlr_jax.runtime import files
@@ -68,6 +75,20 @@ def save(folder: Path, variables: dict) -> None:
         raise
 
 
+def save_file(path: Path, variables: dict) -> None:
+    """Writes nested dicts of arrays to a .safetensors file, as `load` reads it."""
+    flat = flatten_dict(variables, sep="/")
+    tensors = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+    safetensors.save_file(tensors, path, metadata={"format": "jax"})
+
+
+def _load_file(path: Path) -> dict:
+    try:
+        return unflatten_dict(safetensors.load_file(path), sep="/")
+    except SafetensorError as error:
+        raise ValueError(f"it is cut off or damaged ({error})") from error
+
+
 def load(folder: Path) -> dict:
     """Parameters and batch statistics as NumPy arrays, their averages if there are any.
 
@@ -76,6 +97,8 @@ def load(folder: Path) -> dict:
     Raises OSError, ValueError or KeyError.
     """
     folder = folder.absolute()
+    if folder.suffix == ".safetensors":
+        return _load_file(folder)
     with quiet(), _causes(), ocp.PyTreeCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder).item_metadata
         if metadata is None:

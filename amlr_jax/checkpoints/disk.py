@@ -13,6 +13,7 @@ process that is killed leaves it whole or not at all.
 """
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -31,6 +32,7 @@ BAD = "bad."
 DELETED = "deleted."
 BLOCK = 1 << 20  # bytes read at a time
 BEST = "best"
+HUB = "hf:/"  # as a Path keeps hf://
 HIGHER_IS_BETTER = ("d1", "d2", "d3")  # accuracies; all other metrics are errors
 _CHOICE = re.compile(rf"(.*?)/*@(\d+|{BEST})")
 
@@ -49,18 +51,43 @@ def all_of(folder: Path) -> list[Path]:
 
 
 def place_of(path: Path) -> tuple[Path, str]:
-    """The folder and the choice of a user's DIR, DIR@STEP or DIR@best.
+    """The folder and the choice of a user's DIR, DIR@STEP, DIR@best or hf://REPO.
 
     The choice is "", for the newest, "best" or the digits of a step. A folder whose own
-    name ends like that is meant itself.
+    name ends like that is meant itself. REPO or REPO@REVISION of the Hugging Face hub
+    is downloaded, once per process, to the cache of `huggingface_hub`.
 
     >>> place_of(Path("runs/kitti@741"))
     (PosixPath('runs/kitti'), '741')
     """
+    if str(path).startswith(HUB):
+        return _downloaded(str(path).removeprefix(HUB).lstrip("/")), ""
     found = _CHOICE.fullmatch(str(path))
     if path.exists() or not found:
         return path, ""
     return Path(found[1] or "."), found[2]
+
+
+@functools.cache
+def _downloaded(name: str) -> Path:
+    """The files of a repository of the hub that `amlr_jax.share` wrote."""
+    repository, _, revision = name.partition("@")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise InputError(
+            f"hf://{name} needs huggingface_hub: pip install 'amlr_jax[hub]'"
+        ) from error
+    try:
+        files = ["*.json", "*.safetensors"]  # no code and no pickles
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, allow_patterns=files
+            )
+        )
+    except (OSError, ValueError, RuntimeError) as error:  # of the net, name and token
+        line = str(error).strip().splitlines()[0]
+        raise InputError(f"hf://{name} cannot be read: {line[:200]}") from error
 
 
 def candidates(path: Path) -> list[Path]:

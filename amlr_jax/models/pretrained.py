@@ -1,7 +1,7 @@
 """Initial weights: from converted checkpoints and from runs.
 
-A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float32) and
-`model.json`:
+A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float32), or
+`model.safetensors` (of `amlr_jax.share`), and `model.json`:
 
     source    the kind of the original checkpoint
     name      of the network, an argument of `models.depth.network`
@@ -10,7 +10,8 @@ A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float3
     parts     the top level names in the variables: encoder, decoder, pose
 
 A workdir can be read as such a folder: its newest good checkpoint is used, or the one
-that DIR@STEP or DIR@best chooses (`disk.candidates`).
+that DIR@STEP or DIR@best chooses (`disk.candidates`). hf://REPO is such a folder on the
+Hugging Face hub (`disk.place_of`).
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from amlr_jax.runtime.errors import InputError, preview
 
 MODEL = "model.json"
 VARIABLES = "variables"
+TENSORS = "model.safetensors"
 
 
 class Pretrained(NamedTuple):
@@ -85,7 +87,8 @@ def load(path: Path) -> Pretrained:
     folder, choice = disk.place_of(path)
     if (folder / MODEL).is_file() and not choice:
         model = _json(folder / MODEL, "source", "name", "options", "parts")
-        place = folder / VARIABLES
+        shared = (folder / TENSORS).is_file()
+        place = folder / (TENSORS if shared else VARIABLES)
     elif newest_step(folder) or (folder / workdir.CONFIG).is_file():
         model, place = _of_run(path, folder)
     else:
@@ -110,8 +113,9 @@ def fingerprint(path: Path) -> str:
     Of names and sizes of the files, or of those of a run's checkpoint: arrays are
     written to files of new names.
     """
-    is_weights = (path / MODEL).is_file()
-    place = path if is_weights else next(iter(disk.candidates(path)), None)
+    folder, _ = disk.place_of(path)
+    is_weights = (folder / MODEL).is_file()
+    place = folder if is_weights else next(iter(disk.candidates(path)), None)
     if place is None:
         return ""
     found = sorted(paths.find(place).files)

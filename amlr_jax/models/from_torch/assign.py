@@ -145,6 +145,53 @@ def assign(
     return unflatten_dict(filled), report
 
 
+def unassign(variables: dict, table: Sequence[Module]) -> dict[str, np.ndarray]:
+    """The tensors of PyTorch that `assign` turns into `variables`, without buffers.
+
+    Raises:
+      InputError: the table has no name for an array.
+    """
+    names = [_names(row) for row in table if row.kind != "buffer"]
+    tensors = {}
+    for (collection, *path), array in flatten_dict(variables).items():
+        ours = "/".join(path)
+        candidates = (name for find in names for name in find(ours))
+        for name in candidates:
+            target = place(name, table)
+            if target and (target.collection, target.path) == (collection, tuple(path)):
+                axes = np.argsort(target.axes or range(array.ndim))
+                tensors[name] = np.ascontiguousarray(array.transpose(axes))
+                break
+        else:
+            raise InputError(f"{ours} has no name in PyTorch")
+    return tensors
+
+
+def _names(row: Module) -> Callable[[str], list[str]]:
+    """The possible names in PyTorch of a path of ours, by one row of a table.
+
+    Of alternatives in a pattern, (?:a|b), the first is taken.
+    """
+    groups = re.findall(r"\((?!\?)(.*?)\)", row.pattern)
+    numbers = iter(range(len(groups)))
+    name = re.sub(r"\((?!\?).*?\)", lambda _: f"{{{next(numbers)}}}", row.pattern)
+    name = re.sub(r"\(\?:(.*?)(?:\|.*?)?\)", r"\1", name).replace("\\", "")
+    named = (f"(?P<g{i}>{pattern})" for i, pattern in enumerate(groups))
+    path = re.compile(
+        row.path.format(*named) + ("" if row.kind == "array" else "/(.*)")
+    )
+
+    def find(ours: str) -> list[str]:
+        match = path.fullmatch(ours)
+        if match is None:
+            return []
+        module = name.format(*(match[f"g{i}"] for i in range(len(groups))))
+        leaves = [*_LEAVES[row.kind], "bias"] if row.kind != "array" else []
+        return [f"{module}.{leaf}" for leaf in leaves] or [module]
+
+    return find
+
+
 def _fitted(name: str, tensor: np.ndarray, target: Place, wanted: Any) -> np.ndarray:
     path = "/".join(target.path)
     if wanted is None:

@@ -1,6 +1,6 @@
 """Files of PyTorch weights to NumPy arrays by name; nothing in a file is ever run.
 
-PyTorch and safetensors are imported here alone, and only when a file is read.
+PyTorch is imported here alone, and only when a file of it is read.
 """
 
 import hashlib
@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -169,11 +171,6 @@ def _hash(path: Path, advance: Callable[[], None]) -> str:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError as error:
-        raise InputError(f"'{path}' needs safetensors: {INSTALL}") from error
     try:
         return load_file(path)  # bfloat16 is known to NumPy since jax was imported
     except SafetensorError as error:

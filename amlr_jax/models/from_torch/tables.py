@@ -26,7 +26,7 @@ _OURS = "encoder/stage{0}_block{1}/"
 def _swin_v2(prefix: str = "") -> tuple[Module, ...]:
     """Rows of the encoder, but for its last norm, whose modules are `prefix`..."""
     block, merge = prefix + _BLOCK, prefix + _MERGE
-    mlp = block + r"attn\.(?:cpb|rpe)_mlp\."
+    mlp = block + r"attn\.(?:rpe|cpb)_mlp\."
     tables = r"attn\.(?:relative_coords_table|relative_position_index)|attn_mask"
     return (
         Module(prefix + r"patch_embed\.proj", "encoder/patch_embed/proj", "conv"),

@@ -1,0 +1,1 @@
+"""A trained network as a folder for others: `python -m amlr_jax.share`."""
