@@ -6,13 +6,13 @@ Its generators are not used: they hide ffmpeg's exit status, which reports damag
 files and full disks, and they fork, which is not safe beside the threads of JAX.
 """
 
+import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from queue import Empty, Queue
 from subprocess import DEVNULL, PIPE, Popen
 from threading import Thread
 from typing import IO, Any, NamedTuple
@@ -23,6 +23,10 @@ import numpy as np
 from amlr_jax.runtime.errors import InputError
 
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg"}
+# Prints the time of each frame to a pipe. The filter showinfo would do so between the
+# messages, and an error in the middle of its lines is then no line of its own.
+_TIMES = "metadata=mode=add:key=amlr:value=1,"
+_TIMES += r"metadata=mode=print:key=amlr:direct=1:file=pipe\\:"
 # Where a file does not tell, and ffmpeg gives the resolution of its clock.
 USUAL_RATE = Fraction(25)
 # Of the promised duration, and seconds less; it is rounded and includes a last frame.
@@ -89,15 +93,21 @@ def frames(
     """
     height, width = about.size
     length = 3 * height * width
-    output = ["-map", "0:v:0", "-fps_mode", "passthrough", "-vf", "showinfo=checksum=0"]
+    inner, outer = os.pipe()
+    output = ["-map", "0:v:0", "-fps_mode", "passthrough", "-vf", f"{_TIMES}{outer}"]
     # Without a fine clock, frames that are close would be errors of ffmpeg's.
     output += ["-enc_time_base", "1:1000000"]
     output += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     count, step = 0, 1 / float(about.rate)
     start, time = 0.0, -step
-    with ffmpeg("-i", _url(path), *output, level="info", stdout=PIPE) as (run, log):
+    with (
+        os.fdopen(inner) as times,
+        os.fdopen(outer, "w") as passed,
+        ffmpeg("-i", _url(path), *output, stdout=PIPE, pass_fds=[outer]) as (run, log),
+    ):
+        passed.close()  # so that `times` ends with ffmpeg
         while len(data := run.stdout.read(length)) == length:
-            stamp = log.time()
+            stamp = _time(times)
             if not count:
                 start = stamp or 0.0
             least = time + SHORTEST
@@ -122,36 +132,27 @@ def frames(
         )
 
 
+def _time(times: IO[str]) -> float | None:
+    """The time of the next frame in seconds; None if it has none."""
+    found = re.search(r"pts_time:(-?[\d.]+(e[-+]\d+)?)\s", times.readline())
+    times.readline()  # the value of the key
+    return float(found[1]) if found else None
+
+
 class _Log:
     """Reads what ffmpeg reports, so that its pipe is never full."""
 
-    def __init__(self, pipe: IO[bytes], *, level: str) -> None:
-        self._pipe, self._all_are_errors = pipe, level == "error"
-        self._lines: deque[str] = deque(maxlen=200)
-        self._error, self._times = "", Queue[float | None]()
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe, self._lines = pipe, deque[str](maxlen=200)
+        self._first = ""
         self._thread = Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         for raw in self._pipe:
             line = raw.decode(errors="replace").rstrip()
-            if found := re.search(r"Parsed_showinfo.* n: *\d+ .*pts_time:(\S+)", line):
-                known = re.fullmatch(r"-?[\d.]+(e[-+]\d+)?", found[1])
-                self._times.put(float(found[1]) if known else None)
-            # A line of a thread may hold an error of another one.
-            error = re.search(r"\[(?:error|fatal|panic)\] (.*)", line)
-            if error or self._all_are_errors:
-                text = error[1] if error else re.sub(r"^(\[[^]]*\] )*", "", line)
-                self._error = self._error or text
-            if "Parsed_showinfo" not in line:
-                self._lines.append(line)
-
-    def time(self) -> float | None:
-        """The time of the next frame in seconds; None if it has none."""
-        try:
-            return self._times.get(timeout=10)
-        except Empty:
-            return None
+            self._first = self._first or re.sub(r"^(\[[^]]*\] )*", "", line)
+            self._lines.append(line)
 
     def text(self) -> str:
         """All lines, once ffmpeg has ended."""
@@ -159,20 +160,25 @@ class _Log:
         return "\n".join(re.sub(r"\[info\] ", "", line) for line in self._lines)
 
     def complaint(self) -> str:
-        """The first error, without the names of the parts of ffmpeg."""
+        """The first line without prefixes: an error, if only these are told."""
         self._thread.join(timeout=10)
-        return self._error
+        return self._first
 
 
 @contextmanager
 def ffmpeg(
-    *arguments: str, level: str = "error", stdin: int = DEVNULL, stdout: int = DEVNULL
+    *arguments: str,
+    level: str = "error",
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[tuple[Any, _Log]]:
     """The Popen of ffmpeg and what it reports; ended with the block."""
     exe = imageio_ffmpeg.get_ffmpeg_exe()
     command = [exe, "-nostats", "-v", f"level+{level}", *arguments]
-    process = Popen(command, stdin=stdin, stdout=stdout, stderr=PIPE)
-    log = _Log(process.stderr, level=level)  # type: ignore[arg-type]
+    pipes: dict = {"stdin": stdin, "stdout": stdout, "stderr": PIPE}
+    process = Popen(command, pass_fds=pass_fds, **pipes)
+    log = _Log(process.stderr)  # type: ignore[arg-type]
     try:
         yield process, log
     finally:
