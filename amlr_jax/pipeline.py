@@ -51,8 +51,8 @@ class Results:
             run = self._run
             keep.save_facts(
                 run.folder,
-                run.test_sets.sets[self._first],
-                trained_on=run.train_sets.starts()[-1],
+                run.train_sets.sets,
+                run.test_sets.sets,
                 network=run.config.model.name,
                 parameters=parameters,
                 computed_in=depth.precision_of(run.components.network)._asdict(),

@@ -53,9 +53,9 @@ def run(
     if not every:
         raise InputError(f"--ground_truth '{truth}' has no measured pixel")
     files.check_writable(folder / workdir.CALIBRATION, option="checkpoint")
-    network, variables, _ = pretrained.load_network(checkpoint, calibrated=False)
-    mesh = parallel.make_mesh()
-    on_device = jax.device_put(variables, parallel.replicated(mesh))
+    loaded = pretrained.load_network(checkpoint, calibrated=False)
+    network, mesh = loaded.network, parallel.make_mesh()
+    on_device = jax.device_put(loaded.variables, parallel.replicated(mesh))
     depth = _depths(every, partial(predictor(network, mesh), on_device))
     metres = np.concatenate([one.metres for one in every])
     image = np.repeat(np.arange(len(every)), [one.metres.size for one in every])
@@ -64,11 +64,9 @@ def run(
         count = counted(int((~good).sum()), "image is|images are")
         show(f"{count} left out: no level road at the bottom")
     found = fit(depth[good], metres[good], image[good], with_shift=with_shift)
-    made = pretrained.good_checkpoint(checkpoint)
-    step = int(made.name) if made else None
     source = str(points or truth or f"height {camera_height} m over the road")
     facts = _facts(found, len(np.unique(image[good])), source)
-    path = calibration.save(folder, found.calibration, step=step, **facts)
+    path = calibration.save(folder, found.calibration, step=loaded.step, **facts)
     if points is not None:
         _show_points(every, metres, found)
     _show(found, facts, metric=has_scale(network), path=path)

@@ -166,7 +166,8 @@ def evaluate_weights(
         cache_folder(config.data.cache), wanted=config.compilation_cache
     )
     source = checkpoint or folder
-    network, variables, _ = pretrained.load_network(source)
+    loaded = pretrained.load_network(source)
+    network, variables = loaded.network, loaded.variables
     if resolutions:
         side_outputs.heads(network)
     files.make_writable(folder)
@@ -176,7 +177,7 @@ def evaluate_weights(
         confidence.check(evaluator.protocol)
     # Transferred once, not for every frame.
     variables = jax.device_put(variables, parallel.replicated(mesh))
-    predict, facts = evaluator.predict(variables), _facts(source, network)
+    predict, facts = evaluator.predict(variables), _facts(source, loaded)
     title, also = f"Weights of {source}", []
     result = evaluator.measure(predict, facts, title=title)
     protocol = evaluator.protocol
@@ -224,15 +225,14 @@ def _test_set(config: ConfigDict) -> Any:
     return data
 
 
-def _facts(source: Path, network: Any) -> dict:
+def _facts(source: Path, loaded: pretrained.Loaded) -> dict:
     """Weights, precision and calibration; of a run's checkpoint also its step."""
     facts: dict = {"weights": str(source)}
-    checkpoint = pretrained.good_checkpoint(source)
-    if checkpoint is not None:
-        facts["step"] = int(checkpoint.name)
-    facts["computed_in"] = depth.precision_of(network)._asdict()
-    if is_calibrated(network):
-        facts["calibration"] = network.calibration
+    if loaded.step is not None:
+        facts["step"] = loaded.step
+    facts["computed_in"] = depth.precision_of(loaded.network)._asdict()
+    if is_calibrated(loaded.network):
+        facts["calibration"] = loaded.network.calibration
     return facts
 
 

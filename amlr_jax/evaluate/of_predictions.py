@@ -88,6 +88,11 @@ def evaluate_predictions(
 
 def _layout(config: ConfigDict, ground_truth: Path | None) -> Layout:
     data = config.data
+    if data.mix:
+        raise InputError(
+            f"--predictions are of one data set, and data.mix has {len(data.mix)}; "
+            "choose one: --config.data.mix='()' --config.data.name=NAME and its keys"
+        )
     if ground_truth is None:
         if data.name == sources.NYU_TFDS or data.resize:
             raise InputError(

@@ -3,8 +3,8 @@
     python -m amlr_jax.export --checkpoint=DIR --output=FILE
 
 DIR of --checkpoint is a run's workdir, DIR@STEP or DIR@best for one checkpoint of it,
-or what `amlr_jax.convert` wrote. FILE holds the
-network with its weights as StableHLO, for images of one height and width; FILE.json
+or what `amlr_jax.convert` wrote. FILE holds the network with its weights as StableHLO,
+for images of one --height and --width, by default those of the training; FILE.json
 describes input and output and how to load it. If FILE is a folder, the file in it is
 depth.stablehlo. The exported network is run and compared with the original; if they
 differ, nothing is written and the exit status is 1.
@@ -22,8 +22,10 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "New file to write, or its folder.")
 flags.DEFINE_enum("format", "stablehlo", ["stablehlo"], "StableHLO for jax.export.")
-_HEIGHT = flags.DEFINE_integer("height", 352, "Of the images, pixels.", lower_bound=1)
-_WIDTH = flags.DEFINE_integer("width", 1216, "Of the images, pixels.", lower_bound=1)
+_SIZE = [
+    flags.DEFINE_integer(name, None, "Of the images, pixels.", lower_bound=1)
+    for name in ("height", "width")
+]
 _BATCH = flags.DEFINE_string("batch", "dynamic", "Images per call: dynamic, or N.")
 _PLATFORMS = flags.DEFINE_list(
     "platforms", None, "Some of cpu, cuda, tpu; default cpu,cuda."
@@ -39,7 +41,7 @@ def main(argv: list[str]) -> None:
     stablehlo.run(
         command.path_of(_CHECKPOINT),
         command.path_of(_OUTPUT),
-        size=(_HEIGHT.value, _WIDTH.value),
+        **{flag.name: flag.value for flag in _SIZE},
         batch=_BATCH.value,
         platforms=_PLATFORMS.value,
     )

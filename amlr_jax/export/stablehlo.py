@@ -40,22 +40,29 @@ def run(
     checkpoint: Path,
     output: Path,
     *,
-    size: tuple[int, int],
+    height: int | None = None,
+    width: int | None = None,
     batch: str = DYNAMIC,
     platforms: list[str] | None = None,
 ) -> Path:
     """Exports the network of a folder of weights and checks the result; its path.
 
-    `size` is height and width of the images, `batch` their number or "dynamic".
-    InputError for options that do not fit, and for an exported network whose depth is
-    not that of the network; then nothing is written.
+    `height` and `width` of the images are by default those of the training, `batch` is
+    their number or "dynamic". InputError for options that do not fit, and for an
+    exported network whose depth is not that of the network; then nothing is written.
     """
-    targets = _checked_platforms(platforms)
-    shape = (_batch(batch), *size, 3)
+    targets, images = _checked_platforms(platforms), _batch(batch)
     path = output_file(output)
     with bar("Exporting", 3) as report:
-        network, variables, max_depth = pretrained.load_network(checkpoint)
-        network = portable(network)
+        network, variables, max_depth, _, trained = pretrained.load_network(checkpoint)
+        rows, columns = trained or (0, 0)
+        size = height or rows, width or columns
+        if not all(size):
+            raise InputError(
+                f"'{checkpoint}' does not tell the size of the images in training; "
+                "give --height and --width"
+            )
+        network, shape = portable(network), (images, *size, 3)
         check_fit(network, variables, size)
         report.advance(note="converting")
         data = encoded(partial(network.apply, variables, train=False), shape, targets)

@@ -26,6 +26,8 @@ class DepthNetwork(nn.Module):
       resize: "linear" or "lanczos3", of the image.
       decoder_resizes: the decoder itself resizes to the image's size, because it
         interpolates disparity instead of depth (monodepth2).
+      metric: depth from disparity is in metres, because the network was trained on
+        depth, or on the images of two cameras whose distance is known.
       calibration: factor and shift in metres that are applied to the depth, at least
         `LEAST` (`calibration`); None: the depth as the network was trained.
     """
@@ -37,6 +39,7 @@ class DepthNetwork(nn.Module):
     multiple_of: int = 1
     resize: str = "linear"
     decoder_resizes: bool = False
+    metric: bool = False
     calibration: tuple[float, float] | None = None
 
     def __call__(self, image_BHWC: jax.Array, *, train: bool) -> jax.Array:
@@ -49,8 +52,8 @@ class DepthNetwork(nn.Module):
             "drop_path" given.
 
         Returns:
-          Depth in metres in (0, max_depth), (B, H, W), float32. Of a network trained
-          on video alone it is correct up to one unknown scale.
+          Depth in metres in (0, max_depth), (B, H, W), float32; up to one unknown
+          scale unless `has_scale`.
         """
         features = self._features(image_BHWC, train=train)
         shape = image_BHWC.shape[:3]
@@ -123,10 +126,12 @@ def as_float(image: jax.Array) -> jax.Array:
 def has_scale(network: nn.Module) -> bool:
     """Whether depth is in metres.
 
-    Depth from disparity is known up to a factor, unless that is calibrated.
+    Depth from disparity is known up to a factor, unless that is calibrated or was
+    learned (`DepthNetwork.metric`).
     """
-    decoder = getattr(network, "decoder", None)
-    return is_calibrated(network) or not isinstance(decoder, DisparityDecoder)
+    is_disparity = isinstance(getattr(network, "decoder", None), DisparityDecoder)
+    known = is_calibrated(network) or getattr(network, "metric", False)
+    return known or not is_disparity
 
 
 def is_calibrated(network: nn.Module) -> bool:

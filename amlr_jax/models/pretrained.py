@@ -6,6 +6,8 @@ A folder of weights holds `variables/` (orbax: {"params", "batch_stats"}, float3
     source    the kind of the original checkpoint
     name      of the network, an argument of `models.depth.network`
     options   its other arguments
+    metric    whether depth from disparity is in metres; `size` [height, width] of the
+              images in training: of a run, which these are read of
     complete  whether it is a whole depth network or an encoder alone
     parts     the top level names in the variables: encoder, decoder, pose
 
@@ -41,6 +43,16 @@ class Pretrained(NamedTuple):
     folder: Path  # without the choice of a checkpoint
     variables: dict  # {"params": ..., "batch_stats": ...}, NumPy arrays
     model: dict  # of model.json
+
+
+class Loaded(NamedTuple):
+    """A depth network with its weights."""
+
+    network: depth.DepthNetwork
+    variables: dict  # {"params": ..., "batch_stats": ...}
+    max_depth: float  # of its depth, in metres
+    step: int | None = None  # of a run's checkpoint
+    size: tuple[int, int] | None = None  # height, width of the images in training
 
 
 class Merged(NamedTuple):
@@ -125,10 +137,8 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(repr(sizes).encode()).hexdigest()[:16]
 
 
-def load_network(
-    folder: Path, *, calibrated: bool = True
-) -> tuple[depth.DepthNetwork, dict, float]:
-    """The depth network of a folder of weights, its variables, and `max_depth` in m.
+def load_network(folder: Path, *, calibrated: bool = True) -> Loaded:
+    """The depth network of a folder of weights.
 
     It is calibrated if the weights are (`calibration`), which is printed. Raises
     InputError as `load` does, and for weights of an encoder alone.
@@ -149,7 +159,8 @@ def load_network(
     if fit is not None:
         network = network.clone(calibration=tuple(fit))
         max_depth = fit.factor * max_depth + fit.shift
-    return network, variables, max_depth
+    size = found.model.get("size") or found.model["options"].get("input_size")
+    return Loaded(network, variables, max_depth, step, tuple(size) if size else None)
 
 
 def complete(shapes: dict, pretrained: Pretrained) -> dict:
@@ -168,7 +179,8 @@ def network_of(pretrained: Pretrained, **defaults: Any) -> depth.DepthNetwork:
     """
     name, options = pretrained.model["name"], pretrained.model.get("options", {})
     try:
-        return depth.network(name, **defaults | depth.fitted_to_device(name, options))
+        made = depth.network(name, **defaults | depth.fitted_to_device(name, options))
+        return made.clone(metric=bool(pretrained.model.get("metric")))
     except (TypeError, ValueError) as error:
         raise InputError(f"weights '{pretrained.folder}' of {name}: {error}") from error
 
@@ -233,8 +245,17 @@ def _of_run(path: Path, folder: Path) -> tuple[dict, Path]:
         k: v for k, v in config["model"].items() if v is not None and k not in unused
     }
     model = {"source": "run", "name": config["model"]["name"], "options": options}
-    model |= {"complete": True, "step": int(checkpoint.name)}
+    model |= {"complete": True, "step": int(checkpoint.name), **_training(config)}
     return model, checkpoint / disk.STATE
+
+
+def _training(config: dict) -> dict:
+    """`metric` and `size` of a run's config."""
+    data = config.get("data", {})
+    if config.get("objective") == "self_supervised":
+        return {"metric": data.get("stereo", False), "size": data.get("size")}
+    first, *_ = data.get("mix") or [{}]  # the sets of a mix have one crop
+    return {"metric": True, "size": (data | first).get("crop")}
 
 
 def merge(variables: dict, pretrained: Pretrained) -> tuple[dict, Merged]:

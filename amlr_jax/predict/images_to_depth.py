@@ -73,7 +73,7 @@ def run(
     if options.smooth and not any(source.is_video for source in found.files):
         raise InputError("--smooth is for the pictures of videos; --input has none")
     failed = found.lost + failed
-    network, variables, max_depth = pretrained.load_network(checkpoint)
+    network, variables, max_depth, *_ = pretrained.load_network(checkpoint)
     style = _style(network, max_depth, kinds, options)
     log = _record(checkpoint, network, variables, target, style, options)
     if log.is_new and not options.overwrite:

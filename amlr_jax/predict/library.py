@@ -21,8 +21,8 @@ class ImageToDepth:
     """A network that `load` gives; call it with an image.
 
     Attributes:
-      unit: of the depth: "m", or "relative" for a network that was trained on video
-        alone and is not calibrated: metres up to one unknown factor.
+      unit: of the depth: "m", or "relative" for a network that was trained on the
+        video of one camera and is not calibrated: metres up to one unknown factor.
       max_depth: the largest depth in that unit.
       parameters: their number.
       network, variables: the flax module and its {"params", "batch_stats"}.
@@ -32,7 +32,7 @@ class ImageToDepth:
         require("test_mode", test_mode, tiling.MODES)
         self._weights = str(weights)
         loaded = pretrained.load_network(paths.expanded(weights))
-        self.network, self.variables, self.max_depth = loaded
+        self.network, self.variables, self.max_depth = loaded[:3]
         self.unit = "m" if has_scale(self.network) else "relative"
         leaves = jax.tree.leaves(self.variables["params"])
         self.parameters = sum(leaf.size for leaf in leaves)

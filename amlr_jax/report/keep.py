@@ -5,7 +5,7 @@ predictions. Neither the data set nor jax is needed to read them.
 """
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
@@ -40,9 +40,9 @@ class Kept(NamedTuple):
 
 def save_facts(
     folder: Path,
-    data: Any,
+    train_sets: Mapping[str, Any],
+    test_sets: Mapping[str, Any],
     *,
-    trained_on: int,
     network: str,
     parameters: int,
     devices: str,
@@ -52,28 +52,37 @@ def save_facts(
 ) -> None:
     """Writes run.json.
 
-    `data` is a `Prepared` set and `trained_on` the number of frames or views that the
-    network learns from; `computed_in` its dtype and attention; `published` the rows
-    that may stand beside values of `protocol`: (method, source, test mode, metrics).
+    The sets by their label in data.mix are the frames or views that the network learns
+    from, and `Prepared` ones with the test frames; `computed_in` is its dtype and
+    attention; `published` the rows that may stand beside values of `protocol`: (method,
+    source, test mode, metrics).
     """
-    median = data.median_depth
+    data = {
+        label: _of_set(train_sets[label], test) for label, test in test_sets.items()
+    }
     facts = {
         "network": network,
         "parameters": int(parameters),
         "devices": devices,
         "computed_in": computed_in,
         "versions": versions(),
-        "data": {
-            "name": data.name,
-            "split": data.split,
-            "train": trained_on,
-            "test": len(data.test),
-            "valid_share": data.valid_share,
-            "median_depth": median if np.isfinite(median) else None,
-        },
+        "data": next(iter(data.values())),
+        **({"sets": data} if len(data) > 1 else {}),
         "published": {"protocol": protocol, "rows": [list(r) for r in published]},
     }
     files.write_json(folder / FACTS, facts)
+
+
+def _of_set(train: Any, test: Any) -> dict[str, Any]:
+    median = test.median_depth
+    return {
+        "name": test.name,
+        "split": test.split,
+        "train": len(train.train),
+        "test": len(test.test),
+        "valid_share": test.valid_share,
+        "median_depth": median if np.isfinite(median) else None,
+    }
 
 
 def versions() -> dict[str, str]:

@@ -57,11 +57,16 @@ def facts(runs: Sequence[RunFiles]) -> str:
 
 def _facts(run: RunFiles) -> dict[str, str]:
     config, known = flatten(run.config or {}), run.facts
-    data, versions = as_dict(known.get("data")), as_dict(known.get("versions"))
-    names = [str(data[k]) for k in ("name", "split") if data.get(k)]
+    versions, sets = as_dict(known.get("versions")), as_dict(known.get("sets"))
+    sets = sets or {"": known.get("data")}  # more than one of data.mix
+    every = [as_dict(one) for one in sets.values()]
+    named = (
+        " ".join(str(one[k]) for k in ("name", "split") if one.get(k)) for one in every
+    )
     losses = as_dict((run.config or {}).get("losses"))
     steps = _number(config.get("steps"), ",", " steps")
     last = run.rows[-1] if run.rows else {}
+    average = _number(config.get("optimizer.ema") or None, "g")
     found = {
         "Network": config.get("model.name") or known.get("network"),
         "Parameters": _number(known.get("parameters"), ","),
@@ -69,16 +74,23 @@ def _facts(run: RunFiles) -> dict[str, str]:
         "Loss weights by": config.get("rebalance.rule"),
         "Skipped updates of them": _number(last.get("skipped_updates") or None, ","),
         "Training": steps and f"{steps} of {config.get('batch_size', '?')} images",
-        "Data": " ".join(names) or config.get("data.name"),
-        "Training frames": _number(data.get("train"), ","),
-        "Test frames": _number(data.get("test"), ","),
-        "Pixels with depth": _number(data.get("valid_share"), ".1%"),
-        "Median depth": _number(data.get("median_depth"), ".2f", " m"),
+        "Data": ", ".join(filter(None, named)) or config.get("data.name"),
+        "Training frames": _of_each(every, "train", ","),
+        "Test frames": _of_each(every, "test", ","),
+        "Pixels with depth": _of_each(every, "valid_share", ".1%"),
+        "Median depth": _of_each(every, "median_depth", ".2f", " m"),
+        "Evaluated weights": average and f"moving average, decay {average}",
         "Device": known.get("devices"),
         "Computed in": as_dict(known.get("computed_in")).get("dtype"),
         "Versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
     }
     return {name: str(value) for name, value in found.items() if value}
+
+
+def _of_each(every: Sequence[dict], key: str, form: str, unit: str = "") -> str:
+    """A number of each data set, in their order."""
+    texts = (_number(one.get(key), form, unit) for one in every)
+    return ", ".join(filter(None, texts))
 
 
 def config(runs: Sequence[RunFiles]) -> str:
@@ -142,7 +154,8 @@ FREE = ("test_mode", "windows", "window_form", "median_depth")
 def metrics(runs: Sequence[RunFiles]) -> str:
     """All tables, or a line that there is nothing to tabulate."""
     groups: dict[str, list[RunFiles]] = {}
-    for run in runs:
+    every = (one for run in runs for one in (run, *_other_sets(run)))
+    for run in every:
         if run.evaluation:
             groups.setdefault(_identity(run.evaluation), []).append(run)
     if not groups:
@@ -154,6 +167,16 @@ def metrics(runs: Sequence[RunFiles]) -> str:
         '<p class="note">These runs were measured by different protocols, whose values '
         f"cannot be compared: one table each.</p>{text}"
     )
+
+
+def _other_sets(run: RunFiles) -> Iterable[RunFiles]:
+    """The run as measured on the sets of data.mix after the first."""
+    whole = as_dict(run.evaluation)
+    for label, found in as_dict(whole.get("sets")).items():
+        parts = (as_dict(found).get(k) for k in ("metrics", "constant", "protocol"))
+        if all(isinstance(part, dict) for part in parts):
+            found = found | {"step": whole.get("step")}
+            yield run._replace(name=f"{run.name} on {label}", evaluation=found)
 
 
 def _identity(evaluation: dict) -> str:

@@ -12,7 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from amlr_jax import rebalance
-from amlr_jax.config import check
+from amlr_jax.config import check, trains_on_video
 from amlr_jax.models import depth, precision
 from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.runtime.errors import InputError
@@ -49,6 +49,8 @@ def components(config: ConfigDict) -> Components:
     check(config)
     try:
         network = depth.network(**dict(config.model))
+        metric = config.data.stereo or not trains_on_video(config)
+        network = network.clone(metric=metric)
         rate = schedule(config)
         objective = OBJECTIVES[config.objective](config, network)
         made = Components(

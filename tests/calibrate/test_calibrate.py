@@ -81,7 +81,7 @@ def test_points_put_metres_on_every_command(
     low, high = kept["interval_95"]["factor"]
     assert low <= kept["factor"] <= high
 
-    network, _, max_depth = pretrained.load_network(checkpoint)
+    network, _, max_depth, *_ = pretrained.load_network(checkpoint)
     assert has_scale(network) and max_depth == pytest.approx(3000, rel=1e-4)
     assert "metres = 30 * depth" in " ".join(capsys.readouterr().out.split())
     loaded = amlr_jax.load(checkpoint)
@@ -129,7 +129,7 @@ def test_a_folder_of_sparse_depth(weights, checkpoint, tmp_path):
 
 
 def test_evaluation_keeps_the_calibrated_scale(weights, given, checkpoint):
-    network, _, _ = pretrained.load_network(checkpoint)
+    network, *_ = pretrained.load_network(checkpoint)
     scaled = network.clone(calibration=(30.0, 0.0))
     config = tiny_kitti.config(given.parent, cache=given.parent)
     data = ConfigDict({"name": "kitti", "split": "folder", "median_depth": 9.0})

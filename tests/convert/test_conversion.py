@@ -137,7 +137,7 @@ def test_mim_depth(tmp_path):
         "decoder_activation": "relu",
         "max_depth": 10.0,
     }
-    network, variables, max_depth = pretrained.load_network(tmp_path / "out")
+    network, variables, max_depth, *_ = pretrained.load_network(tmp_path / "out")
     assert max_depth == network.decoder.max_depth == 10.0
     assert variables.keys() == {"params", "batch_stats"}
     fitting.check_fits(network, found)
@@ -194,7 +194,7 @@ def test_monodepth2(tmp_path):
         leaf(found, "batch_stats/pose/encoder/layer2_block0/downsample_bn/var"),
         given["pose_encoder"]["encoder.layer2.0.downsample.1.running_var"],
     )
-    network, variables, _ = pretrained.load_network(tmp_path / "out")
+    network, variables, *_ = pretrained.load_network(tmp_path / "out")
     assert network.seen_size(375, 1242) == (192, 640)
     assert variables["params"].keys() == {"encoder", "decoder"}
 

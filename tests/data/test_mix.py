@@ -12,6 +12,7 @@ from amlr_jax.config import base, check, of_each_set
 from amlr_jax.data import loader
 from amlr_jax.data.frames import Contents
 from amlr_jax.data.sources import Joined
+from amlr_jax.evaluate.of_predictions import evaluate_predictions
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 from tests.data import test_custom
@@ -157,6 +158,11 @@ def test_a_config_that_cannot_be_mixed(config, key, value, message):
         check(config)
 
 
+def test_predictions_are_of_one_set(config, tmp_path):
+    with pytest.raises(InputError, match="of one data set, and data.mix has 2; choose"):
+        evaluate_predictions(config, tmp_path)
+
+
 def test_a_run_measures_each_set_and_resumes(config, tmp_path, capsys):
     config.steps = 4
     pipeline.train(config, tmp_path / "whole")
@@ -170,6 +176,13 @@ def test_a_run_measures_each_set_and_resumes(config, tmp_path, capsys):
     inputs = json.loads((tmp_path / "whole/inputs.json").read_text())
     assert len(inputs["train"]["names"]) == 18
     assert "custom:room/9" in inputs["test"]["names"]
+    facts = json.loads((tmp_path / "whole/run.json").read_text())
+    assert facts["data"] == facts["sets"]["kitti"]
+    counts = {name: (d["train"], d["test"]) for name, d in facts["sets"].items()}
+    assert counts == {"kitti": (10, 2), "custom": (8, 2)}
+    page = (tmp_path / "whole/report.html").read_text()
+    assert "<td>kitti folder, custom folder</td>" in page and "<td>10, 8</td>" in page
+    assert ">whole on custom <small>after step 4" in page  # its own table
 
     lines = (tmp_path / "whole/metrics.jsonl").read_text()
     shutil.rmtree(tmp_path / "whole/checkpoints/00000004")

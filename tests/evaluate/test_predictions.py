@@ -14,6 +14,7 @@ from amlr_jax.evaluate import comparison, of_predictions
 from amlr_jax.evaluate.evaluator import evaluate_weights
 from amlr_jax.evaluate.metric_sets import Choices
 from amlr_jax.evaluate.prediction_files import depth_folder, find, matched
+from amlr_jax.models import pretrained
 from amlr_jax.runtime.errors import InputError
 from configs import custom as custom_config
 from configs import zero_shot
@@ -349,7 +350,7 @@ def test_files_equal_the_network_that_made_them(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(
         "amlr_jax.evaluate.evaluator.pretrained.load_network",
-        lambda source: (None, {}, None),
+        lambda source: pretrained.Loaded(None, {}, 80.0),
     )
     monkeypatch.setattr(
         "amlr_jax.evaluate.evaluator.depth.precision_of", lambda network: Choices()

@@ -78,7 +78,9 @@ def in_numpy(network, variables, frame, head: int) -> float:
 
 
 def test_each_head_is_measured(config, network, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pretrained, "load_network", lambda _: (*network, 100.0))
+    monkeypatch.setattr(
+        pretrained, "load_network", lambda _: pretrained.Loaded(*network, 100.0)
+    )
     weights, results = tmp_path / "weights", tmp_path / "results"
     evaluate_weights(config, results, weights, resolutions=True)
     found = json.loads((results / "resolutions.json").read_text())
@@ -167,7 +169,9 @@ def test_the_table_has_the_rows_of_the_same_kind(bilinear, first):
 
 
 def test_nothing_to_measure(config, network, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrained, "load_network", lambda _: (*network, 100.0))
+    monkeypatch.setattr(
+        pretrained, "load_network", lambda _: pretrained.Loaded(*network, 100.0)
+    )
     config.eval.protocol, config.data.split = "", "none"
     with pytest.raises(InputError, match="data.split=none has no test frame"):
         evaluate_weights(config, tmp_path / "results", tmp_path / "weights")

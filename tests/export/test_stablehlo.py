@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY
 
 SIZE = (40, 72)  # tiles neither into patches of all stages nor into windows
 OPTIONS = {"max_depth": 10.0}
-RUN = {"size": SIZE}
+RUN = dict(zip(("height", "width"), SIZE, strict=True))
 
 
 def random_variables(network) -> dict:
@@ -75,7 +75,7 @@ def test_runs_with_jax_alone_as_the_json_says(exported, checkpoint):
         np.save(folder / f"image{n}.npy", images[:n])
     command = [sys.executable, "-c", LOADER, f"{exported.name}.json"]
     subprocess.run(command, cwd=folder, check=True)
-    network, variables, _ = pretrained.load_network(checkpoint)
+    network, variables, *_ = pretrained.load_network(checkpoint)
     expected = jax.jit(lambda x: network.apply(variables, x, train=False))(images)
     for n in (1, 3):
         found = np.load(folder / f"depth{n}.npy")
@@ -101,7 +101,7 @@ def test_json_says_what_goes_in_and_out(exported):
 def test_one_batch_size_one_platform_and_an_unknown_scale(tmp_path, capsys):
     weights = save(tmp_path / "weights", "monodepth2", max_depth=100.0)
     path = tmp_path / "new" / "mono.bin"
-    settings = {"size": (32, 64), "batch": "1", "platforms": ["tpu"]}
+    settings = {"height": 32, "width": 64, "batch": "1", "platforms": ["tpu"]}
     stablehlo.run(weights, path, **settings)
     facts = json.loads((tmp_path / "new" / "mono.bin.json").read_text())
     assert facts["input"]["shape"] == [1, 32, 64, 3]
@@ -163,10 +163,8 @@ def test_portable_drops_what_one_machine_has():
         ({"output": "there.bin/a.bin"}, "cannot be made: .* is a file"),
         ({"checkpoint": "absent"}, "absent' does not exist"),
         ({"checkpoint": "encoder"}, "no whole depth network, only encoder"),
-        (
-            {"checkpoint": "glp", "size": (28, 72)},
-            "--height=28 --width=72 do not .* 29",
-        ),
+        ({"height": 28}, "--height=28 --width=72 do not .* 29"),
+        ({"width": None}, "glp' does not tell the size .*; give --height and --width"),
     ],
 )
 def test_mistakes_are_reported_and_leave_nothing(change, message, tmp_path):

@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict
 from amlr_jax import pipeline, rebalance
 from amlr_jax.checkpoints.manager import Checkpoints
 from amlr_jax.models import depth, fitting, pretrained
+from amlr_jax.models.depth_network import has_scale
 from amlr_jax.runtime import files
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.errors import InputError
@@ -387,10 +388,34 @@ def test_a_run_is_weights_too(initial, tmp_path):
     assert run.model["parts"] == ["decoder", "encoder"]
     assert run.variables.keys() == {"params", "batch_stats"}
     fitting.check_fits(made.network, run)
-    network, variables, max_depth = pretrained.load_network(tmp_path)
+    network, variables, max_depth, *_ = pretrained.load_network(tmp_path)
     assert_equal(variables["params"], state.params)
     assert_equal(variables["batch_stats"], state.batch_stats)
     assert (max_depth, network.input_scale) == (80.0, config.model.input_scale)
+
+
+@pytest.mark.parametrize(
+    "changes, metric, size",
+    [
+        ({}, True, (64, 96)),
+        ({"data": {"mix": [{"crop": [32, 64]}], "crop": [64, 96]}}, True, (32, 64)),
+        ({"objective": "self_supervised"}, False, (192, 640)),
+        ({"objective": "self_supervised", "data": {"size": [], "stereo": True}},
+         True, None),
+    ],
+)  # fmt: skip
+def test_a_run_tells_its_scale_and_size(initial, tmp_path, changes, metric, size):
+    """Whether depth from disparity is in metres, and the size of its images."""
+    config, _, state = initial
+    saved = config.to_dict() | {"model": {"name": "monodepth2", "max_depth": 100.0}}
+    saved["data"] |= {"crop": [64, 96]} | changes.pop("data", {})
+    files.write_json(tmp_path / "config.json", saved | changes)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
+    checkpoints.save(state, step=9)
+    checkpoints.close()
+    found = pretrained.load(tmp_path)
+    assert has_scale(pretrained.network_of(found)) == metric
+    assert tuple(found.model["size"] or ()) == (size or ())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from amlr_jax.models import pretrained
 from tests.predict.test_images_to_depth import Quick
 network = Quick()
 variables = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
-pretrained.load_network = lambda folder: (network, variables, 80.0)
+pretrained.load_network = lambda folder: pretrained.Loaded(network, variables, 80.0)
 runpy.run_module("amlr_jax.predict", run_name="__main__")
 """
 

@@ -55,7 +55,9 @@ def toy(tmp_path, monkeypatch):
     network = Quick()
     image = jnp.zeros((1, 8, 8, 3))
     variables = network.init(jax.random.key(0), image, train=False)
-    monkeypatch.setattr(pretrained, "load_network", lambda _: (network, variables, 80))
+    monkeypatch.setattr(
+        pretrained, "load_network", lambda _: pretrained.Loaded(network, variables, 80)
+    )
     return tmp_path / "weights"
 
 
@@ -142,7 +144,7 @@ def test_images_of_a_size_go_together(toy, shapes, tmp_path):
     assert shapes == [(3, 20, 30), (3, 20, 30), (2, 20, 24)]
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [row["file"] for row in record["images"]] == [f"{n}.png" for n in range(7)]
-    network, variables, _ = pretrained.load_network(None)
+    network, variables, *_ = pretrained.load_network(None)
     predict = predict_module.predictor(network, parallel.make_mesh())
     for number in range(7):
         with Image.open(tmp_path / f"in/{number}.png") as image:
@@ -187,7 +189,7 @@ def test_flip_is_the_mean_with_the_mirror_image(toy, tmp_path):
     path = _image(tmp_path / "in/a.png")
     options = Options(save=("npy",), flip=True)
     images_to_depth.run(toy, path, tmp_path / "out", options)
-    network, variables, _ = pretrained.load_network(None)
+    network, variables, *_ = pretrained.load_network(None)
     with Image.open(path) as image:
         pixels = np.asarray(image)[None] / np.float32(255)
     both = (
@@ -286,7 +288,7 @@ def test_confidence_is_the_agreement_of_views(toy, tmp_path):
     source = _image(tmp_path / "a.png")
     options = Options(save=("npy", "confidence"), flip=True)
     assert not images_to_depth.run(toy, source, tmp_path / "out", options)
-    network, variables, _ = pretrained.load_network(None)
+    network, variables, *_ = pretrained.load_network(None)
     pixels = np.asarray(Image.open(source))[None] / np.float32(255)
     views = [
         np.asarray(network.apply(variables, x, train=False))[0]
@@ -473,7 +475,9 @@ class Disparity(nn.Module):
 
 def test_disparity_is_saved_where_there_is_one(tmp_path, monkeypatch):
     network = Disparity(decoder=DisparityDecoder())
-    monkeypatch.setattr(pretrained, "load_network", lambda _: (network, {}, 100))
+    monkeypatch.setattr(
+        pretrained, "load_network", lambda _: pretrained.Loaded(network, {}, 100)
+    )
     image = _image(tmp_path / "in" / "a.png")
     options = Options(save=("disparity", "npy"))
     images_to_depth.run(tmp_path / "w", image, tmp_path / "out", options)

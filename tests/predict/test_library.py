@@ -23,7 +23,8 @@ def loaded(monkeypatch):
     def load_network(path):
         names.append(str(path))
         relative = SkipDecoder(max_depth=100.0) if "selfsup" in names[-1] else None
-        return network.clone(decoder=relative), variables, 80.0
+        made = network.clone(decoder=relative)
+        return pretrained.Loaded(made, variables, 80.0)
 
     monkeypatch.setattr(pretrained, "load_network", load_network)
     return names

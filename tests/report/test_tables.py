@@ -132,3 +132,18 @@ def test_nan_and_missing_are_a_dash():
 
 def test_without_any_evaluation():
     assert "No run has been evaluated" in tables.metrics([run_of("a", None)])
+
+
+def test_the_other_sets_of_a_mix_and_the_average():
+    whole = runs.evaluation() | {"sets": {"rooms": runs.evaluation(crop="nyu"), "x": 3}}
+    ((_, kitti), (_, rooms)) = read(run_of("a", whole))
+    assert [row[0].split(" after")[0] for row in (kitti[1], rooms[1])] == [
+        "a", "a on rooms"
+    ]  # fmt: skip
+    run = run_of("a", whole)._replace(
+        config={"optimizer": {"ema": 0.999}},
+        facts={"sets": {k: {"name": k, "split": "s", "test": 7} for k in "ab"}},
+    )
+    page = tables.facts([run])
+    for text in ("a s, b s", "7, 7", "moving average, decay 0.999"):
+        assert f"<td>{text}</td>" in page

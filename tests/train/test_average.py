@@ -171,7 +171,7 @@ def test_a_run_with_a_frozen_encoder(tiny_config, tmp_path, capsys):
     whole = loop.train(tiny_config, tmp_path / "run", make_evaluator=watch)
     said = " ".join(capsys.readouterr().out.split())
     assert "of them frozen, (evaluated: averages, 0.7) on" in said
-    _, variables, _ = pretrained.load_network(tmp_path / "run")
+    _, variables, *_ = pretrained.load_network(tmp_path / "run")
     for got in (watches[0].given[4], variables):
         assert_same_state(got, jax.device_get(whole.average))
     moved = jax.tree.map(np.array_equal, whole.params, whole.average["params"])
