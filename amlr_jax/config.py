@@ -28,7 +28,8 @@ from amlr_jax.runtime.rules import (
     whole,
 )
 
-# Values of data.name: drives with a car's cameras, and all frames in order of time.
+# Values of data.name: drives with a car's two cameras, calibration and speed, and all
+# data sets with frames in the order of time.
 DRIVES = ("kitti", "street")
 VIDEO = (*DRIVES, "frames")
 

@@ -169,7 +169,6 @@ def test_the_names_are_those_of_the_rooms():
     assert tuple(protocols.PRESETS) == keys.PROTOCOLS
     assert keys.TEST_MODES == tiling.MODES
     assert keys.LOSSES.keys() == DEPTH_LOSSES.keys()
-    assert (keys.DRIVES, keys.VIDEO) == (sources.DRIVES, sources.VIDEO)
     datasets = keys.KEYS["data"]["name"][1].known
     assert datasets == (*sources.LAYOUTS, sources.NYU_TFDS)
 

@@ -63,7 +63,8 @@ ROOMS = {
     ),
     "amlr_jax.street": Room({"runtime"}, {"numpy", "PIL", "cv2"}),
     "amlr_jax.data": Room(
-        {"metrics", "runtime", "street"}, DATA | {"ml_collections", "imageio_ffmpeg"}
+        {"config", "metrics", "runtime", "street"},
+        DATA | {"ml_collections", "imageio_ffmpeg"},
     ),
     "amlr_jax.data.check": Room(
         {"config", "metrics", "runtime", "street"}, DATA | FLAGS | {"rich"}

@@ -58,12 +58,8 @@ def reader(
     if not intrinsics:
         return None
     path = paths.expanded(intrinsics)
-    of_file = {".json": _of_json, ".txt": _of_kitti}.get(path.suffix.lower())
-    named = f"{option} '{path}'"
-    if of_file:
-        find = of_file(path, _text(path, named), named)
-    else:
-        find = _of_numbers(intrinsics, option)
+    of_file = {".json": of_json, ".txt": _of_kitti}.get(path.suffix.lower())
+    find = of_file(path, option) if of_file else _of_numbers(intrinsics, option)
     return lambda source, size: _checked(find(source), source, size, option)
 
 
@@ -93,9 +89,14 @@ def _of_numbers(text: str, option: str) -> Callable[[Source], Known]:
     return lambda source: camera
 
 
-def _of_json(path: Path, text: str, named: str) -> Callable[[Source], Known]:
+def of_json(path: Path, option: str) -> Callable[[Source], Known]:
+    """The camera of a source in a .json file, as `reader` describes it.
+
+    InputError, which names `option`, for a file or an entry that is none.
+    """
+    named = f"{option} '{path}'"
     try:
-        given = json.loads(text)
+        given = json.loads(_text(path, named))
     except ValueError as error:
         raise InputError(f"{named} is not JSON: {error}") from error
     if not isinstance(given, dict):
@@ -124,7 +125,9 @@ def _of_json(path: Path, text: str, named: str) -> Callable[[Source], Known]:
     return lambda source: one
 
 
-def _of_kitti(path: Path, text: str, named: str) -> Callable[[Source], Known]:
+def _of_kitti(path: Path, option: str) -> Callable[[Source], Known]:
+    named = f"{option} '{path}'"
+    text = _text(path, named)
     rows = {
         number: calibration.intrinsics_of(
             calibration.read_projection(path, f"P_rect_{number}")
@@ -157,14 +160,18 @@ def _camera(values: Iterable, complaint: str) -> Camera:
     return camera
 
 
+def off_centre(camera: Camera, size: tuple[int, int]) -> float:
+    """How far the principal point is from the middle of (height, width), as a share."""
+    (height, width), (_, _, cx, cy) = size, camera
+    return max(abs(cx / width - 0.5), abs(cy / height - 0.5))
+
+
 def _checked(
     known: Known, source: Source, size: tuple[int, int], option: str
 ) -> Camera:
     """The camera; InputError if it is that of another size of image."""
-    height, width = size
-    _, _, cx, cy = known.camera
-    off = max(abs(cx / width - 0.5), abs(cy / height - 0.5))
-    good = off <= (OFF_CENTRE if known.size is None else 0.5)
+    (height, width), (_, _, cx, cy) = size, known.camera
+    good = off_centre(known.camera, size) <= (OFF_CENTRE if known.size is None else 0.5)
     if not good or known.size not in (None, size):
         given = f" of {known.size[1]} x {known.size[0]}" if known.size else ""
         raise InputError(

@@ -12,13 +12,12 @@ side. Without lists the last fifth of each folder is held out. `depth_files` des
 the formats of depth.
 """
 
-import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from amlr_jax.data import depth_files, images, lists
+from amlr_jax.data import cameras, depth_files, images, lists
 from amlr_jax.data.frames import (
     UNKNOWN_CAMERA,
     Camera,
@@ -30,7 +29,6 @@ from amlr_jax.data.frames import (
     refuse,
     report_missing,
 )
-from amlr_jax.data.intrinsics import KEYS, camera_of
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -142,13 +140,14 @@ def _frames(root: Path, report: Report, notes: list[str]) -> dict[str, Frame]:
     colour, depth = find_files(root, report, notes)
     ending = min(path.suffix for path in depth.values())
     names = sorted({*colour, *depth}, key=paths.natural)
-    cameras = _cameras(root / "intrinsics.json", names, report)
+    paths_of = {name: colour.get(name, root / "rgb" / f"{name}.png") for name in names}
+    camera = _cameras(root / "intrinsics.json", paths_of, report)
     frames = {
         name: Frame(
             name,
-            colour.get(name, root / "rgb" / f"{name}.png"),
+            paths_of[name],
             depth.get(name, root / "depth" / f"{name}{ending}"),
-            cameras[name],
+            camera[name],
         )
         for name in names
     }
@@ -268,37 +267,32 @@ def _name(text: str, frames: Collection[str]) -> str:
     return plain if name not in frames and plain in frames else name  # type: ignore
 
 
-def _cameras(path: Path, names: Sequence[str], report: Report) -> dict[str, Camera]:
-    """The camera of each name, NaN throughout where none is given."""
-    cameras = dict.fromkeys(names, UNKNOWN_CAMERA)
+class _Named(NamedTuple):
+    """An image; a `cameras.Source`."""
+
+    stem: str
+    path: Path
+
+
+def _cameras(
+    path: Path, colour: Mapping[str, Path], report: Report
+) -> dict[str, Camera]:
+    """The camera of each image, NaN throughout where none is given."""
+    found = dict.fromkeys(colour, UNKNOWN_CAMERA)
     if not path.is_file():
-        return cameras
+        return found
+    bad: dict[str, str] = {}
     try:
-        given = json.loads(images.read(path, what="intrinsics"))
-    except ValueError as error:
-        report(Problem(f"'{path}' is not JSON: {error}"))
-        return cameras
-    if not isinstance(given, dict) or "fx" in given:
-        given = dict.fromkeys(names, given)
-    given = {paths.plain(name): value for name, value in given.items()}
-    lost = tuple(name for name in names if name not in given)
-    if lost:
-        advice = (
-            'give every "<folders>/<name>", or one {"fx", "fy", "cx", "cy"} for all'
-        )
-        text = f"'{path}' lacks {len(lost)} of {len(names)} files"
-        report(Problem(text, lost, advice))
-    found = {name: _camera(given[name]) for name in names if name in given}
-    bad = tuple(name for name, camera in found.items() if camera is None)
+        camera = cameras.of_json(path, "intrinsics")
+    except InputError as error:
+        report(Problem(str(error)))
+        return found
+    for name, file in colour.items():
+        try:
+            found[name] = camera(_Named(name, file)).camera
+        except InputError as error:
+            bad[name] = str(error)
     if bad:
-        text = (
-            f"'{path}' must give fx, fy, cx, cy in pixels, the first two positive; got "
-            f"{json.dumps(given[bad[0]])[:80]} for {len(bad)} of {len(names)} files"
-        )
-        report(Problem(text, bad))
-    return cameras | {name: camera for name, camera in found.items() if camera}
-
-
-def _camera(given: Any) -> Camera | None:
-    """The camera in a part of the JSON; None if there is none."""
-    return camera_of(map(given.get, KEYS)) if isinstance(given, dict) else None
+        text = f"{next(iter(bad.values()))} ({len(bad)} of {len(colour)} files)"
+        report(Problem(text, tuple(bad)))
+    return found

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from amlr_jax import street
+from amlr_jax.config import DRIVES
 from amlr_jax.data import benchmarks, custom, kitti, nyu, recordings
 from amlr_jax.data.frames import Contents, Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
@@ -22,8 +23,6 @@ from amlr_jax.runtime.rules import AUTO
 # Image files and depth files
 LAYOUTS = ("kitti", "nyu", "custom", recordings.NAME, "street", *benchmarks.SETS)
 NYU_TFDS = "nyu_tfds"
-DRIVES = ("kitti", "street")  # with stereo, calibration and speed
-VIDEO = (*DRIVES, recordings.NAME)  # data sets with frames in the order of time
 NO_TEST = "none"  # data.split of video of which nothing is measured
 # Keys that only some data sets use.
 _USES = {
@@ -52,9 +51,9 @@ def read_layout(
 ) -> Layout:
     """The frames of `config.data`, for one of `LAYOUTS`.
 
-    With `test_only`, for one of `VIDEO`, only the test frames; other frames need no
-    depth. Problems of the files are passed to `report`; InputError for an invalid
-    config, and where no frame can be named.
+    With `test_only`, for data with frames in the order of time, only the test frames;
+    other frames need no depth. Problems of the files are passed to `report`; InputError
+    for an invalid config, and where no frame can be named.
     """
     check_keys(config)
     if config.name == recordings.NAME:

@@ -15,11 +15,10 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from amlr_jax import metrics
-from amlr_jax.evaluate.measure import as_measured, evaluated, test_batches
+from amlr_jax.evaluate.measure import as_measured, evaluated
 from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.runtime import files, workdir
-from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted
 
 MODES = ("flip", "shifted", "shifted_flip")
@@ -59,36 +58,50 @@ def check(protocol: Protocol) -> None:
         )
 
 
-def measure(
-    network: Any,
-    variables: dict,
-    *,
-    data: Any,
-    protocol: Protocol,
-    config: ConfigDict,
-    mesh: Mesh,
-) -> Confidence:
-    """The curves of |p - g| / g on the test frames, p as it is evaluated.
+class Views:
+    """Depth of a network, and how far the views of an image agree about it.
 
+    `predict` and `inspect` are those of `measure.evaluate`, in which one pass over the
+    test frames gives the metrics and the curves of |p - g| / g, p as it is evaluated.
     The confidence is the negative standard deviation of log depth over the views
     (`tiling.predict_with_spread`).
     """
-    options = {"mode": protocol.mode, "at_once": config.eval.at_once}
-    predict = predictor(network, mesh, with_spread=True, **options)
-    found = []
-    with bar("Comparing views", len(data.test)) as report:
-        for batch in test_batches(data, protocol, config=config):
-            for both, target in zip(
-                predict(variables, batch["image"]), batch["depth"], strict=True
-            ):
-                depth, _ = as_measured(both[0], target, protocol=protocol)
-                found.append(_curves(depth, both[1], target, protocol=protocol))
-                report.advance()
-    used = [one for one in found if np.isfinite(one.ause)]
-    if not used:
-        raise InputError(f"no pixel to evaluate in {counted(len(found), 'frame')}")
-    mean = jax.tree.map(lambda *values: np.mean(values, axis=0).tolist(), *used)
-    return Confidence(frames=len(used), **mean._asdict())
+
+    def __init__(
+        self,
+        network: Any,
+        variables: dict,
+        *,
+        protocol: Protocol,
+        config: ConfigDict,
+        mesh: Mesh,
+    ) -> None:
+        options = {key: config.eval[key] for key in ("at_once", "batch_size")}
+        made = predictor(network, mesh, mode=protocol.mode, with_spread=True, **options)
+        self._predict = partial(made, variables)
+        self._found: list[metrics.Sparsification] = []
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """The depth [B, H, W] of images uint8 [B, H, W, 3]."""
+        depth, self._spread = np.moveaxis(self._predict(image), 1, 0)
+        return depth
+
+    def inspect(self, depth: np.ndarray, batch: dict, *, protocol: Protocol) -> None:
+        """The curves of the images that were predicted last."""
+        for one, spread, target in zip(
+            depth, self._spread, batch["depth"], strict=True
+        ):
+            found, _ = as_measured(one, target, protocol=protocol)
+            self._found.append(_curves(found, spread, target, protocol=protocol))
+
+    def result(self) -> Confidence:
+        """The means over the frames with an evaluated pixel."""
+        used = [one for one in self._found if np.isfinite(one.ause)]
+        if not used:
+            frames = counted(len(self._found), "frame")
+            raise InputError(f"no pixel to evaluate in {frames}")
+        mean = jax.tree.map(lambda *values: np.mean(values, axis=0).tolist(), *used)
+        return Confidence(frames=len(used), **mean._asdict())
 
 
 @partial(jax.jit, static_argnames="protocol")

@@ -116,12 +116,24 @@ class Evaluator:
         self._predictor.prepare(variables, shape)
 
     def measure(
-        self, predict: Callable, facts: dict, *, title: str, writes: bool = True
+        self,
+        predict: Callable,
+        facts: dict,
+        *,
+        title: str,
+        writes: bool = True,
+        inspect: Callable | None = None,
     ) -> Evaluation:
-        """`__call__` for a predictor; `facts` are written with the metrics."""
+        """`__call__` for a predictor; `facts` are written with the metrics.
+
+        `inspect` is called as that of `measure.evaluate`, with the `protocol`, too.
+        """
         data, config = self._data, self._config
         self.protocol = fitted_to_set(predict, data, self.protocol, config=config)
-        result = evaluate_test_set(predict, data, self.protocol, config=config)
+        options: dict = {"config": config}
+        if inspect:
+            options["inspect"] = partial(inspect, protocol=self.protocol)
+        result = evaluate_test_set(predict, data, self.protocol, **options)
         if writes and is_first():
             values = results.as_json(result, self.protocol, **facts)
             files.write_json(self._folder / workdir.EVALUATION, values)
@@ -178,8 +190,12 @@ def evaluate_weights(
     # Transferred once, not for every frame.
     variables = jax.device_put(variables, parallel.replicated(mesh))
     predict, facts = evaluator.predict(variables), _facts(source, loaded)
-    title, also = f"Weights of {source}", []
-    result = evaluator.measure(predict, facts, title=title)
+    title, also, inspect = f"Weights of {source}", [], None
+    if with_confidence:
+        shared = {"protocol": evaluator.protocol, "config": config, "mesh": mesh}
+        views = confidence.Views(network, variables, **shared)
+        predict, inspect = views.predict, views.inspect
+    result = evaluator.measure(predict, facts, title=title, inspect=inspect)
     protocol = evaluator.protocol
     shared = {"data": data, "config": config, "protocol": protocol}
     if resolutions:
@@ -192,7 +208,7 @@ def evaluate_weights(
         show(side_outputs.table(rows, protocol=protocol, title=title))
         also = [workdir.SIDE_OUTPUTS]
     if with_confidence:
-        found = confidence.measure(network, variables, mesh=mesh, **shared)
+        found = views.result()
         confidence.write(found, folder, {**facts, "protocol": protocol.recorded()})
         show(found.line())
         also += [workdir.CONFIDENCE, workdir.CONFIDENCE_PICTURE]

@@ -19,6 +19,7 @@ from amlr_jax import metrics
 from amlr_jax.data import benchmarks, loader
 from amlr_jax.evaluate import fitting, metric_sets
 from amlr_jax.evaluate.protocols import Protocol, check_frame
+from amlr_jax.metrics.alignment import SHIFTED
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted
@@ -100,7 +101,8 @@ def as_measured(
     both = jnp.asarray(prediction), jnp.asarray(target)
     depth, scaling = _in_metres(*both, where, protocol=protocol)
     scale = float(scaling.get("scale", scaling.get("ratio", 1.0)))
-    known = ~np.isnan(prediction) if "scale" in scaling else prediction > 0
+    shifted = protocol.choices.align in SHIFTED
+    known = ~np.isnan(prediction) if shifted else prediction > 0
     if not np.isfinite(scale):
         clamp = protocol.clamp or protocol.median_scaling
         depth = metrics.sanitize(prediction, clamp=clamp, **protocol.limits)

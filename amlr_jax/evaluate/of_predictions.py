@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from amlr_jax.config import base
+from amlr_jax.config import DRIVES, base
 from amlr_jax.data import custom, sources
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.views.batches import with_depth
@@ -19,13 +19,10 @@ from amlr_jax.evaluate.measure import (
 from amlr_jax.evaluate.metric_sets import NO_CHOICES, Choices
 from amlr_jax.evaluate.prediction_files import PredictionFiles, depth_folder
 from amlr_jax.evaluate.protocols import Protocol
-from amlr_jax.metrics.alignment import DISPARITY
+from amlr_jax.metrics.alignment import DISPARITY, SHIFTED
 from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted
-
-# Fits after which 0 and less are values as any other.
-_SHIFTED = ("scale_shift", DISPARITY)
 
 
 def default_config() -> ConfigDict:
@@ -62,7 +59,7 @@ def evaluate_predictions(
         scale=scale,
         resize=resize,
         mark="disparity" if choices.align == DISPARITY else "depth",
-        kb_crop=config.data.kb_crop and config.data.name in sources.DRIVES,
+        kb_crop=config.data.kb_crop and config.data.name in DRIVES,
     )
     for note in (*layout.notes, *data.notes):
         show(note)
@@ -82,7 +79,8 @@ def evaluate_predictions(
         values = results.as_json(result, made, predictions=str(predictions))
         files.write_json(folder / workdir.EVALUATION, values)
         shared = {"data": data, "protocol": made, "config": config}
-        results.write_frames(result, folder, predict=_as_it_is, **shared)
+        shared |= {"predict": _as_it_is, "picture": data.picture}
+        results.write_frames(result, folder, **shared)
     return result
 
 
@@ -119,7 +117,7 @@ def _require_everywhere(
 ) -> None:
     """InputError if an evaluated pixel has no prediction."""
     good = np.isfinite(prediction)
-    if protocol.choices.align not in _SHIFTED:
+    if protocol.choices.align not in SHIFTED:
         good &= prediction > 0
     where = np.asarray(evaluated(batch["depth"], protocol=protocol))
     for key, holes, wanted in zip(batch["key"], where & ~good, where, strict=True):

@@ -97,6 +97,11 @@ class PredictionFiles:
             "index": index,
         }
 
+    def picture(self, index: int) -> np.ndarray | None:
+        """The image of a frame, uint8 [H, W, 3]; None for ground truth alone."""
+        frame = self._layout.test[index]
+        return None if frame.image == frame.depth else images.read_as_rgb(frame.image)
+
     def _truth(self, index: int) -> depth_files.Depth:
         frame = self._layout.test[index]
         alone = frame.image == frame.depth

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from amlr_jax import metrics
 from amlr_jax.evaluate import metric_sets, pictures, tables
 from amlr_jax.evaluate.measure import Evaluation, with_predictions
 from amlr_jax.evaluate.protocols import Protocol
@@ -79,10 +80,12 @@ def write_frames(
     protocol: Protocol,
     config: ConfigDict,
     also: Sequence[str] = (),
+    picture: Callable[[int], np.ndarray | None] | None = None,
 ) -> None:
     """Writes per_image.csv and frames.png to `folder`, and prints what is there.
 
     `also` are the names of results beside evaluation.json that were written before.
+    `picture` is that of `write_pictures`.
     """
     write_csv(result, folder / workdir.PER_IMAGE)
     write_pictures(
@@ -92,6 +95,7 @@ def write_frames(
         predict=predict,
         protocol=protocol,
         count=-(-config.eval.pictures // 2),
+        picture=picture,
     )
     names = workdir.EVALUATION, workdir.PER_IMAGE, workdir.FRAMES_PICTURE, *also
     there = [name for name in names if (folder / name).is_file()]
@@ -106,10 +110,12 @@ def write_pictures(
     predict: Callable[[np.ndarray], np.ndarray],
     protocol: Protocol,
     count: int,
+    picture: Callable[[int], np.ndarray | None] | None = None,
 ) -> None:
     """A panel of the `count` worst frames and, below, of the `count` best.
 
-    `predict` maps an image [1, H, W, 3] to depth [1, H, W] in metres.
+    `predict` maps an image [1, H, W, 3] to depth [1, H, W] in metres. `picture` is the
+    whole image of a frame, where `data` has predictions in the place of images.
     """
     frames, name = [], _ranking(result)
     for kind, rows in extremes(result, count).items():
@@ -118,5 +124,17 @@ def write_pictures(
         for row, frame in zip(rows, found, strict=True):
             label = f"{kind}, {name} {row[name]:.3f}, {frame['key']}"
             frames.append({**frame, "key": label})
+            image = picture(row["index"]) if picture else None
+            if image is not None:
+                frames[-1]["image"] = _as_the_depth(image, frame["depth"])
     if frames:
         pictures.panel(frames, path, max_depth=protocol.max_depth)
+
+
+def _as_the_depth(image: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """The part of an image that depth [H, W] shows: all, or KITTI's benchmark crop."""
+    if depth.shape == image.shape[:2]:
+        return image
+    top, left = metrics.kb_crop_offsets(*image.shape[:2])
+    height, width = metrics.KB_CROP_SHAPE
+    return image[top : top + height, left : left + width]

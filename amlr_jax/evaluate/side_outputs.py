@@ -80,9 +80,10 @@ def measure(
     """Evaluates each head on all test frames; `finest` is the result of the first."""
     first, *others = heads(network)
     found = {first: finest}
+    options = {key: config.eval[key] for key in ("at_once", "batch_size")}
     for number, head in enumerate(others, start=1):
-        one, at_once = _OneHead(network, number), config.eval.at_once
-        made = predictor(one, mesh, mode=protocol.mode, at_once=at_once)
+        one = _OneHead(network, number)
+        made = predictor(one, mesh, mode=protocol.mode, **options)
         predict = in_frame(partial(made, variables), protocol)
         found[head] = evaluate_test_set(predict, data, protocol, config=config)
     return found

@@ -12,6 +12,7 @@ from amlr_jax.metrics.scaling import median_scale
 
 ALIGNMENTS = ("none", "median", "scale", "scale_shift", "disparity_scale_shift")
 DISPARITY = ALIGNMENTS[-1]  # aligns inverse depth
+SHIFTED = ("scale_shift", DISPARITY)  # of which 0 is a value as any other
 ITERATIONS = 50  # of the reweighted fit
 SMALLEST_RESIDUAL = 1e-4  # of the mean magnitude of the target: bounds the weights
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from amlr_jax.data import recordings, sources, splits
+from amlr_jax.config import VIDEO
+from amlr_jax.data import recordings, splits
 from amlr_jax.data.kitti.files import read_list
 from amlr_jax.odometry import drives, own_recordings, pose_network, results
 from amlr_jax.odometry.drives import Drive
@@ -30,7 +31,7 @@ def of_run(config: ConfigDict, variables: dict, folder: Path) -> bool:
       variables: {"params", "batch_stats"} of its state.
     """
     weights = pose_network.of_state(config, variables)
-    if weights is None or config.data.name not in sources.VIDEO:
+    if weights is None or config.data.name not in VIDEO:
         return False
     try:
         found, choice = _chosen(paths.expanded(config.data.root), config.data)

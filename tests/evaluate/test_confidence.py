@@ -32,20 +32,21 @@ def frames():
     return {"image": image, "depth": depth, "key": np.array(["a", "b", "c"])}
 
 
-def measured(monkeypatch, batch, *, test_mode="flip"):
+def measured(batch, *, test_mode="flip"):
     limits = {"crop": "none", "min_depth": 0.1, "max_depth": 20.0}
     options = {"kb_crop": False, "median_depth": 6.0, "test_mode": test_mode}
     made = Protocol("custom", "folder", **limits, **options)
     confidence.check(made)
-    monkeypatch.setattr(confidence, "test_batches", lambda *_, **__: [batch])
-    data = type("Data", (), {"test": batch["key"]})
     options = {"config": custom.get_config("tiny"), "mesh": mesh.make_mesh()}
-    return confidence.measure(Ramp(), {}, data=data, protocol=made, **options)
+    views = confidence.Views(Ramp(), {}, protocol=made, **options)
+    depth = views.predict(batch["image"])
+    views.inspect(depth, batch, protocol=made)
+    return views.result()
 
 
-def test_curves_against_numpy(monkeypatch):
+def test_curves_against_numpy():
     batch = frames()
-    found = measured(monkeypatch, batch)
+    found = measured(batch)
     curves = []
     for image, target in zip(batch["image"][:2], batch["depth"][:2], strict=True):
         bright = image[..., 0] / 255
@@ -69,17 +70,17 @@ def test_curves_against_numpy(monkeypatch):
     assert found.line().startswith("Confidence over 2 frames: AUSE ")
 
 
-def test_what_cannot_be_measured(monkeypatch):
+def test_what_cannot_be_measured():
     empty = frames() | {"depth": np.zeros((3, 40, WIDTH), np.float32)}
     with pytest.raises(InputError, match="no pixel to evaluate in 3 frames"):
-        measured(monkeypatch, empty)
+        measured(empty)
     for mode in ("none", "flip_ramps"):
         with pytest.raises(InputError, match="give --test_mode=flip"):
-            measured(monkeypatch, frames(), test_mode=mode)
+            measured(frames(), test_mode=mode)
 
 
-def test_files(monkeypatch, tmp_path):
-    found = measured(monkeypatch, frames())
+def test_files(tmp_path):
+    found = measured(frames())
     confidence.write(found, tmp_path, {"weights": "runs/a"})
     values = json.loads((tmp_path / "confidence.json").read_text())
     assert values["weights"] == "runs/a" and values["ause"] == found.ause

@@ -184,6 +184,29 @@ def test_edges_of_dense_depth(folders):
         evaluate(folders, {"sets": ("boundary",)})
 
 
+def test_frames_of_files_show_images_and_holes(tmp_path):
+    """A hole of the prediction where nothing is measured is no nearest depth."""
+    root = test_custom.write(tmp_path / "data", ["a/1", "a/2"])
+    config = custom_config.get_config("tiny")
+    config.data.root, config.data.split = str(root), custom.ALL
+    for name in ("a/1", "a/2"):
+        depth = cv2.imread(str(root / f"depth/{name}.png"), -1).astype(np.float32)
+        depth[:8] = 0
+        cv2.imwrite(str(root / f"depth/{name}.png"), depth.astype(np.uint16))
+        save(tmp_path / f"found/{name}", depth / 500)
+    widths = {}
+    for align in ("scale", "none"):
+        out, choices = tmp_path / align, Choices(align=align)
+        of_predictions.evaluate_predictions(
+            config, tmp_path / "found", folder=out, choices=choices
+        )
+        picture = cv2.imread(str(out / "frames.png"))
+        widths[align] = picture.shape[1]
+        prediction = picture[24:28, 2 * 480 + 8 : 3 * 480 - 8]
+        assert np.ptp(prediction) == 0 and np.ptp(prediction[0, 0]) == 0  # grey
+    assert widths == {"scale": 4 * 480, "none": 4 * 480}
+
+
 def test_annotated_edges_of_ibims(tmp_path):
     """Errors of edges are of the frames in which edges are annotated."""
     root, config = tmp_path / "ibims", zero_shot.get_config("ibims")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from amlr_jax.config import DRIVES
 from amlr_jax.data import sources
 from amlr_jax.data.check import depth, leaks, picture, rules
 from amlr_jax.data.check.facts import (
@@ -201,7 +202,7 @@ def _views(
     findings = [_count_views(data, found), _cameras_of_views(data, found)]
     findings += [Finding("leak", NOTE, note) for note in found.notes]
     lost = tuple(view.key for view in found.train if view.partner is None)
-    if lost and data.name in sources.DRIVES:
+    if lost and data.name in DRIVES:
         text = f"{len(lost)} of {len(found.train)} views have no image of the other "
         level, why = (FAULT, "data.stereo") if data.stereo else (NOTE, "no stereo")
         findings.append(Finding("files", level, f"{text}camera ({why})", lost))
@@ -216,7 +217,7 @@ def _count_views(data: ConfigDict, found: Sequences) -> Finding:
     drives = Counter(view.key.rpartition("/")[0] for view in found.train)
     offsets = ", ".join(f"{offset:+d}" for offset in found.offsets)
     text = f"{counted(len(found.train), 'view')} to train on (sources {offsets}) in "
-    if data.name in sources.DRIVES:
+    if data.name in DRIVES:
         text += (
             f"drives: {len(drives)}, by {data.list or 'every drive not of the test'}"
         )

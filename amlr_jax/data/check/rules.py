@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from amlr_jax import metrics
 from amlr_jax.data import benchmarks, calibration, nyu, splits
+from amlr_jax.data.cameras import OFF_CENTRE, off_centre
 from amlr_jax.data.check.facts import MISSING, SIZE, Examined, Facts, FileFault
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
 from amlr_jax.data.frames import Layout
@@ -199,7 +200,7 @@ def _doubts(
     given = f"fx {fx:.6g}, fy {fy:.6g}, cx {cx:.6g}, cy {cy:.6g} for {size_name(size)}"
     if not (0 <= cx < width and 0 <= cy < height):
         yield FAULT, f"the principal point is outside the image: {given}"
-    elif max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
+    elif off_centre((fx, fy, cx, cy), size) > OFF_CENTRE:
         yield WARNING, f"the principal point is far from the centre: {given}"
     view = math.degrees(2 * math.atan(width / 2 / fx))
     if not FIELD_OF_VIEW[0] <= view <= FIELD_OF_VIEW[1]:
