@@ -215,7 +215,8 @@ has_weight_decay = swin_v2.has_weight_decay
 
 def variable_shapes(network: DepthNetwork) -> dict:
     """Shapes of the network's variables, the same for images of any size."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    side = round(64 / min(network.input_scale, 1))  # 64 as the encoder sees it
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     key = jax.random.key(0)
     return jax.eval_shape(lambda x: network.init(key, x, train=False), image)
 

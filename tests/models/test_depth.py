@@ -208,3 +208,14 @@ def test_remat_changes_neither_parameters_nor_prediction(predict, variables):
     np.testing.assert_allclose(
         predict(_small(remat=True), image), predict(_small(), image), atol=1e-5
     )
+
+
+def test_variables_of_a_network_that_sees_small_images():
+    """Whose encoder refuses a quarter of 64 pixels."""
+    shapes = [
+        depth.variable_shapes(depth.network("glpdepth_b0", max_depth=10.0, **options))
+        for options in ({}, {"input_scale": 0.25})
+    ]
+    assert jax.tree.map(lambda x: x.shape, shapes[0]) == jax.tree.map(
+        lambda x: x.shape, shapes[1]
+    )
