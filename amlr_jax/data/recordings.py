@@ -44,7 +44,7 @@ from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.storage import Size, size_name
 from amlr_jax.runtime import files, paths
 from amlr_jax.runtime.cluster import cores
-from amlr_jax.runtime.console import show
+from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.locking import only_one
 
@@ -79,7 +79,7 @@ class Recordings(NamedTuple):
         return (kept, test) if test else (self.images[name], ())
 
 
-def find(config: ConfigDict, *, bar: Callable, report: Report = refuse) -> Recordings:
+def find(config: ConfigDict, *, report: Report = refuse) -> Recordings:
     """The recordings of `config.data`; depth only with data.split=folder.
 
     Videos that were not read before are read. InputError for a folder without frames.
@@ -102,7 +102,7 @@ def find(config: ConfigDict, *, bar: Callable, report: Report = refuse) -> Recor
             name = paths.plain(path.relative_to(place).with_suffix("").as_posix())
             if name in found:
                 report(Problem("two recordings of one name", (name,), "rename one"))
-            stored = frames_of(path, cache_folder(config.cache), bar=bar)
+            stored = frames_of(path, cache_folder(config.cache))
             found[name] = [Image(f"{name}/{frame.stem}", frame) for frame in stored]
     if not found:
         raise InputError(
@@ -131,11 +131,9 @@ def _camera_of(config: ConfigDict) -> Callable[[Image], Camera]:
     return lambda image: read(image, images.read_size(image.path))
 
 
-def read_layout(
-    config: ConfigDict, *, bar: Callable, report: Report = refuse
-) -> Layout:
+def read_layout(config: ConfigDict, *, report: Report = refuse) -> Layout:
     """The test frames; InputError if there is none, as without depth."""
-    camera, found = _camera_of(config), find(config, bar=bar, report=report)
+    camera, found = _camera_of(config), find(config, report=report)
     test = tuple(
         Frame(image.key, image.path, found.depth[image.key], camera(image))
         for name in found.images
@@ -152,14 +150,14 @@ def read_layout(
     return Layout(NAME, config.split, train=(), test=test, **options)
 
 
-def read_sequences(config: ConfigDict, *, bar: Callable) -> Sequences:
+def read_sequences(config: ConfigDict) -> Sequences:
     """The views to train on: each frame with those at data.offsets among the kept ones.
 
     InputError without any, for recordings of frames of several sizes, and without the
     camera of a frame.
     """
     camera, offsets = _camera_of(config), tuple(config.offsets)
-    found = find(config, bar=bar)
+    found = find(config)
     train = {name: found.parts(name)[0] for name in found.images}
     total = sum(map(len, train.values()))
     views: list[View] = []
@@ -254,7 +252,7 @@ def _neighbours(
             yield View(image.key, image.path, sources, camera(image))
 
 
-def frames_of(path: Path, cache: Path, *, bar: Callable) -> list[Path]:
+def frames_of(path: Path, cache: Path) -> list[Path]:
     """The frames of a video as images under `cache`, which are made on first use.
 
     InputError for a video that is damaged or cannot be read, and for a full disk.
@@ -265,11 +263,11 @@ def frames_of(path: Path, cache: Path, *, bar: Callable) -> list[Path]:
     lock = folder.with_name(f"{folder.name}.lock")
     with only_one(lock, doing=f"read {path.name}", key="data.cache"):
         if not folder.is_dir():
-            _store(path, folder, bar)
+            _store(path, folder)
     return paths.find(folder, "*.jpg").files
 
 
-def _store(path: Path, folder: Path, bar: Callable) -> None:
+def _store(path: Path, folder: Path) -> None:
     about, reading = video.facts(path), video.Reading([], [])
     options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     try:

@@ -2,7 +2,7 @@
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -16,7 +16,7 @@ from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
 from amlr_jax.data.storage import Storage
 from amlr_jax.runtime import paths
-from amlr_jax.runtime.console import show
+from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.rules import AUTO
 
@@ -45,7 +45,6 @@ _USES = {
 def read_layout(
     config: ConfigDict,
     *,
-    bar: Callable,
     test_only: bool = False,
     report: Report = refuse,
 ) -> Layout:
@@ -57,7 +56,7 @@ def read_layout(
     """
     check_keys(config)
     if config.name == recordings.NAME:
-        return recordings.read_layout(config, bar=bar, report=report)
+        return recordings.read_layout(config, report=report)
     root = paths.expanded(config.root)
     lists = {"train_list": config.list, "test_list": config.test_list}
     if config.name in benchmarks.SETS:
@@ -81,12 +80,12 @@ def read_layout(
     if config.name == "nyu":
         return nyu.read_layout(root, **options)
     if config.name == "street":
-        _render_street(config, bar)
+        _render_street(config)
     layout = kitti.read_layout(root, test_only=test_only, **options)
     return layout._replace(name=config.name)
 
 
-def _render_street(config: ConfigDict, bar: Callable) -> None:
+def _render_street(config: ConfigDict) -> None:
     """Renders the embedded street in KITTI's layout if it does not exist."""
     total, seen = config.street.drives * config.street.frames, 0
     with bar("Rendering the street", total) as shown:
@@ -106,9 +105,7 @@ def _render_street(config: ConfigDict, bar: Callable) -> None:
         progress(total, total)  # all at once if it existed
 
 
-def load(
-    config: ConfigDict, *, bar: Callable, test_only: bool = False
-) -> Prepared | TfdsPrepared:
+def load(config: ConfigDict, *, test_only: bool = False) -> Prepared | TfdsPrepared:
     """The prepared data of `config.data`; InputError for invalid input.
 
     With `test_only` only the test frames, as `read_layout`.
@@ -116,11 +113,11 @@ def load(
     check_keys(config)
     if config.name == NYU_TFDS:
         return TfdsPrepared(paths.expanded(config.root))
-    layout = read_layout(config, bar=bar, test_only=test_only)
+    layout = read_layout(config, test_only=test_only)
     for note in layout.notes:
         show(note)
     how = Storage(config.decoded, tuple(config.resize) or None, config.skip_bad)
-    data = prepare(layout, cache=cache_folder(config.cache), bar=bar, storage=how)
+    data = prepare(layout, cache=cache_folder(config.cache), storage=how)
     if data.skipped:
         names = preview(data.skipped)
         show(

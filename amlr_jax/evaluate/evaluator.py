@@ -39,7 +39,7 @@ from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import is_calibrated
 from amlr_jax.runtime import compilation, files, workdir
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.console import show
 from amlr_jax.runtime.distributed import is_first
 from amlr_jax.runtime.errors import InputError, preview
 from amlr_jax.runtime.rules import AUTO
@@ -235,7 +235,7 @@ def _test_set(config: ConfigDict) -> Any:
     if trains_on_video(config):
         data = view_batches.measured(config)
     else:
-        data = sources.load(config.data, bar=bar)
+        data = sources.load(config.data)
     if not len(data.test):
         raise InputError(f"data.split={data.split} has no test frame to measure")
     return data

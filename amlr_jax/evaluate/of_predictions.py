@@ -21,7 +21,7 @@ from amlr_jax.evaluate.prediction_files import PredictionFiles, depth_folder
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.metrics.alignment import DISPARITY, SHIFTED
 from amlr_jax.runtime import files, workdir
-from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted
 
 
@@ -98,7 +98,7 @@ def _layout(config: ConfigDict, ground_truth: Path | None) -> Layout:
                 f"got data.name={data.name}, data.resize={data.resize}"
             )
         data.split = protocols.split_of(config)
-        return sources.read_layout(with_depth(config), bar=bar, test_only=True)
+        return sources.read_layout(with_depth(config), test_only=True)
     if data.name != "custom":
         raise InputError(
             f"--ground_truth is for data.name=custom, got {data.name}; leave it out to "

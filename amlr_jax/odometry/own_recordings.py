@@ -36,7 +36,7 @@ def find(data: ConfigDict, *, limit: int | None = None) -> list[Drive]:
     Of each the longest run with poses among the frames that data.min_change keeps.
     InputError if none has poses, and for poses that are damaged or of other frames.
     """
-    root, found = paths.expanded(data.root), recordings.find(data, bar=bar).images
+    root, found = paths.expanded(data.root), recordings.find(data).images
     made = []
     for name, every in found.items():
         poses, source = _poses(root, name, every, alone=len(found) == 1)

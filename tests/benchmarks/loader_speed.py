@@ -213,8 +213,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         layout = layout_under(options.root, Path(folder))
         cache = Path(folder) / "cache"
-        files = prepare(layout, cache=cache, bar=bar)
-        decoded = prepare(layout, cache=cache, bar=bar, storage=Storage(decoded=True))
+        files = prepare(layout, cache=cache)
+        decoded = prepare(layout, cache=cache, storage=Storage(decoded=True))
         parallel = max(options.threads, options.workers)
         how = {"threads": options.threads, "workers": options.workers}
         runs = {

@@ -3,8 +3,6 @@
 import json
 import shutil
 import zlib
-from contextlib import contextmanager
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,18 +19,12 @@ FRAMES = 14  # KITTI has no depth for the first and last five: four are never wi
 DAMAGED, LOST = 6, 8  # frames of drive 0001
 
 
-@contextmanager
-def silent(title, total):
-    """Stands for the progress bar."""
-    yield SimpleNamespace(advance=lambda steps=1, **_: None)
-
-
 def findings(folder, *, output=None, name="kitti", max_depth=80.0, **changes):
     """What the check finds on the tiny frames, with changes to config.data."""
     config = tiny_kitti.config(folder, cache=folder.parent / "cache")
     with config.unlocked():
         config.data.update(name=name, **changes)
-    return check(config.data, max_depth=max_depth, output=output, progress=silent)
+    return check(config.data, max_depth=max_depth, output=output)
 
 
 def bad(found):
@@ -170,7 +162,7 @@ def views_of(root, **changes):
     more = {"sides": "l", "split": "folder"} | changes
     with config.unlocked():
         config.data.update(more)
-    return check(config.data, max_depth=80.0, video=True, progress=silent)
+    return check(config.data, max_depth=80.0, video=True)
 
 
 def test_views_are_listed_and_training_frames_need_no_depth(root):

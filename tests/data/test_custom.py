@@ -13,7 +13,6 @@ from PIL import Image
 from amlr_jax.data import custom
 from amlr_jax.data.prepared import prepare
 from amlr_jax.runtime.errors import InputError
-from tests.data.test_prepared import Counter
 
 SIZE = (48, 64)
 NAMES = [f"{room}/{n}" for room in ("hall", "yard/east") for n in range(5)]
@@ -54,7 +53,7 @@ def test_last_fifth_of_each_folder_is_held_out(tmp_path):
 def test_prepared_depth_is_what_the_files_hold(tmp_path, ending):
     write(tmp_path / "data", ending=ending)
     layout = custom.read_layout(tmp_path / "data", depth_cap=8.0)
-    data = prepare(layout, cache=tmp_path / "cache", bar=Counter())
+    data = prepare(layout, cache=tmp_path / "cache")
     example = data.test[0]
     if ending == "png":
         codes = cv2.imread(str(tmp_path / "data/depth/hall/4.png"), -1)
@@ -74,7 +73,7 @@ def test_prepared_depth_is_what_the_files_hold(tmp_path, ending):
 def test_unit_and_cap_change_the_prepared_set(tmp_path):
     write(tmp_path / "data")
     medians = [
-        prepare(layout, cache=tmp_path / "cache", bar=Counter()).median_depth
+        prepare(layout, cache=tmp_path / "cache").median_depth
         for layout in (
             custom.read_layout(tmp_path / "data", depth_scale=1000.0),
             custom.read_layout(tmp_path / "data", depth_scale=500.0),
@@ -184,7 +183,7 @@ def test_image_that_a_camera_held_on_its_side(tmp_path):
     path.unlink()
     layout = custom.read_layout(tmp_path / "data")
     with pytest.raises(InputError, match="1.jpg' must be stored upright"):
-        prepare(layout, cache=tmp_path / "cache", bar=Counter())
+        prepare(layout, cache=tmp_path / "cache")
 
 
 def test_odd_but_upright_jpeg(tmp_path):
@@ -193,7 +192,7 @@ def test_odd_but_upright_jpeg(tmp_path):
     cv2.imwrite(str(path.with_suffix(".JPG")), cv2.imread(str(path)))
     path.unlink()
     layout = custom.read_layout(tmp_path / "data")
-    data = prepare(layout, cache=tmp_path / "cache", bar=Counter())
+    data = prepare(layout, cache=tmp_path / "cache")
     assert data.train[1]["image"].shape == (*SIZE, 3)
 
 
@@ -202,7 +201,7 @@ def test_no_measurement_within_the_cap(tmp_path):
     write(tmp_path / "data")
     layout = custom.read_layout(tmp_path / "data", depth_scale=1.0, depth_cap=10.0)
     with pytest.raises(InputError, match="no valid ground-truth pixel.*depth_scale"):
-        prepare(layout, cache=tmp_path / "cache", bar=Counter())
+        prepare(layout, cache=tmp_path / "cache")
 
 
 # ---------------------------------------------------------------- names

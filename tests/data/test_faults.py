@@ -20,7 +20,7 @@ from amlr_jax.data.storage import Storage
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 from tests.conftest import REPOSITORY
-from tests.data.test_prepared import Counter, damage
+from tests.data.test_prepared import damage
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def root(tmp_path_factory):
 def whole(root, tmp_path_factory):
     """A cache that the tests copy."""
     cache = tmp_path_factory.mktemp("whole")
-    prepare(layout_of(root), cache=cache, bar=Counter())
+    prepare(layout_of(root), cache=cache)
     return cache
 
 
@@ -47,7 +47,7 @@ def layout_of(root):
 
 def prepared(root, cache, **storage):
     how = Storage(**storage)
-    return prepare(layout_of(root), cache=cache, bar=Counter(), storage=how)
+    return prepare(layout_of(root), cache=cache, storage=how)
 
 
 def batches(data, **options):
@@ -145,7 +145,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from amlr_jax.data import kitti
-from amlr_jax.data.prepared import prepare
+from amlr_jax.data.prepared import prepare, shards
 
 seen = []
 def advance():
@@ -154,8 +154,8 @@ def advance():
         os.kill(os.getpid(), signal.SIGKILL)
 
 layout = kitti.read_layout(Path(sys.argv[1]), split="folder")
-bar = lambda *_: nullcontext(SimpleNamespace(advance=advance))
-prepare(layout, cache=Path(sys.argv[2]), bar=bar)
+shards.bar = lambda *_: nullcontext(SimpleNamespace(advance=advance))
+prepare(layout, cache=Path(sys.argv[2]))
 """
 
 
@@ -170,18 +170,18 @@ def test_killed_while_preparing(root, tmp_path):
     assert [e["index"] for e in data.train] == list(range(10))
 
 
-def test_of_two_callers_one_prepares(root, tmp_path):
-    bar, found = Counter(), []
+def test_of_two_callers_one_prepares(root, tmp_path, counter):
+    found = []
 
     def call():
-        found.append(prepare(layout_of(root), cache=tmp_path, bar=bar))
+        found.append(prepare(layout_of(root), cache=tmp_path))
 
     threads = [threading.Thread(target=call) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert bar.steps == 12
+    assert counter.steps == 12
     assert [len(data.train) for data in found] == [10, 10]
 
 

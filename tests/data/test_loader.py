@@ -12,7 +12,6 @@ from amlr_jax.data.augment import Augmentation, augment, cropped_example
 from amlr_jax.data.prepared import prepare
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
-from tests.data.test_prepared import Counter
 
 SETTING = Augmentation((32, 64))
 
@@ -22,7 +21,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loader")
     root = tiny_kitti.write(folder / "kitti")
     layout = kitti.read_layout(root, split="folder")
-    return prepare(layout, cache=folder / "cache", bar=Counter())
+    return prepare(layout, cache=folder / "cache")
 
 
 def take(data, count, **options):

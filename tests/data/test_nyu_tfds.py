@@ -14,7 +14,6 @@ from amlr_jax.data import loader, sources
 from amlr_jax.data.augment import metric_example
 from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.runtime.errors import InputError
-from tests.data.test_prepared import Counter
 
 SIZE = (480, 640)
 COUNTS = {"train": 3, "validation": 2}
@@ -89,7 +88,7 @@ def test_facts_of_the_depth(root):
 def test_by_config_and_through_the_loader(root):
     config = base().data
     config.update(name="nyu_tfds", root=str(root), split="tfds")
-    data = sources.load(config, bar=Counter())
+    data = sources.load(config)
     batches = list(loader.evaluation_batches(data, batch_size=2, kb_crop=False))
     assert batches[0]["image"].shape == (2, *SIZE, 3)
     assert batches[0]["depth"].max() < 10

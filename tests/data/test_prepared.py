@@ -1,7 +1,5 @@
 """Preparing copies every byte, finds every damaged file, and happens once."""
 
-from contextlib import contextmanager
-
 import cv2
 import numpy as np
 import pytest
@@ -13,24 +11,9 @@ from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 
 
-class Counter:
-    """Stands for the progress bar."""
-
-    def __init__(self):
-        self.steps = 0
-
-    @contextmanager
-    def __call__(self, title, total):
-        self.total = total
-        yield self
-
-    def advance(self):
-        self.steps += 1
-
-
-def prepared(root, cache, bar=None):
+def prepared(root, cache):
     layout = kitti.read_layout(root, split="folder")
-    return prepare(layout, cache=cache, bar=bar or Counter())
+    return prepare(layout, cache=cache)
 
 
 def test_examples_equal_the_files(kitti_root, tmp_path):
@@ -53,13 +36,13 @@ def test_median_and_share_of_the_training_depth(kitti_root, tmp_path):
     )
 
 
-def test_prepared_once_and_again_when_a_file_changes(kitti_root, tmp_path):
-    first, second, third = Counter(), Counter(), Counter()
-    prepared(kitti_root, tmp_path / "cache", first)
-    prepared(kitti_root, tmp_path / "cache", second)
+def test_prepared_once_and_again_when_a_file_changes(kitti_root, tmp_path, counter):
+    prepared(kitti_root, tmp_path / "cache")
+    prepared(kitti_root, tmp_path / "cache")
+    assert counter.steps == 12
     tiny_kitti.write_frame(kitti_root, "0001", 0, size=(64, 200))
-    data = prepared(kitti_root, tmp_path / "cache", third)
-    assert (first.steps, second.steps, third.steps) == (12, 0, 12)
+    data = prepared(kitti_root, tmp_path / "cache")
+    assert counter.steps == 24
     assert data.train[0]["image"].shape == (64, 200, 3)
 
 
@@ -158,6 +141,6 @@ def test_cache_that_cannot_be_written(kitti_root, tmp_path):
 
 def test_nyu_jpeg(real_data, tmp_path):
     layout = nyu.read_layout(real_data / "nyu", split="folder")
-    data = prepare(layout, cache=tmp_path, bar=Counter())
+    data = prepare(layout, cache=tmp_path)
     assert data.train[0]["image"].shape == (480, 640, 3)
     assert 1.0 < data.median_depth < 5.0

@@ -15,7 +15,6 @@ from amlr_jax.data.views import batches as view_batches
 from amlr_jax.predict import mp4
 from amlr_jax.runtime.errors import InputError
 from configs import custom_selfsup
-from tests.data.test_prepared import Counter
 
 SIZE = (48, 64)
 CAMERA = {"fx": 50.0, "fy": 51.0, "cx": 31.0, "cy": 24.0}
@@ -52,7 +51,7 @@ def data(tmp_path):
 
 
 def views(data):
-    return recordings.read_sequences(data, bar=Counter())
+    return recordings.read_sequences(data)
 
 
 def keys(found):
@@ -115,13 +114,13 @@ def test_a_test_holds_out_the_end_of_recordings_with_depth(data, tmp_path):
     write(tmp_path / "mine", name="a", depth=(0, 9))
     write(tmp_path / "mine", name="b")
     data.split = "folder"
-    layout = recordings.read_layout(data, bar=Counter())
+    layout = recordings.read_layout(data)
     assert [frame.key for frame in layout.test] == ["a/9"]
     assert layout.test[0].intrinsics == tuple(CAMERA.values())
     assert (layout.depth_scale, layout.test_only) == (1000.0, True)
     of = keys(views(data))
     assert "a/6" in of and "a/7" not in of and "b/8" in of
-    found = check_data(data, max_depth=80.0, video=True, progress=Counter())
+    found = check_data(data, max_depth=80.0, video=True)
     assert not [finding for finding in found if finding.level == FAULT]
 
 
@@ -230,7 +229,7 @@ def test_a_test_without_depth(data, tmp_path):
     write(tmp_path / "mine")
     data.split = "folder"
     with pytest.raises(InputError, match="none of the last fifth of a recording"):
-        recordings.read_layout(data, bar=Counter())
+        recordings.read_layout(data)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from amlr_jax.data import sources
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 from tests.data import test_custom
-from tests.data.test_prepared import Counter
 
 
 def config(tmp_path, **changes):
@@ -18,27 +17,20 @@ def config(tmp_path, **changes):
     return data
 
 
-class Bars(Counter):
-    """Counts steps that may be several at once."""
-
-    def advance(self, steps=1):
-        self.steps += steps
-
-
-def test_the_street_is_read_as_kitti(tmp_path):
-    bars = Bars()
-    data = sources.load(config(tmp_path), bar=bars)
+def test_the_street_is_read_as_kitti(tmp_path, counter, monkeypatch):
+    monkeypatch.setattr(sources, "bar", counter)
+    data = sources.load(config(tmp_path))
     assert (data.name, len(data.train), len(data.test)) == ("street", 1, 1)
     assert data.train[0]["image"].shape == (375, 1242, 3)
-    assert bars.steps == 2 + 2  # rendered, prepared
-    sources.load(config(tmp_path), bar=bars)
-    assert bars.steps == 2 + 2 + 2  # found, not prepared again
+    assert counter.steps == 2 + 2  # rendered, prepared
+    sources.load(config(tmp_path))
+    assert counter.steps == 2 + 2 + 2  # found, not prepared again
 
 
 def test_root_of_something_else(tmp_path):
     tiny_kitti.write(tmp_path / "street")
     with pytest.raises(InputError, match="data.root for the street: root must be new"):
-        sources.load(config(tmp_path), bar=Bars())
+        sources.load(config(tmp_path))
 
 
 def test_unknown_name(tmp_path):
@@ -47,7 +39,7 @@ def test_unknown_name(tmp_path):
     ):
         data = config(tmp_path)
         data.name = "make3d"
-        sources.load(data, bar=Bars())
+        sources.load(data)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +48,7 @@ def test_unknown_name(tmp_path):
 def test_keys_that_the_data_has_no_use_for(tmp_path, key, value):
     data = config(tmp_path, **{key: value})
     with pytest.raises(InputError, match=f"data.{key}={value} .*'street' does not"):
-        sources.load(data, bar=Bars())
+        sources.load(data)
 
 
 def test_lists_by_config_and_what_there_is_to_say(kitti_root, tmp_path, capsys):
@@ -64,7 +56,7 @@ def test_lists_by_config_and_what_there_is_to_say(kitti_root, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("\n".join(map(row.format, range(5))))
     data = config(tmp_path, list=str(tmp_path / "list.txt"))
     data.update(name="kitti", root=str(kitti_root))
-    prepared = sources.load(data, bar=Bars())
+    prepared = sources.load(data)
     assert (prepared.split, len(prepared.train), len(prepared.test)) == (
         "list-folder",
         4,
@@ -77,9 +69,9 @@ def test_own_folder_by_config(tmp_path):
     test_custom.write(tmp_path / "own")
     data = config(tmp_path, depth_scale=500.0, depth_cap=12.0)
     data.update(name="custom", root=str(tmp_path / "own"))
-    prepared = sources.load(data, bar=Bars())
+    prepared = sources.load(data)
     assert (prepared.name, prepared.depth_scale) == ("custom", 500.0)
     assert 5 < prepared.median_depth < 12
     data.split = "eigen"
     with pytest.raises(InputError, match="data.split must be folder for custom"):
-        sources.load(data, bar=Bars())
+        sources.load(data)

@@ -10,11 +10,10 @@ from amlr_jax.data import kitti, nyu
 from amlr_jax.data.prepared import depth_frames, prepare
 from amlr_jax.data.storage import Storage
 from amlr_jax.runtime.errors import InputError
-from tests.data.test_prepared import Counter
 
 
 def prepared(layout, cache, **how):
-    return prepare(layout, cache=cache, bar=Counter(), storage=Storage(**how))
+    return prepare(layout, cache=cache, storage=Storage(**how))
 
 
 def test_decoded_pixels_are_the_files(kitti_root, tmp_path):

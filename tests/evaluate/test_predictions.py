@@ -391,7 +391,7 @@ def test_all_is_for_evaluation_without_lists(tmp_path):
     config = custom_config.get_config("tiny").data
     config.split, config.list = "all", "train.txt"
     with pytest.raises(InputError, match="without lists, all, which is for evaluation"):
-        sources.read_layout(config, bar=None)
+        sources.read_layout(config)
 
 
 def test_comparison_is_scipys_paired_bootstrap(folders, tmp_path):

@@ -66,7 +66,6 @@ def check(
     max_depth: float,
     video: bool = False,
     output: Path | None = None,
-    progress: Callable = bar,
 ) -> list[Finding]:
     """Checks the data of `config.data` and prints the findings; returns them.
 
@@ -78,10 +77,10 @@ def check(
     """
     if len(data.crop) != 2:
         raise InputError(f"data.crop must be (height, width), got {tuple(data.crop)}")
-    listed = _list(data, progress, video=video)
+    listed = _list(data, video=video)
     if output is not None:
         _prepare_output(output, data)
-    with progress(f"Checking {data.name}", len(listed.frames)) as shown:
+    with bar(f"Checking {data.name}", len(listed.frames)) as shown:
         facts = _read(listed, shown.advance)
     examined = Examined(listed.layout, facts, data, max_depth)
     used = RULES if facts else RULES[:1]  # only video is without a test
@@ -114,26 +113,24 @@ def _prepare_output(output: Path, data: ConfigDict) -> None:
     make_writable(output, option="output")
 
 
-def _list(data: ConfigDict, progress: Callable, *, video: bool) -> Listed:
+def _list(data: ConfigDict, *, video: bool) -> Listed:
     sources.check_keys(data)
     if video and data.split == sources.NO_TEST:
         layout = Layout(data.name, data.split, 1.0, (), (), test_only=True)
-        return Listed(layout, [], _views(data, (), progress))
+        return Listed(layout, [], _views(data, ()))
     if data.name == sources.NYU_TFDS:
         return _tfds(data)
     asked = data.copy_and_resolve_references()
     if video:
         asked.list = ""  # names views
     problems: list[Problem] = []
-    layout = sources.read_layout(
-        asked, bar=progress, test_only=video, report=problems.append
-    )
+    layout = sources.read_layout(asked, test_only=video, report=problems.append)
     # The first problem of missing files is enough: a rule names them all.
     kept = problems[:1] + [problem for problem in problems[1:] if not problem.missing]
     findings = [_of_problem(problem) for problem in kept]
     findings += [Finding("layout", NOTE, note) for note in layout.notes]
     if video:
-        findings += _views(data, layout.test, progress)
+        findings += _views(data, layout.test)
     frames: list[tuple[str, Frame | Example]] = [("train", f) for f in layout.train]
     frames += [("test", f) for f in layout.test]
     return Listed(layout, frames, findings)
@@ -188,15 +185,13 @@ def _draw(path: Path, listed: Listed, examined: Examined) -> None:
 # ---------------------------------------------------------------- self-supervision
 
 
-def _views(
-    data: ConfigDict, tested: Sequence[Frame], progress: Callable
-) -> list[Finding]:
+def _views(data: ConfigDict, tested: Sequence[Frame]) -> list[Finding]:
     """The views of `config.data`: their number, drives, and which are left out.
 
     Cameras, and with data.stereo the partners, are checked as in training.
     """
     try:
-        found = read_views(data, tuple(tested), bar=progress)
+        found = read_views(data, tuple(tested))
     except InputError as error:
         return [Finding("layout", FAULT, f"training would stop: {error}")]
     findings = [_count_views(data, found), _cameras_of_views(data, found)]

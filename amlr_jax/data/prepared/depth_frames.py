@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,10 @@ class Prepared:
 
 
 def prepare(
-    layout: Layout, *, cache: Path, bar: Callable, storage: Storage = AS_THE_FILES
+    layout: Layout, *, cache: Path, storage: Storage = AS_THE_FILES
 ) -> Prepared:
     """Prepares `layout` under `cache`, or reuses an existing set.
 
-    `bar(title, total)` is a context manager that yields an object with `advance()`.
     With several processes one prepares and the others wait. With `decoded` "auto" an
     existing set of either form is used, the decoded one first. Raises InputError for a
     damaged file, a full disk, and a damaged prepared set.
@@ -110,7 +109,6 @@ def prepare(
         DepthFrames,
         config(storage),
         cache=cache,
-        bar=bar,
         title=f"Preparing {layout.name}",
         total=len(layout.train) + len(layout.test),
     )

@@ -23,6 +23,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from amlr_jax.data.storage import AS_THE_FILES, Storage
 from amlr_jax.runtime import paths
+from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.locking import only_one
 
@@ -112,14 +113,12 @@ def prepared_builder(
     config: SetConfig,
     *,
     cache: Path,
-    bar: Callable,
     title: str,
     total: int,
 ) -> Builder:
     """The builder of a set under `cache`, which is prepared if it does not exist.
 
-    `bar(title, total)` is a context manager that yields an object with `advance()`,
-    which the builder calls for each file. With several processes one prepares and the
+    A bar with this title shows the files. With several processes one prepares and the
     others wait. Raises InputError as `kind` does, and for a full disk and a damaged
     prepared set.
     """
@@ -129,7 +128,8 @@ def prepared_builder(
         with only_one(path, doing=doing, key="data.cache"):
             builder = _opened(kind, config, cache)
             if not builder.is_prepared():
-                _fill(builder, cache, bar(title, total))
+                with bar(title, total) as progress:
+                    _fill(builder, cache, progress.advance)
     return builder
 
 
@@ -148,15 +148,15 @@ def _opened(kind: type[Builder], config: SetConfig, cache: Path) -> Builder:
         raise damaged(cache / kind.name / config.name, str(error)) from error
 
 
-def _fill(builder: SetBuilder, cache: Path, bar: contextlib.AbstractContextManager):
+def _fill(builder: SetBuilder, cache: Path, advance: Callable) -> None:
     # This process holds the lock, so an unfinished folder is from a killed process.
     for folder in Path(builder.data_dir).parent.glob("incomplete.*"):
         shutil.rmtree(folder, ignore_errors=True)
-    # `bar` replaces the bars of tfds and its messages on stdout.
+    # Ours replaces the bars of tfds and its messages on stdout.
     tfds.disable_progress_bar()
     try:
-        with bar as progress, contextlib.redirect_stdout(io.StringIO()):
-            builder.builder_config.advance = progress.advance
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.builder_config.advance = advance
             builder.download_and_prepare()
     except InputError:
         raise

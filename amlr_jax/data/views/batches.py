@@ -17,7 +17,7 @@ from amlr_jax.data.storage import size_name
 from amlr_jax.data.views.augment import ViewAugmentation, augment_view
 from amlr_jax.data.views.index import read_views
 from amlr_jax.data.views.prepare import PreparedViews, prepare_views
-from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError
 
 
@@ -54,7 +54,7 @@ def measured(config: ConfigDict) -> Prepared | TfdsPrepared | Unmeasured:
         show("data.split=none: there is no test frame, nothing is measured")
         return Unmeasured(config.data.name)
     try:
-        return sources.load(with_depth(config), bar=bar, test_only=True)
+        return sources.load(with_depth(config), test_only=True)
     except InputError as error:
         raise InputError(
             f"{error}; to train without a test: --config.data.split={sources.NO_TEST}"
@@ -69,14 +69,13 @@ def load(config: ConfigDict) -> PreparedViews:
     """
     data = config.data
     tests = data.split != sources.NO_TEST
-    read = partial(sources.read_layout, bar=bar, test_only=True)
-    found = read_views(data, read(with_depth(config)).test if tests else (), bar=bar)
+    read = partial(sources.read_layout, test_only=True)
+    found = read_views(data, read(with_depth(config)).test if tests else ())
     for note in found.notes:
         show(note)
     return prepare_views(
         found,
         cache=cache_folder(data.cache),
-        bar=bar,
         size=tuple(data.size),
         stereo=data.stereo,
         camera=data.camera,

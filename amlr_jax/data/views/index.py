@@ -1,6 +1,6 @@
 """The training views, the indices of their stored images, and their cameras."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,7 @@ CAMERAS = ("file", "monodepth2")
 _MONODEPTH2 = np.array([0.58, 1.92, 0.5, 0.5])
 
 
-def read_views(
-    config: ConfigDict, tested: Sequence[Frame], *, bar: Callable
-) -> Sequences:
+def read_views(config: ConfigDict, tested: Sequence[Frame]) -> Sequences:
     """The views of `config.data`, without those that show a frame of `tested`.
 
     Own recordings hold theirs out. Of KITTI the drives of the Eigen test are always
@@ -30,7 +28,7 @@ def read_views(
     """
     sources.check_keys(config)
     if config.name == recordings.NAME:
-        return recordings.read_sequences(config, bar=bar)
+        return recordings.read_sequences(config)
     views = read_sequences(
         paths.expanded(config.root),
         train_list=config.list,

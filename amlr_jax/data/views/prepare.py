@@ -9,7 +9,7 @@ resized and decoded, because loading limits the speed of training.
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -57,7 +57,6 @@ def prepare_views(
     sequences: Sequences,
     *,
     cache: Path,
-    bar: Callable,
     size: Size | None = (192, 640),
     stereo: bool = False,
     camera: str = "file",
@@ -66,7 +65,7 @@ def prepare_views(
 
     They are stored at `size` (height, width; None or (): not resized). With `stereo` a
     view has its partner. `camera` is `file` for the calibration's, or `monodepth2`
-    (`index.camera_of`). `bar` is that of `prepared.prepare`.
+    (`index.camera_of`).
 
     Raises InputError for a damaged file, a full disk, a damaged prepared set, and a
     view whose images differ in size or that lacks its camera or partner.
@@ -87,7 +86,6 @@ def prepare_views(
             storage=storage,
         ),
         cache=cache,
-        bar=bar,
         title=f"Preparing {sequences.name}",
         total=len(paths),
     )

@@ -16,7 +16,6 @@ from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.data.sources import Joined
 from amlr_jax.models.depth_network import as_float
-from amlr_jax.runtime.console import bar
 from amlr_jax.train.objectives.objective import Objective, Variables
 
 DEPTH_LOSSES: dict[str, Callable] = {
@@ -42,7 +41,7 @@ def objective(config: ConfigDict, network: nn.Module) -> Objective:
         return dict(network.init({"params": key}, image, train=False))
 
     def data_sets() -> tuple[Joined, Joined]:
-        read = {n: sources.load(one.data, bar=bar) for n, one in each_set.items()}
+        read = {n: sources.load(one.data) for n, one in each_set.items()}
         return Joined(read), Joined(read)
 
     def batches(data: Joined, **position: Any) -> Iterator[dict[str, np.ndarray]]:

@@ -11,7 +11,6 @@ from amlr_jax.data.depth_files import lidar_depth, read_scan
 from amlr_jax.data.prepared import prepare
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
-from tests.data.test_prepared import Counter
 
 
 def test_folder_split_holds_out_the_last_fifth(real_data):
@@ -132,7 +131,7 @@ def test_lidar_test_frames_of_the_697(real_data, tmp_path):
         ".bin",
         ".bin",
     ]
-    data = prepare(layout, cache=tmp_path / "cache", bar=Counter())
+    data = prepare(layout, cache=tmp_path / "cache")
     points = read_scan(layout.test[0].depth.read_bytes())
     projection = np.reshape(layout.test[0].projection, (3, 4))
     want = lidar_depth(points, projection, (375, 1242), forward=True)

@@ -13,7 +13,7 @@ from amlr_jax.data.frames import UNKNOWN_CAMERA, Sequences, View
 from amlr_jax.data.kitti import sequences
 from amlr_jax.data.views.index import camera_of
 from amlr_jax.runtime.errors import InputError
-from tests.data.test_prepared import Counter, damage
+from tests.data.test_prepared import damage
 
 SIZE = (24, 80)  # of the stored images
 FILE_SIZE = (64, 192)
@@ -50,10 +50,9 @@ def drive(tmp_path):
 def prepare(tmp_path):
     """Prepares in a cache of the test's own."""
 
-    def make(made, *, bar=None, **options):
+    def make(made, **options):
         options = {"size": SIZE} | options
-        bar = bar or Counter()
-        return views.prepare_views(made, cache=tmp_path / "cache", bar=bar, **options)
+        return views.prepare_views(made, cache=tmp_path / "cache", **options)
 
     return make
 
@@ -89,11 +88,10 @@ def test_a_view_is_its_files_in_the_order_of_the_offsets(drive, prepare):
     assert len(list(data.train)) == 4
 
 
-def test_without_stereo_there_is_no_partner(drive, prepare):
-    bar = Counter()
-    view = prepare(drive, bar=bar).train[0]
+def test_without_stereo_there_is_no_partner(drive, prepare, counter):
+    view = prepare(drive).train[0]
     assert view.keys() == {"image", "sources", "intrinsics", "key", "index"}
-    assert bar.steps == FRAMES  # each left image once, no right one
+    assert counter.steps == FRAMES  # each left image once, no right one
 
 
 def test_resizing_is_pillows_and_that_of_the_formula(drive, prepare):
@@ -132,18 +130,19 @@ def test_jpeg_images(tmp_path, prepare):
 
 
 def test_prepared_once_for_other_cameras_and_again_for_other_files(
-    tmp_path, drive, prepare
+    tmp_path, drive, prepare, counter
 ):
-    bars = [Counter() for _ in range(4)]
-    prepare(drive, bar=bars[0])
+    prepare(drive)
     other = drive._replace(
         train=tuple(v._replace(intrinsics=(90, 90, 9, 9)) for v in drive.train),
     )
-    prepare(other, bar=bars[1])
-    prepare(drive, bar=bars[2], size=(12, 40))
+    prepare(other)
+    assert counter.steps == FRAMES
+    prepare(drive, size=(12, 40))
+    assert counter.steps == 2 * FRAMES
     write_views(tmp_path / "drive")
-    prepare(drive, bar=bars[3])
-    assert [bar.steps for bar in bars] == [FRAMES, 0, FRAMES, FRAMES]
+    prepare(drive)
+    assert counter.steps == 3 * FRAMES
 
 
 @pytest.mark.parametrize("fault", ["truncated", "flipped", "empty", "text"])
@@ -198,16 +197,15 @@ def test_metadata_that_is_not_whole(tmp_path, drive, prepare):
             prepare(drive)
 
 
-def test_views_of_a_real_drive(real_data, tmp_path, prepare):
+def test_views_of_a_real_drive(real_data, tmp_path, prepare, counter):
     """monodepth2's kind of list; drive 0013 is a test drive, which lists may name."""
     names = tmp_path / "list.txt"
     folder = "2011_09_26/2011_09_26_drive_0013_sync"
     names.write_text("".join(f"{folder} {n} l\n" for n in range(41, 71)))
     root = real_data / "kitti"
     made = sequences.read_sequences(root, train_list=str(names))
-    bar = Counter()
-    data = prepare(made, bar=bar, size=(192, 640))
-    assert (len(data.train), bar.steps) == (30, 32)
+    data = prepare(made, size=(192, 640))
+    assert (len(data.train), counter.steps) == (30, 32)
     view = data.train[4]
     images = root / "raw_data" / folder / "image_02" / "data"
     for n, got in zip((45, 44, 46), (view["image"], *view["sources"]), strict=True):

@@ -12,7 +12,6 @@ from amlr_jax import geometry, street
 from amlr_jax.data.kitti import sequences
 from amlr_jax.data.views import prepare_views
 from amlr_jax.data.views.augment import flip_view
-from tests.data.test_prepared import Counter
 
 
 class Street:
@@ -22,7 +21,7 @@ class Street:
         root = street.generate(folder / "kitti", drives=1, frames=2, workers=1)
         made = sequences.read_sequences(root, offsets=(1,), sides="lr")
         assert [view.key[-11:] for view in made.train] == ["/0000000000", "0000000000r"]
-        data = prepare_views(made, cache=folder / "c", bar=Counter(), stereo=True)
+        data = prepare_views(made, cache=folder / "c", stereo=True)
         self.left, self.right = data.train
         truths = {
             (camera, k): street.exact(1, k, camera=f"image_0{camera}")

@@ -12,7 +12,6 @@ from amlr_jax.data.views import prepare_views
 from amlr_jax.data.views.augment import ViewAugmentation, augment_view, flip_view
 from amlr_jax.data.views.batches import batches
 from amlr_jax.runtime.errors import InputError
-from tests.data.test_prepared import Counter
 from tests.data.views.test_prepare import SIZE, write_views
 
 
@@ -20,9 +19,7 @@ from tests.data.views.test_prepare import SIZE, write_views
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("views")
     made = write_views(folder / "drive", frames=12)  # ten views: five batches
-    return prepare_views(
-        made, cache=folder / "cache", bar=Counter(), size=SIZE, stereo=True
-    )
+    return prepare_views(made, cache=folder / "cache", size=SIZE, stereo=True)
 
 
 def take(data, count, **options):
@@ -146,7 +143,7 @@ def test_views_of_two_sizes_need_resizing(tmp_path):
     one = write_views(tmp_path / "a", frames=3)
     two = write_views(tmp_path / "b", frames=3, size=(72, 192))
     both = one._replace(train=one.train + two.train)
-    options = {"cache": tmp_path / "cache", "bar": Counter()}
+    options = {"cache": tmp_path / "cache"}
     with pytest.raises(InputError, match="of 64x192, 72x192; set .*data.size="):
         take(prepare_views(both, size=None, **options), 1)
     batch = take(prepare_views(both, size=SIZE, **options), 1)[0]
