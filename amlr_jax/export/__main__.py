@@ -23,8 +23,8 @@ _CHECKPOINT = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string("output", None, "New file to write, or its folder.")
 flags.DEFINE_enum("format", "stablehlo", ["stablehlo"], "StableHLO for jax.export.")
 _SIZE = [
-    flags.DEFINE_integer(name, None, "Of the images, pixels.", lower_bound=1)
-    for name in ("height", "width")
+    flags.DEFINE_integer("height", None, "Of the images, pixels.", lower_bound=1),
+    flags.DEFINE_integer("width", None, "Of the images, pixels.", lower_bound=1),
 ]
 _BATCH = flags.DEFINE_string("batch", "dynamic", "Images per call: dynamic, or N.")
 _PLATFORMS = flags.DEFINE_list(
