@@ -186,6 +186,7 @@ _SELFSUP = {
     "average": (False, FLAG),  # mean over the sources, not their minimum
     "scales": (0, NATURAL),  # number of finest disparities used; 0: all
     "neighbours": (True, FLAG),  # the frames at data.offsets are sources
+    "matches": (3000, whole(8)),  # of depth_from_flow: drawn of each pair of frames
 }
 
 # Arguments of `models.depth.network`; None keeps the network's value.
@@ -303,7 +304,11 @@ KEYS = {
     "accept_changes": (False, FLAG),
     "data": _DATA,
     "model": _MODEL,
-    "objective": ("supervised", one_of("supervised", "self_supervised")),
+    # The last two are the stages of GVO, configs/kitti_gvo.py
+    "objective": (
+        "supervised",
+        one_of("supervised", "self_supervised", "optical_flow", "depth_from_flow"),
+    ),
     # Supervised: name -> its options; see amlr_jax/train/objectives/supervised.py
     "losses": (
         {"silog": {"variance_focus": 0.5}, "gradient": {}},
@@ -368,7 +373,7 @@ def _as_tuples(value: Any) -> Any:
 
 def trains_on_video(config: ConfigDict) -> bool:
     """Whether training needs neighbouring frames, and depth only for the test."""
-    return config.objective == "self_supervised"
+    return config.objective != "supervised"
 
 
 def of_each_set(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -522,9 +527,9 @@ def _of_video(c: ConfigDict) -> Iterator[tuple[bool, str]]:
     )
     neighbours = c.selfsup.neighbours and len(c.data.offsets)
     yield (
-        not neighbours and not c.data.stereo,
+        not neighbours and not (c.data.stereo and c.objective == "self_supervised"),
         "self-supervision needs a source: selfsup.neighbours=True and data.offsets, or "
-        "data.stereo=True",
+        "data.stereo=True, which is none for the stages of GVO",
     )
     yield (
         bool(c.selfsup.neighbours) and not c.data.offsets,

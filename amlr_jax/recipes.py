@@ -144,6 +144,47 @@ def better_ssim(config: ConfigDict, *, views: int, epochs: int = 20) -> None:
     count_views(config, views, epochs)
 
 
+def gvo_flow(config: ConfigDict) -> None:
+    """The flow stage of GVO: pairs of a frame and the next, Adam at 1e-4, halved once.
+
+    It changes no weight of the depth network, so that the next stage starts from the
+    same folder, and measures none.
+    """
+    config.objective = "optical_flow"
+    config.data.offsets = (1,)
+    config.data.jitter = 0.0  # the release draws one and does not use it
+    config.model.name = "five_level"
+    config.model.planes = 48
+    config.selfsup.kind = "monodepth2"
+    config.rebalance.weights = ConfigDict({"photometric": 1.0, "smoothness": 1.0})
+    config.rebalance.shares = ConfigDict({"photometric": 0.95, "smoothness": 0.05})
+    config.optimizer.freeze = ("encoder", "decoder")
+    config.optimizer.warmup = 0
+    config.optimizer.drop, config.optimizer.drop_at = 0.5, 0.75
+
+
+def gvo_depth(config: ConfigDict) -> None:
+    """The depth stage of GVO, with its weights; `init_from` is the flow stage."""
+    gvo_flow(config)
+    config.objective = "depth_from_flow"
+    config.model.upsampling = "nearest"
+    config.rebalance.weights = ConfigDict(
+        {"ba": 0.5, "consistency": 0.5, "photometric": 0.2, "smoothness": 1e-3}
+    )
+    # For other rules: the shares of the first steps under these weights (street).
+    config.rebalance.shares = ConfigDict(
+        {"ba": 0.5, "consistency": 0.3, "photometric": 0.2, "smoothness": 1e-3}
+    )
+    config.optimizer.freeze = ("flow",)
+
+
+def gvo_ssc(config: ConfigDict) -> None:
+    """The same with SSIM_a, MAE and the sub-pixel head of Cao, Luo & Li."""
+    gvo_depth(config)
+    config.selfsup.kind = "ssim_a"
+    config.model.upsampling = "subpixel_head"
+
+
 def count_views(config: ConfigDict, views: int, epochs: int = 20) -> None:
     """Sets `epochs` epochs of views, each with a checkpoint and an evaluation."""
     steps = views // config.batch_size

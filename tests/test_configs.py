@@ -18,14 +18,17 @@ from configs import (
     custom,
     custom_selfsup,
     demo,
+    demo_gvo,
     demo_selfsup,
     kitti,
+    kitti_gvo,
     kitti_selfsup,
     nyu,
 )
 from tests.conftest import REPOSITORY
 
 MODULES = (custom, custom_selfsup, demo, demo_selfsup, kitti, kitti_selfsup, nyu)
+MODULES += (demo_gvo, kitti_gvo)
 CONFIGS = {
     f"{module.__name__.split('.')[-1]}:{variant}": partial(module.get_config, variant)
     for module in MODULES
@@ -48,6 +51,9 @@ def test_config_builds_its_state(name):
 
 def losses_of(name: str) -> set[str]:
     variant = name.split(":")[-1]
+    if "gvo" in name:
+        found = {"photometric", "smoothness"}
+        return found if variant == "flow" else found | {"ba", "consistency"}
     if "selfsup" not in name:
         return {"silog"} | (set() if variant in ALONE else {"gradient"})
     parts = {"mae", "luminance", "contrast", "structure"}
@@ -105,7 +111,7 @@ def test_kitti_is_the_papers_run():
 
 
 @pytest.mark.parametrize(
-    "module", [custom, demo, demo_selfsup, kitti, kitti_selfsup, nyu]
+    "module", [custom, demo, demo_selfsup, kitti, kitti_gvo, kitti_selfsup, nyu]
 )
 def test_unknown_variant(module):
     with pytest.raises(ValueError, match="variants.*got 'colossal'"):

@@ -57,6 +57,8 @@ ROOMS = {
     "amlr_jax.models": Room(
         LOW - {"rebalance"} | {"checkpoints"}, ARRAYS | {"einops", "flax"}
     ),
+    # RANSAC is OpenCV's.
+    "amlr_jax.models.camera_motion": Room({"geometry", "runtime"}, ARRAYS | {"cv2"}),
     # Reads files of the reference systems, of which only these know the formats.
     "amlr_jax.models.from_torch": Room(
         {"runtime"}, ARRAYS | {"flax", "torch", "safetensors"}

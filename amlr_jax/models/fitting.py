@@ -25,7 +25,7 @@ FREE = {"window_size", "use_shift", "drop_path", "residual_init", "kernel_init"}
 FREE |= {"max_depth", "attention", "dtype", "remat", "parent", "name"}
 # Attributes with a separate key under `model`; the others are encoder options.
 KEYS = {"channels": "decoder_channels", "activation": "decoder_activation"}
-KEYS |= {"upsampling": "upsampling"}
+KEYS |= {"upsampling": "upsampling", "planes": "planes"}
 
 
 def starting_weights(

@@ -18,13 +18,20 @@ from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.rules import AUTO
 from amlr_jax.train import freezing, optimizer
-from amlr_jax.train.objectives import self_supervised, supervised
+from amlr_jax.train.objectives import (
+    depth_from_flow,
+    optical_flow,
+    self_supervised,
+    supervised,
+)
 from amlr_jax.train.objectives.objective import Objective
 from amlr_jax.train.step import TrainState, initial_state, with_average
 
 OBJECTIVES = {
     "supervised": supervised.objective,
     "self_supervised": self_supervised.objective,
+    "optical_flow": optical_flow.objective,
+    "depth_from_flow": depth_from_flow.objective,
 }
 # Options of each schedule, all keys of `config.optimizer`.
 SCHEDULES: dict[str, tuple[Callable[..., optax.Schedule], tuple[str, ...]]] = {

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from amlr_jax import rebalance
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.train.flops import RECOMPUTED
+from amlr_jax.train.objectives.objective import COUNTS
 from amlr_jax.train.optimizer import moving_average
 
 # (params, batch_stats, batch, key, loss_weights) -> (losses, batch_stats)
@@ -111,7 +112,7 @@ def train_step(
 
     Metrics: `total`, `losses` and `weights` by name, `learning_rate`, `grad_norm`;
     `skipped` and `skipped_in_a_row`; `skipped_updates` of the loss weights; `samples`
-    int32 [B], if the batch has `index`.
+    int32 [B], if the batch has `index`; the objective's `COUNTS`.
     Those of a skipped step are reported unchanged, so some are not finite.
     """
     key = jax.random.fold_in(state.key, state.step)
@@ -152,7 +153,7 @@ def train_step(
         "skipped_updates": rebalance.skipped_updates(new.rebalance_state),
     }
     samples = {"samples": batch["index"]} if "index" in batch else {}
-    return new, metrics | samples
+    return new, metrics | samples | dict(new.batch_stats.get(COUNTS, {}))
 
 
 def _measure(state, batch, key, *, objective, rebalancer) -> _Measured:

@@ -10,6 +10,8 @@ from amlr_jax.data.sources import Joined
 
 Variables = dict[str, Any]  # {"params", "batch_stats"}
 Batch = dict[str, np.ndarray]
+# In the batch statistics: numbers since the first step that each step reports by name.
+COUNTS = "counts"
 Losses = dict[str, jax.Array]  # float32 scalars by name, unweighted
 
 

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from amlr_jax import geometry, losses
 from amlr_jax.data.sources import Joined
 from amlr_jax.data.views import batches as view_batches
+from amlr_jax.data.views.batches import Unmeasured
 from amlr_jax.models import depth as depth_networks
 from amlr_jax.models.decoders.disparity import DisparityDecoder, resize_disparity
 from amlr_jax.models.depth_network import DepthNetwork, as_float
@@ -48,16 +49,6 @@ def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
     options, data = config.selfsup, config.data
     names = loss_names(options.kind)
     pose = pose_network(config)
-
-    def data_sets() -> tuple[Joined, Joined]:
-        sets = view_batches.load, view_batches.measured
-        tested, views = (Joined({data.name: read(config)}) for read in sets[::-1])
-        return views, tested
-
-    def batches(views: Joined, **position: object) -> Iterator[dict[str, np.ndarray]]:
-        draw = {"seed": config.seed, "threads": data.threads, **position}
-        return view_batches.batches(config, views.sets[data.name], **draw)
-
     return Objective(
         loss_names=names,
         initial_variables=partial(initial_variables, network, pose),
@@ -72,9 +63,27 @@ def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
             average=options.average,
             scales=options.scales,
         ),
-        data_sets=data_sets,
-        batches=batches,
+        **views_of(config),
     )
+
+
+def views_of(config: ConfigDict, *, tests: bool = True) -> dict[str, Callable]:
+    """`data_sets` and `batches` of an objective on the views of `config.data`.
+
+    Without `tests`, nothing is measured on the test frames.
+    """
+    data = config.data
+
+    def data_sets() -> tuple[Joined, Joined]:
+        found = view_batches.measured(config) if tests else Unmeasured(data.name)
+        views = Joined({data.name: view_batches.load(config)})
+        return views, Joined({data.name: found})
+
+    def batches(views: Joined, **position: object) -> Iterator[dict[str, np.ndarray]]:
+        draw = {"seed": config.seed, "threads": data.threads, **position}
+        return view_batches.batches(config, views.sets[data.name], **draw)
+
+    return {"data_sets": data_sets, "batches": batches}
 
 
 def pose_network(config: ConfigDict) -> PoseNetwork | None:
@@ -185,9 +194,14 @@ def initial_variables(
     return {name: {**made[name], "pose": moved[name]} for name in made}
 
 
-def _check(network, pose, *, offsets, stereo: bool, scales: int) -> None:
+def check_network(network: DepthNetwork) -> None:
+    """Raises ValueError for a network without disparities."""
     if not isinstance(getattr(network, "decoder", None), DisparityDecoder):
         raise ValueError("self-supervision needs model.name monodepth2 or five_level")
+
+
+def _check(network, pose, *, offsets, stereo: bool, scales: int) -> None:
+    check_network(network)
     if pose is None and not stereo:
         raise ValueError("self-supervision needs neighbouring frames or stereo")
     if pose is not None and (not offsets or 0 in offsets):
