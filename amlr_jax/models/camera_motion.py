@@ -47,6 +47,12 @@ class Motion(NamedTuple):
     inverse_depth: jax.Array  # [P, N], adjusted
 
 
+def trusted(flow: jax.Array, back: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """How far a flow is to be trusted, [B, H, W] in [0, 1], and its inconsistency."""
+    error, near = geometry.consistency(flow, back)
+    return geometry.visibility(back) * near, error
+
+
 def camera_motion(
     flow: jax.Array,
     trusted: jax.Array,

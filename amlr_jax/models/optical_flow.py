@@ -132,7 +132,7 @@ def position_weighted(scores: jax.Array) -> jax.Array:
     return jnp.matmul(scores, table, precision=jax.lax.Precision.HIGHEST)
 
 
-def resize_aligned(x_BHWC: jax.Array, size: tuple[int, int]) -> jax.Array:
+def resize_aligned(x_BHWC: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """Bilinear with the corner pixels' centres kept, torch's align_corners=True."""
     rows, columns = (
         _weights(old, new) for old, new in zip(x_BHWC.shape[1:3], size, strict=True)
@@ -148,7 +148,7 @@ def _weights(old: int, new: int) -> np.ndarray:
     return np.maximum(0.0, 1.0 - np.abs(places - np.arange(old))).astype(np.float32)
 
 
-def rescaled(flow_BHW2: jax.Array, size: tuple[int, int]) -> jax.Array:
+def rescaled(flow_BHW2: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """A flow resized to another height and width, in the pixels of that size.
 
     Both components grow by the mean of the two factors, as in GVO.
@@ -157,7 +157,7 @@ def rescaled(flow_BHW2: jax.Array, size: tuple[int, int]) -> jax.Array:
     return resize_aligned(flow_BHW2, size) * (sum(factors) / 2)
 
 
-def enlarged(flow_BHW2: jax.Array, size: tuple[int, int]) -> jax.Array:
+def enlarged(flow_BHW2: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """A predicted flow at 2**`FINEST` times its size: the image's, of the finest one.
 
     Both components grow by exactly that factor, as in GVO.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from amlr_jax.data import calibration
 from amlr_jax.data.kitti import files, odometry, oxts
 from amlr_jax.runtime.errors import InputError, counted, preview
 
@@ -21,6 +22,7 @@ class Drive(NamedTuple):
     truth: np.ndarray  # first_from_i, float64 [N, 4, 4] in metres
     source: str  # of the poses
     notes: tuple[str, ...] = ()
+    camera: tuple[float, ...] | None = None  # fx, fy, cx, cy in pixels of the files
 
 
 def find(
@@ -67,7 +69,8 @@ def _sequence(root: Path, number: int) -> Drive:
     truth = odometry.read_poses(path)
     require_steps(f"sequence {number:02d}", len(truth))
     images = tuple(view.image for view in views) + views[-1].sources
-    return Drive(f"{number:02d}", images, truth, f"poses/{path.name}")
+    source, camera = f"poses/{path.name}", views[0].intrinsics
+    return Drive(f"{number:02d}", images, truth, source, camera=camera)
 
 
 def _full_name(name: str, known: Sequence[str]) -> str:
@@ -108,7 +111,9 @@ def raw_drive(root: Path, name: str, *, limit: int | None = None) -> Drive:
         notes.append(f"the first {len(frames)} of {len(run)} frames")
     truth = oxts.camera_poses(root, name, frames)
     paths = tuple(images[frame] for frame in frames)
-    return Drive(name, paths, truth, "oxts", tuple(notes))
+    date = files.date_folder(root, name)
+    camera = calibration.read_intrinsics(date, camera=files.LEFT)
+    return Drive(name, paths, truth, "oxts", tuple(notes), camera)
 
 
 def longest_run(numbers) -> list[int]:

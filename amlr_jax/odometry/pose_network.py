@@ -5,21 +5,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from amlr_jax.config import base
+from amlr_jax.data.intrinsics import resize_intrinsics
 from amlr_jax.data.storage import size_name
 from amlr_jax.data.views.prepare import read_pixels
 from amlr_jax.evaluate.depth_stream import in_order
 from amlr_jax.evaluate.evaluator import config_of_run
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import as_float
+from amlr_jax.models.optical_flow import FlowNetwork
 from amlr_jax.models.pose import PoseNetwork, variable_shapes
+from amlr_jax.odometry import from_matches
+from amlr_jax.odometry.from_matches import MatchWeights
 from amlr_jax.odometry.trajectories import pose_of
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime import workdir
@@ -39,26 +44,44 @@ class PoseWeights(NamedTuple):
     size: tuple[int, int] | None  # height, width of its images; None: as the files
     step: int | None = None  # of a run's checkpoint
 
+    def motion(
+        self, variables: dict, first: jax.Array, second: jax.Array, camera: jax.Array
+    ) -> jax.Array:
+        """Axis-angle and translation of second_from_first, [B, 6]; no camera needed."""
+        del camera
+        apply: Any = self.network.apply
+        return jnp.concatenate(apply(variables, first, second, train=False), axis=1)
 
-def load(folder: Path) -> PoseWeights:
+    def steps(self, motion: np.ndarray, paths: Sequence[Path]) -> np.ndarray:
+        """float64 [N, 4, 4] of the rows of `motion`."""
+        del paths
+        return pose_of(motion[:, :3], motion[:, 3:])
+
+
+def load(folder: Path) -> PoseWeights | MatchWeights:
     """The pose network of a run, or of monodepth2's weights that were converted.
 
-    Raises InputError as `pretrained.load` does, and for weights without one.
+    Weights with a flow network give the motion from matches instead. Raises InputError
+    as `pretrained.load` does, and for weights with neither.
     """
     found = pretrained.load(folder)
+    options = found.model["options"]
+    size = _size(found.folder, options)
+    if matching := from_matches.load(found, size):
+        return matching
     if "pose" not in found.variables["params"]:
         parts = ", ".join(found.model["parts"])
         raise InputError(
             f"'{folder}' holds no pose network, only {parts}; "
             "odometry is for runs with config.objective=self_supervised and "
-            "neighbouring frames, and for monodepth2's weights with their pose network"
+            "neighbouring frames or depth_from_flow, and for weights of monodepth2 "
+            "with their pose network and of GVO with their flow network"
         )
-    options = found.model["options"]
     network = PoseNetwork(dtype=depth.compute_dtype(options.get("dtype")))
     shapes = {name: {"pose": part} for name, part in variable_shapes(network).items()}
     variables = pretrained.complete(shapes, found)
     step = found.model.get("step")
-    return PoseWeights(network, _pose_of(variables), _size(found.folder, options), step)
+    return PoseWeights(network, _pose_of(variables), size, step)
 
 
 def data_of(folder: Path, root: Path) -> ConfigDict:
@@ -71,12 +94,17 @@ def data_of(folder: Path, root: Path) -> ConfigDict:
     return data
 
 
-def of_state(config: ConfigDict, variables: dict) -> PoseWeights | None:
-    """The pose network of a run in memory; None if it has none."""
+def of_state(config: ConfigDict, variables: dict) -> PoseWeights | MatchWeights | None:
+    """The pose or flow network of a run in memory; None if it has none."""
+    size, dtype = tuple(config.data.size) or None, config.model.dtype
+    if "flow" in variables["params"] and config.objective == "depth_from_flow":
+        flow = FlowNetwork(dtype=depth.compute_dtype(dtype))
+        network = depth.network(**dict(config.model))
+        return MatchWeights(network, flow, variables, size)
     if "pose" not in variables["params"]:
         return None
-    network = PoseNetwork(dtype=depth.compute_dtype(config.model.dtype))
-    return PoseWeights(network, _pose_of(variables), tuple(config.data.size) or None)
+    pose = PoseNetwork(dtype=depth.compute_dtype(dtype))
+    return PoseWeights(pose, _pose_of(variables), size)
 
 
 def _pose_of(variables: dict) -> dict:
@@ -92,50 +120,75 @@ def _size(folder: Path, options: dict) -> tuple[int, int] | None:
     return tuple(size) or None
 
 
-def predictor(weights: PoseWeights, mesh: Mesh, *, batch_size: int = BATCH) -> Callable:
-    """`predict(paths, advance)`: the steps of images in the order of time.
+def predictor(
+    weights: PoseWeights | MatchWeights, mesh: Mesh, *, batch_size: int = BATCH
+) -> Callable:
+    """`predict(paths, advance, camera)`: the steps of images in the order of time.
 
     The steps are next_from_previous, float64 [N - 1, 4, 4], in the unit of the depth
     that the network was trained with. Images are resized as for training. It is
     compiled once for a size of image; a batch is padded to a multiple of the devices
     and split over them. `advance` is called with the number of pairs that are done.
+    `camera` is fx, fy, cx, cy in pixels of the files, which matches need.
 
-    `predict` raises InputError for an image that cannot be read or differs in size, and
-    for a prediction that is not finite.
+    `predict` raises InputError for an image that cannot be read or differs in size, for
+    a prediction that is not finite and for a camera that is needed and not known.
     """
     whole, split = parallel.replicated(mesh), parallel.over_batch(mesh)
     batch_size += -batch_size % mesh.size
 
-    def forward(variables, first, second):
-        frames = as_float(first), as_float(second)
-        return weights.network.apply(variables, *frames, train=False)
+    def forward(variables, first, second, camera):
+        return weights.motion(variables, as_float(first), as_float(second), camera)
 
-    compiled = jax.jit(forward, in_shardings=(whole, split, split), out_shardings=whole)
+    places = (whole, split, split, whole)
+    compiled = jax.jit(forward, in_shardings=places, out_shardings=whole)
     variables = jax.device_put(weights.variables, whole)  # once, not with each batch
 
-    def predict(paths: Sequence[Path], advance: Callable = lambda count: None):
+    def predict(
+        paths: Sequence[Path],
+        advance: Callable = lambda count: None,
+        camera: Sequence[float] | None = None,
+    ):
+        seen = _camera_seen(weights, paths, camera)
         found = []
         for frames in _batches(paths, weights.size, batch_size):
             count = len(frames) - 1
             # The last frame is repeated, so that one size is compiled.
             missing = ((0, batch_size - count), (0, 0), (0, 0), (0, 0))
             pairs = (np.pad(p, missing, "edge") for p in (frames[:-1], frames[1:]))
-            motion = compiled(variables, *(parallel.put_global(p, mesh) for p in pairs))
-            found.append(np.concatenate(jax.device_get(motion), axis=1)[:count])
+            placed = (parallel.put_global(p, mesh) for p in pairs)
+            found.append(jax.device_get(compiled(variables, *placed, seen))[:count])
             advance(count)
-        return _as_steps(np.concatenate(found), paths)
+        motion = np.concatenate(found)
+        _check_finite(motion, paths)
+        return weights.steps(motion, paths)
 
     return predict
 
 
-def _as_steps(motion: np.ndarray, paths: Sequence[Path]) -> np.ndarray:
+def _camera_seen(
+    weights: PoseWeights | MatchWeights, paths: Sequence[Path], camera: Any
+) -> np.ndarray:
+    """The camera in pixels of the resized images, float32 [4]; zeros if not needed."""
+    if isinstance(weights, PoseWeights):
+        return np.zeros(4, np.float32)
+    if camera is None:
+        raise InputError(
+            f"the motion from matches needs the camera of '{paths[0]}', and its data "
+            "has none: of own recordings only a pose network gives odometry"
+        )
+    before, pixels = read_pixels(paths[0], weights.size)
+    after = pixels.shape[:2]
+    return resize_intrinsics(camera, before=before, after=after).astype(np.float32)
+
+
+def _check_finite(motion: np.ndarray, paths: Sequence[Path]) -> None:
     bad = np.flatnonzero(~np.isfinite(motion).all(axis=1))
     if len(bad):
         raise InputError(
             f"the pose network gives no finite motion for {len(bad)} of {len(motion)} "
             f"pairs, the first from '{paths[bad[0]]}'; its weights are damaged"
         )
-    return pose_of(motion[:, :3], motion[:, 3:])
 
 
 def _batches(paths: Sequence[Path], size, batch_size: int) -> Iterator[np.ndarray]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from amlr_jax.odometry import trajectories
 from amlr_jax.odometry.drives import Drive
+from amlr_jax.odometry.from_matches import MatchWeights
 from amlr_jax.odometry.pose_network import BATCH, PoseWeights, predictor
 from amlr_jax.odometry.trajectories import (
     ALIGNMENTS,
@@ -58,14 +59,18 @@ class MeasuredDrive(NamedTuple):
 
 
 def measure_drives(
-    weights: PoseWeights, found: Sequence[Drive], *, how: str, batch_size: int = BATCH
+    weights: PoseWeights | MatchWeights,
+    found: Sequence[Drive],
+    *,
+    how: str,
+    batch_size: int = BATCH,
 ) -> list[MeasuredDrive]:
     """Predicts and measures each drive; `how` is one of `ALIGNMENTS`."""
     predict = predictor(weights, parallel.make_mesh(), batch_size=batch_size)
     made = []
     with bar("Odometry", sum(len(drive.images) - 1 for drive in found)) as progress:
         for drive in found:
-            steps = predict(drive.images, progress.advance)
+            steps = predict(drive.images, progress.advance, drive.camera)
             both = (measure(drive.truth, s, how) for s in (steps, straight(len(steps))))
             made.append(MeasuredDrive(drive, steps, *both))
     return made

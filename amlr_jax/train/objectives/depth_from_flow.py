@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from amlr_jax import geometry, losses
-from amlr_jax.models.camera_motion import Motion, at_places, camera_motion
+from amlr_jax.models.camera_motion import Motion, at_places, camera_motion, trusted
 from amlr_jax.models.decoders.disparity import resize_disparity
 from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.models.optical_flow import FlowNetwork, enlarged
@@ -29,7 +29,6 @@ from amlr_jax.train.objectives.optical_flow import (
     flow_network,
     initial_variables,
     pairs_of,
-    trusted,
 )
 from amlr_jax.train.objectives.self_supervised import (
     SMOOTHNESS,

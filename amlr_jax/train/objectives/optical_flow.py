@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax import geometry, losses
 from amlr_jax.models import depth as depth_networks
+from amlr_jax.models.camera_motion import trusted
 from amlr_jax.models.depth_network import DepthNetwork, as_float
 from amlr_jax.models.optical_flow import FlowNetwork, enlarged
 from amlr_jax.train.objectives.objective import Objective
@@ -148,13 +149,7 @@ def _of_scale(
     return photometric, second_order_smoothness(found / UNIT, edges)
 
 
-def trusted(flow: jax.Array, back: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How far a flow is to be trusted, [B, H, W] in [0, 1], and its inconsistency."""
-    error, near = geometry.consistency(flow, back)
-    return geometry.visibility(back) * near, error
-
-
-def _resized(image: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _resized(image: jax.Array, size: tuple[int, ...]) -> jax.Array:
     shape = (len(image), *size, image.shape[-1])
     return image if image.shape == shape else jax.image.resize(image, shape, "linear")
 
