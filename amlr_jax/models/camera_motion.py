@@ -33,7 +33,8 @@ INLIER = 0.1  # pixels from the epipolar line, in RANSAC
 RIGID = 0.5  # pixels from the epipolar line, beyond which a pixel moves by itself
 ENOUGH = 0.2  # of the matches must be rigid, and of those have a parallax
 REPROJECTION = 1.0  # pixels, in PnP
-PARALLAX = 0.5  # pixels; matches that a turn alone explains better tell no depth
+PARALLAX = 0.5  # pixels; below it a match tells no depth in front of the camera
+HUBER = 1.0  # pixels, in bundle adjustment; GVO's 9 lets a few wrong matches decide
 
 
 class Motion(NamedTuple):
@@ -103,7 +104,9 @@ def camera_motion(
     used = drawn & (parallax(*ends, pose, intrinsics) > PARALLAX)
     found = fits & solved & (share >= ENOUGH) & _enough(used, drawn)
     used &= found[:, None]
-    adjusted = geometry.bundle_adjustment(*ends, inverse, pose, intrinsics, where=used)
+    adjusted = geometry.bundle_adjustment(
+        *ends, inverse, pose, intrinsics, where=used, huber=HUBER
+    )
     pose = jnp.where(found[:, None, None], adjusted.pose, jnp.eye(4))
     return Motion(pose, found, rigid, places, used, adjusted.inverse_depth)
 
@@ -130,15 +133,23 @@ def epipolar_distance(
 def parallax(
     first: jax.Array, second: jax.Array, pose: jax.Array, intrinsics: jax.Array
 ) -> jax.Array:
-    """How far each match is from where the turn alone takes it, [P, N] pixels."""
+    """How far the translation moves each match along its epipolar line, [P, N] pixels.
+
+    From where the turn alone takes it, which is where it would be at an infinite depth;
+    negative for what no depth in front of the camera explains, as a car that drives
+    ahead.
+    """
     focal, centre = intrinsics[:, None, :2], intrinsics[:, None, 2:]
     rays = (first - centre) / focal
     rays = jnp.concatenate([rays, jnp.ones_like(rays[..., :1])], axis=-1)
     exact = jax.lax.Precision.HIGHEST
     turned = jnp.einsum("pij,pnj->pni", pose[:, :3, :3], rays, precision=exact)
+    moved = pose[:, None, :3, 3]
     ahead = jnp.maximum(turned[..., 2:], 1e-3)
-    moved = second - (focal * turned[..., :2] / ahead + centre)
-    return jnp.sqrt(jnp.sum(jnp.square(moved), axis=-1))
+    far = turned[..., :2] / ahead
+    along = focal * (moved[..., :2] - far * moved[..., 2:])  # nearer by r moves it so
+    along /= jnp.maximum(jnp.linalg.norm(along, axis=-1, keepdims=True), 1e-12)
+    return jnp.sum((second - focal * far - centre) * along, axis=-1)
 
 
 def _draw(scores: jax.Array, key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from amlr_jax import geometry
-from amlr_jax.models.camera_motion import camera_motion, epipolar_distance
+from amlr_jax.models.camera_motion import camera_motion, epipolar_distance, parallax
 
 HEIGHT, WIDTH = 24, 64
 CAMERA = np.float32([40, 40, 32, 11])
@@ -88,3 +88,14 @@ def test_epipolar_distance_of_a_sideways_motion_is_the_difference_of_rows():
     matrix = np.float32([[[0, 0, 0], [0, 0, -1], [0, 1, 0]]])
     first, second = np.float32([[[3, 4]]]), np.float32([[[9, 6.5]]])
     assert float(epipolar_distance(matrix, first, second)[0, 0]) == 2.5
+
+
+def test_parallax_is_negative_where_no_depth_explains_the_match():
+    pose = np.eye(4, dtype=np.float32)[None]
+    pose[0, 2, 3] = -1  # forward: pixels move away from the centre
+    first = np.float32([[[42, 11], [42, 11], [42, 11]]])
+    second = first + np.float32([[[2, 0], [-3, 0], [0, 4]]])
+    found = parallax(first, second, pose, CAMERA[None])
+    np.testing.assert_allclose(found, [[2, -3, 0]], atol=1e-5)
+    pose[0, 2, 3] = 0
+    assert not parallax(first, second, pose, CAMERA[None]).any()
