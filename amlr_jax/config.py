@@ -58,6 +58,12 @@ METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "d1", "d2"
 RULES: tuple[str, ...] = ("amlr", "log_amlr", "lee_kim", "fixed")
 RULES += ("dwa", "softadapt", "uncertainty", "famo")
 # Networks, and how many parameters their encoder and decoder have.
+# Depth Anything V2 as published, to predict with and to start from.
+RELATIVE = {
+    "depth_anything_v2_small": 24_710_849,
+    "depth_anything_v2_base": 97_174_849,
+    "depth_anything_v2_large": 334_134_465,
+}
 MODELS = {
     "swin_v2_nano": 5_597_371,
     "swin_v2_tiny": 29_294_923,
@@ -71,6 +77,19 @@ MODELS = {
     "glpdepth_b3": 44_450_343,
     "glpdepth_b4": 61_220_903,
     "glpdepth_b5": 81_821_223,
+    "dinov2_small_dpt": 24_710_849,
+    "dinov2_base_dpt": 97_174_849,
+    "dinov2_large_dpt": 334_134_465,
+    "dinov2_giant_dpt": 1_255_475_713,
+    "dinov3_small_dpt": 24_250_817,
+    "dinov3_base_dpt": 96_254_785,
+    "dinov3_large_dpt": 332_895_425,
+    **{
+        f"{name}_metric_{place}": count
+        for name, count in RELATIVE.items()
+        for place in ("indoor", "outdoor")
+    },
+    **RELATIVE,
     "monodepth2": 14_329_236,
     "five_level": 14_505_252,
 }
@@ -195,11 +214,14 @@ _MODEL = {
     "max_depth": (80.0, POSITIVE),  # metres: the network predicts in (0, max_depth)
     "input_scale": (1.0, POSITIVE),  # resize the network's input by this factor
     "input_size": (None, optional(SIZE)),  # or to this height and width
+    # Or so that its shorter side has so many pixels, as 518
+    "shorter_side": (None, optional(COUNT)),
     "convention": (None, optional(one_of("mim_depth", "official"))),  # of Swin-v2
     "window_size": (None, optional(each(COUNT, 4))),  # tokens, for each stage
     "pretrained_window_size": (None, optional(each(NATURAL, 4))),
     "use_shift": (None, optional(each(FLAG, 4))),
     "drop_path": (None, optional(MOMENT)),  # largest rate
+    "registers": (None, optional(NATURAL)),  # tokens, of dinov2
     # Of the encoder: cudnn on a GPU in bfloat16; auto: what the device does best
     "attention": (AUTO, one_of("xla", "cudnn", AUTO)),
     "decoder_channels": (None, optional(each(COUNT, 3))),
@@ -469,6 +491,12 @@ def _contradictions(c: ConfigDict) -> Iterator[tuple[bool, str]]:
     """Whether values contradict each other, and the message for them."""
     rates, trace = c.optimizer, c.log.profile
     yield (
+        c.model.name in RELATIVE,
+        f"model.name={c.model.name} predicts relative depth and is not trained here; "
+        f"train {c.model.name}_metric_indoor or _metric_outdoor, which starts from its "
+        "weights with init_partly=True",
+    )
+    yield (
         rates.schedule == "polynomial" and rates.start > rates.peak,
         f"optimizer.start must not exceed optimizer.peak, got {rates.start:g} and "
         f"{rates.peak:g}; set both",
@@ -540,5 +568,5 @@ def _of_video(c: ConfigDict) -> Iterator[tuple[bool, str]]:
 
 def networks() -> str:
     """The networks and their sizes, a line each."""
-    lines = (f"  {name:14} {size / 1e6:5.1f} million" for name, size in MODELS.items())
+    lines = (f"  {name:38} {size / 1e6:5.1f} million" for name, size in MODELS.items())
     return "\n".join(("Networks (--config.model.name) and their parameters:", *lines))

@@ -224,6 +224,30 @@ class PositionBias(nn.Module):
         return pairwise(BIAS_RANGE * nn.sigmoid(x))
 
 
+def queries_keys_values(
+    module: nn.Module,
+    x_BNTC: jax.Array,
+    num_heads: int,
+    *,
+    key_bias: bool = False,
+    dtype: Any,
+) -> list[jax.Array]:
+    """(B, N, T, heads, D) each, by one matrix product; call it in a compact method.
+
+    The parameters `qkv`, and without a bias of the keys `q_bias` and `v_bias`, are
+    those of `module`.
+    """
+    channels = x_BNTC.shape[-1]
+    qkv = linear(3 * channels, "qkv", dtype=dtype, use_bias=key_bias)
+    q, k, v = jnp.split(qkv(x_BNTC), 3, axis=-1)
+    if not key_bias:
+        zeros = nn.initializers.zeros_init()
+        q = q + module.param("q_bias", zeros, (channels,)).astype(dtype)
+        v = v + module.param("v_bias", zeros, (channels,)).astype(dtype)
+    pattern = "b n t (heads d) -> b n t heads d"
+    return [rearrange(x, pattern, heads=num_heads) for x in (q, k, v)]
+
+
 class WindowAttention(nn.Module):
     """Cosine attention within windows (Eq. 2): (B, N, T, C) to the same shape."""
 
@@ -238,7 +262,7 @@ class WindowAttention(nn.Module):
         self, x_BNTC: jax.Array, regions_NT: np.ndarray | None = None
     ) -> jax.Array:
         *_, tokens, channels = x_BNTC.shape
-        q, k, v = self._queries_keys_values(x_BNTC)
+        q, k, v = queries_keys_values(self, x_BNTC, self.num_heads, dtype=self.dtype)
         log_scale = self.param(
             "logit_scale",
             nn.initializers.constant(INITIAL_LOGIT_SCALE),
@@ -257,15 +281,3 @@ class WindowAttention(nn.Module):
             implementation=fitting(self.implementation, tokens, q.shape[-1]),
         )
         return linear(channels, "proj", dtype=self.dtype)(y.reshape(x_BNTC.shape))
-
-    def _queries_keys_values(self, x_BNTC: jax.Array) -> list[jax.Array]:
-        """(B, N, T, heads, D) each. Queries and values have a bias, keys have none."""
-        channels = x_BNTC.shape[-1]
-        zeros = nn.initializers.zeros_init()
-        q_bias = self.param("q_bias", zeros, (channels,))
-        v_bias = self.param("v_bias", zeros, (channels,))
-        qkv = linear(3 * channels, "qkv", dtype=self.dtype, use_bias=False)
-        q, k, v = jnp.split(qkv(x_BNTC), 3, axis=-1)
-        q, v = q + q_bias.astype(self.dtype), v + v_bias.astype(self.dtype)
-        pattern = "b n t (heads d) -> b n t heads d"
-        return [rearrange(x, pattern, heads=self.num_heads) for x in (q, k, v)]

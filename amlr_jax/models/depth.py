@@ -4,6 +4,7 @@ A family is a group of names with one builder, whose keyword arguments are the o
 of the family; other options are refused.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +13,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models import mix_transformer, precision, resnet, swin_v2
+from amlr_jax.models import (
+    mix_transformer,
+    precision,
+    resnet,
+    swin_v2,
+    vision_transformer,
+)
 from amlr_jax.models.decoders.depth import (
     REFERENCE_KERNEL_STD,
     GradualDecoder,
     SelectiveFusionDecoder,
 )
 from amlr_jax.models.decoders.disparity import FiveLevelDecoder, SkipDecoder
+from amlr_jax.models.decoders.dpt import PRESETS as DPT_PRESETS
+from amlr_jax.models.decoders.dpt import MetricDPT, RelativeDPT
 from amlr_jax.models.depth_network import DepthNetwork
 from amlr_jax.models.layers import check_one_of
 
@@ -27,8 +36,27 @@ ACTIVATIONS = {"silu": nn.silu, "relu": nn.relu}
 # Attributes of the encoder that are options; the presets give the others.
 SWIN_OPTIONS = ["convention", "window_size", "pretrained_window_size", "use_shift"]
 SWIN_OPTIONS += ["drop_path"]
+# Parameters without weight decay, beside all vectors.
+UNDECAYED = {"bias", "logit_scale", "rpe_mlp"}  # of Swin-v2
+UNDECAYED |= {"cls_token", "register_tokens", "pos_embed"}  # of vision transformers
 _SWIN, _GLP = "swin_v2_", "glpdepth_"
-WITH_ATTENTION = (_SWIN, _GLP)
+DEPTH_ANYTHING = "depth_anything_v2_"
+# Family and size of the encoder; the decoder is a `MetricDPT`.
+_METRIC_DPT = {
+    f"{family}_{size}_dpt": (family, size)
+    for family, sizes in vision_transformer.PRESETS.items()
+    for size in sizes
+}
+_DEPTH_ANYTHING_SIZES = ("small", "base", "large")
+_RELATIVE_DPT = {
+    DEPTH_ANYTHING + size: ("dinov2", size) for size in _DEPTH_ANYTHING_SIZES
+}
+_METRIC_DPT |= {
+    f"{name}_metric_{place}": encoder
+    for name, encoder in _RELATIVE_DPT.items()
+    for place in ("indoor", "outdoor")
+}
+WITH_ATTENTION = (_SWIN, _GLP, *_METRIC_DPT, *_RELATIVE_DPT)
 
 
 def _swin_v2(
@@ -69,6 +97,35 @@ def _glpdepth(
     return {"encoder": encoder, "decoder": decoder}
 
 
+def _dpt(
+    name: str,
+    common: dict,
+    *,
+    max_depth: float,
+    registers: int | None = None,
+    drop_path: float | None = None,
+) -> dict:
+    relative = name in _RELATIVE_DPT
+    family, size = (_METRIC_DPT | _RELATIVE_DPT)[name]
+    options = {"registers": registers, "drop_path": drop_path}
+    encoder = vision_transformer.encoder(family, size, **options, **common)
+    widths, channels = DPT_PRESETS[size]
+    decoder = (RelativeDPT if relative else MetricDPT)(
+        widths=widths,
+        channels=channels,
+        patch_size=encoder.patch_size,
+        max_depth=max_depth,
+        dtype=common["dtype"],
+    )
+    return {
+        "encoder": encoder,
+        "decoder": decoder,
+        "multiple_of": encoder.patch_size,
+        "resize": "cubic",
+        "decoder_resizes": relative,
+    }
+
+
 def _monodepth2(name: str, common: dict, *, max_depth: float) -> dict:
     del name
     decoder = SkipDecoder(max_depth=max_depth, dtype=common["dtype"])
@@ -106,6 +163,7 @@ def _on_resnet(decoder: nn.Module) -> dict:
 _FAMILIES = (
     (tuple(_SWIN + name for name in swin_v2.PRESETS), _swin_v2),
     (tuple(_GLP + name for name in mix_transformer.PRESETS), _glpdepth),
+    ((*_METRIC_DPT, *_RELATIVE_DPT), _dpt),
     (("monodepth2",), _monodepth2),
     (("five_level",), _five_level),
 )
@@ -122,13 +180,18 @@ def network(
     remat: bool = False,
     input_scale: float = 1.0,
     input_size: tuple[int, int] | None = None,
+    shorter_side: int | None = None,
     **options: Any,
 ) -> DepthNetwork:
     """The network of that name; every argument is a plain Python value.
 
     Args:
       name: "swin_v2_{nano,tiny,small,base,large,huge}", "glpdepth_{b0..b5}",
-        "monodepth2" or "five_level".
+        "dinov2_{small,base,large,giant}_dpt", "dinov3_{small,base,large}_dpt",
+        "depth_anything_v2_{small,base,large}", the same with "_metric_indoor" or
+        "_metric_outdoor", "monodepth2" or "five_level". The metric Depth Anything is
+        the network of dinov2_*_dpt; its published `max_depth` is 20 m indoors and 80 m
+        outdoors.
       max_depth: largest depth in metres, 80 for KITTI and 10 for NYU; 100 for
         monodepth2, up to its unknown scale.
       dtype: "float32", "bfloat16" or "auto", of the matrix products; parameters are
@@ -137,7 +200,7 @@ def network(
         the best of the device, see `precision.choose`.
       remat: recompute the encoder's blocks in the backward pass, to save memory
         (no effect on a ResNet).
-      input_scale, input_size: see `DepthNetwork`.
+      input_scale, input_size, shorter_side: see `DepthNetwork`.
       **options: of the family; None keeps the preset's value.
         swin_v2: convention ("mim_depth" or "official"), window_size,
         pretrained_window_size, use_shift, drop_path (see `swin_v2.SwinV2`),
@@ -145,6 +208,8 @@ def network(
         is (32, 32, 32)), decoder_activation ("silu", AMLR's, or "relu", MIM-Depth's).
         The decoder's initial kernels are MIM-Depth's (standard deviation 0.001), and
         He's for nano, which trains from scratch.
+        dinov2, dinov3, depth_anything_v2: registers, drop_path (see
+        `vision_transformer.VisionTransformer`).
         glpdepth: drop_path. five_level: upsampling ("nearest", "subpixel_head" or
         "subpixel_levels"), planes (of inverse depth, 48 in GVO; 0: a sigmoid).
     """
@@ -157,7 +222,10 @@ def network(
     common["attention"] = chosen.attention
     parts = build(name, common, max_depth=float(max_depth), **given)
     return DepthNetwork(
-        **parts, input_scale=float(input_scale), input_size=_plain(input_size)
+        **parts,
+        input_scale=float(input_scale),
+        input_size=_plain(input_size),
+        shorter_side=shorter_side,
     )
 
 
@@ -195,22 +263,30 @@ def precision_of(network: DepthNetwork) -> precision.Precision:
 def layer_scale(network: DepthNetwork, decay: float) -> Callable:
     """Path of a parameter to the factor of its learning rate, for layer-wise decay.
 
-    decay ** (layers above it) for a Swin-v2 (see `swin_v2.layer_index`). The other
-    encoders have no layer groups in their references: there `decay` must be 1.
+    decay ** (layers above it) for a Swin-v2 (`swin_v2.layer_index`) and for a vision
+    transformer (`vision_transformer.layer_index`). The other encoders have no layer
+    groups in their references: there `decay` must be 1.
     """
     if decay == 1:
         return lambda path: 1.0
-    if not isinstance(network.encoder, swin_v2.SwinV2):
+    encoder = network.encoder
+    if isinstance(encoder, swin_v2.SwinV2):
+        last = swin_v2.num_layers(encoder.depths) - 1
+        layer = functools.partial(swin_v2.layer_index, depths=encoder.depths)
+    elif isinstance(encoder, vision_transformer.VisionTransformer):
+        last = vision_transformer.num_layers(encoder.depth) - 1
+        layer = functools.partial(vision_transformer.layer_index, depth=encoder.depth)
+    else:
         raise ValueError(
-            "`layer_decay` is defined for swin_v2 networks; for others it must be 1, "
-            f"got {decay}."
+            "`layer_decay` is defined for swin_v2, dinov2, dinov3 and "
+            f"depth_anything_v2 networks; for others it must be 1, got {decay}."
         )
-    depths = network.encoder.depths
-    last = swin_v2.num_layers(depths) - 1
-    return lambda path: decay ** (last - swin_v2.layer_index(path, depths))
+    return lambda path: decay ** (last - layer(path))
 
 
-has_weight_decay = swin_v2.has_weight_decay
+def has_weight_decay(path: tuple[str, ...], leaf_ndim: int) -> bool:
+    """Whether a parameter is decayed: matrices and kernels, but for `UNDECAYED`."""
+    return leaf_ndim > 1 and UNDECAYED.isdisjoint(path)
 
 
 def variable_shapes(network: DepthNetwork) -> dict:

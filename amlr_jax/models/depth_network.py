@@ -22,8 +22,10 @@ class DepthNetwork(nn.Module):
         resized back bilinearly. Below 1 it trades detail for speed, while losses and
         metrics use the full size, where sparse ground truth is exact.
       input_size: fixed height and width of the encoder's input, for all images.
+      shorter_side: of the encoder's input, whose shape stays that of the image; in
+        place of `input_scale`.
       multiple_of: the encoder's input size is rounded to multiples of this.
-      resize: "linear" or "lanczos3", of the image.
+      resize: "linear", "cubic" or "lanczos3", of the image.
       decoder_resizes: the decoder itself resizes to the image's size, because it
         interpolates disparity instead of depth (monodepth2).
       metric: depth from disparity is in metres, because the network was trained on
@@ -36,6 +38,7 @@ class DepthNetwork(nn.Module):
     decoder: nn.Module
     input_scale: float = 1.0
     input_size: tuple[int, int] | None = None
+    shorter_side: int | None = None
     multiple_of: int = 1
     resize: str = "linear"
     decoder_resizes: bool = False
@@ -105,6 +108,8 @@ class DepthNetwork(nn.Module):
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the encoder's input for an image of this size."""
         scale, unit = self.input_scale, self.multiple_of
+        if self.shorter_side:
+            scale = self.shorter_side / min(height, width)
         size = self.input_size or (scale * height, scale * width)
         rows, columns = (max(unit, unit * round(length / unit)) for length in size)
         return rows, columns

@@ -19,31 +19,38 @@ linear_init = nn.initializers.normal(0.02)  # of the transformers
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-class Deconvolution2x2(nn.Module):
-    """Transposed convolution, kernel 2, stride 2, no bias.
+class Deconvolution(nn.Module):
+    """Transposed convolution whose stride k is its kernel's size.
 
-    Takes (B, H, W, C) to (B, 2H, 2W, F).
+    Takes (B, H, W, C) to (B, kH, kW, F).
 
     Output windows do not overlap, so it is one matrix product and a depth-to-space:
-    y[2i + a, 2j + b] = x[i, j] @ kernel[a, b]. The kernel's gradient is then a matrix
+    y[k i + a, k j + b] = x[i, j] @ kernel[a, b]. The kernel's gradient is then a matrix
     product too; `lax.conv_transpose` takes more than ten times as long on a CPU.
 
-    The parameter `kernel` has shape (2, 2, C, F): `transpose(2, 3, 0, 1)` of a
-    `torch.nn.ConvTranspose2d` weight (C, F, 2, 2), with no flip.
+    The parameter `kernel` has shape (k, k, C, F): `transpose(2, 3, 0, 1)` of a
+    `torch.nn.ConvTranspose2d` weight (C, F, k, k), with no flip.
     """
 
     features: int
+    size: int = 2
+    use_bias: bool = False
     kernel_init: Initializer = nn.initializers.he_normal()
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         channels = x_BHWC.shape[-1]
-        shape = (2, 2, channels, self.features)
+        shape = (self.size, self.size, channels, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         matrix = rearrange(kernel, "a b c f -> c (a b f)").astype(self.dtype)
         y = x_BHWC.astype(self.dtype) @ matrix
-        return rearrange(y, "n h w (a b f) -> n (h a) (w b) f", a=2, b=2)
+        pattern = "n h w (a b f) -> n (h a) (w b) f"
+        y = rearrange(y, pattern, a=self.size, b=self.size)
+        if self.use_bias:
+            zeros = nn.initializers.zeros_init()
+            y = y + self.param("bias", zeros, (self.features,)).astype(self.dtype)
+        return y
 
 
 def batch_norm(*, train: bool, dtype: Any, name: str) -> Callable:
@@ -148,6 +155,7 @@ def conv(
     padding: int = 0,
     strides: int = 1,
     dilation: int = 1,
+    use_bias: bool = True,
     dtype: Any,
     name: str,
     to_float32: bool = False,
@@ -168,6 +176,7 @@ def conv(
     if to_float32:
         return ConvToFloat32(channels, size, **options)(x_BHWC)
     options |= {"strides": strides, "kernel_dilation": dilation}
+    options |= {"use_bias": use_bias}
     return nn.Conv(channels, (size, size), **options)(x_BHWC)
 
 

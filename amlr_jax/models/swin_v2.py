@@ -17,7 +17,7 @@ transformers' `Swinv2Model`, which compares the window with the height alone, wh
 official code compares it with the smaller side; they differ on portrait maps only.
 
 Parameters are named `patch_embed`, `stage{s}_block{b}`, `stage{s}_merge` and `norm`;
-`layer_index` and `has_weight_decay` depend on these names.
+`layer_index` and `depth.has_weight_decay` depend on these names.
 
 Shapes: B images, H x W tokens, C channels, N windows, T tokens a window, D channels a
 head. Parameters, logits, softmax and statistics of norms are float32; `dtype` is that
@@ -261,9 +261,3 @@ def layer_index(path: tuple[str, ...], depths: tuple[int, ...]) -> int:
         block = depths[stage] if match[2] is None else int(match[2])
         return 1 + sum(depths[:stage]) + stage + block
     return num_layers(depths) - 1
-
-
-def has_weight_decay(path: tuple[str, ...], leaf_ndim: int) -> bool:
-    """Whether a parameter is decayed: not vectors, logit scales, position-bias MLPs."""
-    exempt = {"bias", "logit_scale", "rpe_mlp"}
-    return leaf_ndim > 1 and exempt.isdisjoint(path)

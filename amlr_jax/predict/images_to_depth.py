@@ -187,7 +187,8 @@ def _style(
     elif "disparity" in kinds:
         raise InputError(
             "--save=disparity is for networks that predict disparity (model.name "
-            "monodepth2 or five_level), not calibrated with a shift; this one predicts "
+            "monodepth2, five_level or a relative depth_anything_v2), not calibrated "
+            "with a shift; this one predicts "
             "metres: use npy"
         )
     unit = "m" if has_scale(network) else ""

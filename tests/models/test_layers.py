@@ -10,7 +10,7 @@ from amlr_jax.models import layers
 
 
 def _deconvolve(x, kernel):
-    return layers.Deconvolution2x2(kernel.shape[-1]).apply(
+    return layers.Deconvolution(kernel.shape[-1]).apply(
         {"params": {"kernel": kernel}}, x
     )
 

@@ -16,6 +16,7 @@ from amlr_jax.models import (
     swin_v2_blocks,
 )
 from amlr_jax.models.decoders.depth import GradualDecoder
+from amlr_jax.models.depth import has_weight_decay
 
 
 def _small(**overrides):
@@ -233,7 +234,7 @@ def test_weight_decay_spares_vectors_scales_and_position_bias(large_parameters):
     decayed = {
         path
         for path, leaf in large_parameters.items()
-        if swin_v2.has_weight_decay(path, leaf.ndim)
+        if has_weight_decay(path, leaf.ndim)
     }
     assert {path[-1] for path in decayed} == {"kernel"}
     assert {path[-2] for path in decayed} == {

@@ -58,8 +58,11 @@ class GradualDecoder(nn.Module):
         x = features[-1]
         layers.check_feature_size(features, -1, size, factor)
         for stage, channels in enumerate(self.channels):
-            x = layers.Deconvolution2x2(
-                channels, self._initializer(), dtype=self.dtype, name=f"deconv{stage}"
+            x = layers.Deconvolution(
+                channels,
+                kernel_init=self._initializer(),
+                dtype=self.dtype,
+                name=f"deconv{stage}",
             )(x)
             x = self._normalize(x, f"deconv{stage}_norm", train)
         x = self._conv(self.head_channels, "conv")(x)
