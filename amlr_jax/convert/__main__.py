@@ -2,8 +2,9 @@
 
     python -m amlr_jax.convert --source=SOURCE --input=FILE --output=DIR
 
-SOURCE is simmim, swinv2, mim_depth, glpdepth, mit, resnet18, gvo, or monodepth2, whose
-input is the folder of its .pth files. Then: amlr_jax.main ... --config.init_from=DIR.
+SOURCE is simmim, swinv2, mim_depth, glpdepth, mit, dinov2, dinov3, depth_anything_v2,
+resnet18, gvo, or monodepth2, whose input is the folder of its .pth files. Then:
+amlr_jax.main ... --config.init_from=DIR.
 """
 
 from absl import flags
@@ -11,7 +12,7 @@ from absl import flags
 from amlr_jax.runtime import command
 
 _SOURCE = flags.DEFINE_string(
-    "source", None, "Kind of the weights: simmim, swinv2, mim_depth, glpdepth, mit, ..."
+    "source", None, "Kind of the weights: simmim, swinv2, glpdepth, dinov3, ..."
 )
 _INPUT = flags.DEFINE_string("input", None, "File with the weights; a folder of them.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write; must be new.")
@@ -19,7 +20,8 @@ _MAX_DEPTH = flags.DEFINE_float(
     "max_depth",
     None,
     "Largest depth in metres of a whole network, which no tensor tells; default 80 as "
-    "for KITTI, 10 fits NYUv2.",
+    "for KITTI, 10 fits NYUv2. Of depth_anything_v2: that of a metric network, 20 "
+    "indoors and 80 outdoors; without it the network is relative.",
 )
 
 

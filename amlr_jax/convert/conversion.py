@@ -16,19 +16,24 @@ from amlr_jax.models.from_torch.tables import TABLES
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, preview
 
+INDOORS = 20.0  # metres, the largest depth of Depth Anything V2's indoor networks
+
 
 def convert(
     source_name: str, path: Path, output: Path, *, max_depth: float | None = None
 ) -> None:
     """Reads the weights, writes `output` and shows where each tensor went.
 
-    `max_depth` in metres is that of a whole depth network, by default its source's.
+    `max_depth` in metres is that of a whole depth network, by default its source's. Of
+    Depth Anything V2, weights with it are metric and others relative.
     Raises InputError for unusable input, and then writes nothing.
     """
     source = sources.find(source_name)
     pretrained.check_output(output)
     weights = _read(source, path)
     found = sources.recognise(source_name, weights)
+    if source_name == "depth_anything_v2":
+        found = _relative_or_metric(found, path, max_depth)
     options = found.options | _depth_option(source, max_depth)
     shapes = _shapes(found, options)
     with bar("Converting", len(found.tensors)) as progress:
@@ -63,6 +68,27 @@ def _read(source: sources.Source, path: Path) -> files.Weights:
     total = sum(-(-p.stat().st_size // files.CHUNK) for p in paths)
     with bar("Reading", total) as progress:
         return read(path, advance=progress.advance)
+
+
+def _relative_or_metric(
+    found: sources.Recognised, path: Path, max_depth: float | None
+) -> sources.Recognised:
+    """The network of Depth Anything V2: no tensor tells whether its depth is metric.
+
+    Raises InputError if the file's name, or the config.json beside it, says so and
+    `max_depth` is not given.
+    """
+    if max_depth is not None:
+        place = "indoor" if max_depth <= INDOORS else "outdoor"
+        return found._replace(name=f"{found.name}_metric_{place}")
+    beside = path.with_name("config.json")
+    told = beside.read_text(errors="replace") if beside.is_file() else ""
+    if "metric" in path.name.lower() or re.search(r'_type":\s*"metric"', told):
+        raise InputError(
+            f"input '{path}' is of a metric network by its name or config.json: give "
+            "its --max_depth, 20 indoors (Hypersim) and 80 outdoors (Virtual KITTI)"
+        )
+    return found
 
 
 def _depth_option(source: sources.Source, max_depth: float | None) -> dict[str, float]:
@@ -120,7 +146,7 @@ def _groups(variables: dict) -> tuple[Counter, Counter]:
     """Tensors and parameters by the first two names, blocks of a stage together."""
     counts, sizes = Counter(), Counter()
     for path, leaf in flatten_dict(variables).items():
-        group = re.sub(r"_block\d+", "_blocks", "/".join(path[1:3]))
+        group = re.sub(r"(?<=[_/]block)\d+", "s", "/".join(path[1:3]))
         counts[group] += 1
         sizes[group] += leaf.size if path[0] == "params" else 0
     return counts, sizes

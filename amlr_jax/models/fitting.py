@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from amlr_jax.models import depth
 from amlr_jax.models import pretrained as folders
+from amlr_jax.models.decoders.dpt import DPT
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import show
@@ -23,9 +24,10 @@ from amlr_jax.runtime.errors import InputError
 # options of the run, and sizes of windows and depth on which no parameter depends.
 FREE = {"window_size", "use_shift", "drop_path", "residual_init", "kernel_init"}
 FREE |= {"max_depth", "attention", "dtype", "remat", "parent", "name"}
+LAST = "head_depth"  # of a DPT, whose values are metres or relative inverse depth
 # Attributes with a separate key under `model`; the others are encoder options.
 KEYS = {"channels": "decoder_channels", "activation": "decoder_activation"}
-KEYS |= {"upsampling": "upsampling", "planes": "planes"}
+KEYS |= {name: name for name in ("upsampling", "planes", "registers")}
 
 
 def starting_weights(
@@ -117,9 +119,10 @@ def check_fits(network: Any, pretrained: Pretrained) -> None:
 def fitting_part(network: Any, pretrained: Pretrained) -> Pretrained:
     """The weights without those of a decoder that do not fit; prints which these are.
 
-    A decoder of another kind is left out, and of other sizes what has another shape. An
-    encoder must fit, but may have had another `pretrained_window_size`, which changes
-    what it computes.
+    A decoder of another kind is left out, and of other sizes what has another shape. Of
+    a relative DPT that becomes a metric one, or the reverse, the last convolution is
+    left out, whose values have another meaning. An encoder must fit, but may have had
+    another `pretrained_window_size`, which changes what it computes.
 
     Raises InputError as `check_fits` does for any other difference.
     """
@@ -128,8 +131,10 @@ def fitting_part(network: Any, pretrained: Pretrained) -> Pretrained:
         if not _permitted(part, name):
             raise InputError(f"init_from '{pretrained.folder}' {text}")
         said.append(text.partition(";")[0])
-        if not name:
-            left |= {p for p in flatten_dict(pretrained.variables) if p[1] == part}
+        place = (part, name) if name == LAST else (part,) if not name else ()
+        if place:
+            paths = flatten_dict(pretrained.variables)
+            left |= {path for path in paths if path[1 : 1 + len(place)] == place}
     ours = flatten_dict(depth.variable_shapes(network))
     theirs = flatten_dict(pretrained.variables)
     for path, leaf in theirs.items():
@@ -154,7 +159,8 @@ def _permitted(part: str, name: str) -> bool:
 def _differences(network: Any, pretrained: Pretrained) -> Iterator[tuple]:
     """(part, attribute, text) of what differs; a part of another kind has no attribute.
 
-    The text says what, and which key to set.
+    The text says what, and which key to set. Between relative and metric DPT it is
+    `LAST`, a layer.
     """
     model = pretrained.model
     whole = folders.network_of(pretrained, max_depth=1.0)
@@ -164,10 +170,13 @@ def _differences(network: Any, pretrained: Pretrained) -> Iterator[tuple]:
         ours, theirs = getattr(network, part), getattr(whole, part)
         if type(ours) is not type(theirs):
             name = model["name"]
-            text = f"is for {name}, another network; set --config.model.name={name}"
-            yield part, "", text
-            continue
-        for field in dataclasses.fields(ours):
+            both_dpt = isinstance(ours, DPT) and isinstance(theirs, DPT)
+            what = "depth in another unit" if both_dpt else "another network"
+            text = f"is for {name}, {what}; set --config.model.name={name}"
+            yield part, LAST if both_dpt else "", text
+            if not both_dpt:
+                continue
+        for field in dataclasses.fields(DPT if isinstance(ours, DPT) else ours):
             a, b = (_effective(module, field.name) for module in (ours, theirs))
             if field.name not in FREE and a != b:
                 yield part, field.name, _difference(field.name, a, b, model)

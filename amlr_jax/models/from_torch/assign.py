@@ -7,7 +7,7 @@ ours (with {0}, {1} for the groups of the pattern) and its kind. The kind tells 
     kind         weight                             bias    running_mean, running_var
     linear       kernel, (out, in) -> (in, out)     bias
     conv         kernel, OIHW -> HWIO               bias
-    deconv       kernel, (in, out, 2, 2) -> (2, 2, in, out)
+    deconv       kernel, (in, out, k, k) -> (k, k, in, out)
     norm         scale                              bias
     batch_norm   scale                              bias    mean, var in batch_stats
 
@@ -25,7 +25,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from amlr_jax.runtime.errors import InputError, preview
 
 # Buffers that a network computes anew; other buffers belong to another task.
-REBUILT = r".*(?:relative_\w+|attn_mask|num_batches_tracked)"
+REBUILT = r".*(?:relative_\w+|attn_mask|num_batches_tracked|bias_mask|periods)"
 
 
 class Module(NamedTuple):

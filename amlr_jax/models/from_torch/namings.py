@@ -129,7 +129,87 @@ MMSEGMENTATION = Naming(
         (r"layers\.(\d)\.2", "norm{next}"),
     ),
 )
+_DINO, _HEAD = r"(?:dinov2\w*\.)?", "depth_head.scratch."
+_NECK = r"neck\.fusion_stage\.layers\."
+_REASSEMBLE = r"neck\.reassemble_stage\.layers\.(\d)\."
+
+
+def _dino(layer: str) -> tuple[tuple[str, str], ...]:
+    """Rows of a DINO encoder, whose block is `layer`, and of Depth Anything's head."""
+    block, ours = _DINO + layer + r"\.(\d+)\.", "blocks.{0}."
+    attention = block + r"attention\.(?:attention\.)?"
+    return (
+        (_DINO + r"embeddings\.(cls_token|mask_token|register_tokens)", "{0}"),
+        (_DINO + r"embeddings\.position_embeddings", "pos_embed"),
+        (_DINO + r"embeddings\.patch_embeddings(?:\.projection)?", "patch_embed.proj"),
+        (block + r"(norm[12])", ours + "{1}"),
+        (attention + r"(?:query|q_proj)\.(\w+)", ours + "attn.qkv.{1}#0"),
+        (attention + r"(?:key|k_proj)\.(\w+)", ours + "attn.qkv.{1}#1"),
+        (attention + r"(?:value|v_proj)\.(\w+)", ours + "attn.qkv.{1}#2"),
+        (block + r"attention\.(?:output\.dense|o_proj)", ours + "attn.proj"),
+        (block + r"layer_scale([12])\.lambda1", ours + "ls{1}.gamma"),
+        (block + r"mlp\.weights_in", ours + "mlp.w12"),
+        (block + r"mlp\.weights_out", ours + "mlp.w3"),
+        (block + r"mlp\.(fc[12])", ours + "mlp.{1}"),
+        (_DINO + r"(?:layer)?norm", "norm"),
+        (r"classifier", "head"),
+        (
+            r"neck\.reassemble_stage\.layers\.(\d)\.projection",
+            "depth_head.projects.{0}",
+        ),
+        (
+            r"neck\.reassemble_stage\.layers\.(\d)\.resize",
+            "depth_head.resize_layers.{0}",
+        ),
+        (r"neck\.convs\.(\d)", _HEAD + "layer{next}_rn"),
+        *_fusions(),
+        (r"head\.conv1", _HEAD + "output_conv1"),
+        (r"head\.conv2", _HEAD + "output_conv2.0"),
+        (r"head\.conv3", _HEAD + "output_conv2.2"),
+    )
+
+
+def _fusions() -> tuple[tuple[str, str], ...]:
+    """Hugging Face counts the fusions from the coarsest map, Depth Anything last."""
+    unit = r"\.residual_layer([12])\.convolution([12])"
+    rows: list[tuple[str, str]] = []
+    for n in range(4):
+        refine = f"{_HEAD}refinenet{4 - n}."
+        rows.append((rf"{_NECK}{n}\.projection", refine + "out_conv"))
+        rows.append((rf"{_NECK}{n}{unit}", refine + "resConfUnit{0}.conv{1}"))
+    return tuple(rows)
+
+
+HUGGING_FACE_DINOV2 = Naming(
+    "Hugging Face's DINOv2",
+    _DINO + r"encoder\.layer\.\d+\.norm1\.weight",
+    (
+        # transformers 5's names of giant's SwiGLU
+        (
+            _DINO + r"encoder\.layer\.(\d+)\.mlp\.gate_proj\.(\w+)",
+            "blocks.{0}.mlp.w12.{1}#0",
+        ),
+        (
+            _DINO + r"encoder\.layer\.(\d+)\.mlp\.up_proj\.(\w+)",
+            "blocks.{0}.mlp.w12.{1}#1",
+        ),
+        (_DINO + r"encoder\.layer\.(\d+)\.mlp\.down_proj", "blocks.{0}.mlp.w3"),
+        *_dino(r"encoder\.layer"),
+    ),
+)
+HUGGING_FACE_DINOV3 = Naming(
+    "Hugging Face's DINOv3",
+    r"layer\.\d+\.norm1\.weight",
+    (
+        (r"layer\.(\d+)\.attention\.([qv])_proj\.bias", "blocks.{0}.attn.{1}_bias"),
+        (r"layer\.(\d+)\.mlp\.up_proj", "blocks.{0}.mlp.fc1"),
+        (r"layer\.(\d+)\.mlp\.down_proj", "blocks.{0}.mlp.fc2"),
+        *_dino(r"layer"),
+    ),
+)
 NAMINGS = (
+    HUGGING_FACE_DINOV2,
+    HUGGING_FACE_DINOV3,
     HUGGING_FACE_SWIN,
     HUGGING_FACE_SEGFORMER,
     HUGGING_FACE_SEGFORMER_5,
@@ -142,11 +222,15 @@ def official(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     timm merges at the start of a stage, `layers.1.downsample`, where the official code
     merges at the end of the one before, `layers.0.downsample`.
+
+    DINOv3 stores a bias of the keys that a mask makes zero.
     """
     for naming in NAMINGS:
         if any(re.fullmatch(naming.sign, name) for name in tensors):
             renamed = {_renamed(n, naming.rows): x for n, x in tensors.items()}
             return _joined(_split(renamed), naming)
+    if any(name.endswith(".qkv.bias_mask") for name in tensors):
+        return _without_key_bias(tensors)
     merges = {m[1] for n in tensors if (m := re.match(r"layers\.(\d)\.downsample", n))}
     if merges and "0" not in merges:
         return {
@@ -181,6 +265,18 @@ def _split(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             found[name.replace("q+kv", "kv")] = tensor[third:]
         elif re.search(r"\.mlp\.fc[12]\.weight$", name) and tensor.ndim == 4:
             found[name] = tensor[:, :, 0, 0]
+        else:
+            found[name] = tensor
+    return found
+
+
+def _without_key_bias(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    found = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".attn.qkv.bias"):
+            q_bias, _, v_bias = np.split(tensor, 3)
+            stem = name.removesuffix("qkv.bias")
+            found |= {stem + "q_bias": q_bias, stem + "v_bias": v_bias}
         else:
             found[name] = tensor
     return found

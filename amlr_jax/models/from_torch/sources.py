@@ -21,6 +21,7 @@ from amlr_jax.models.from_torch.files import Weights
 from amlr_jax.models.from_torch.tables import TABLES
 from amlr_jax.models.mix_transformer import PRESETS as MIX_TRANSFORMERS
 from amlr_jax.models.swin_v2 import PRESETS as SWINS
+from amlr_jax.models.vision_transformer import PRESETS as VISION_TRANSFORMERS
 from amlr_jax.runtime.errors import InputError, preview
 
 Shapes = dict[str, tuple[int, ...]]  # by our path, "encoder/norm/scale"
@@ -233,6 +234,24 @@ def _mix_transformer(shapes: Shapes, _: Weights) -> tuple[str, dict]:
     return _preset(sizes, MIX_TRANSFORMERS, "glpdepth"), {}
 
 
+def _vision_transformer(shapes: Shapes, _: Weights, *, family: str) -> tuple[str, dict]:
+    """DINOv2 or DINOv3 by its encoder, with the number of registers."""
+    patch, width = (_size(shapes, "encoder/patch_embed/kernel")[n] for n in (0, -1))
+    blocks = {m[1] for path in shapes if (m := re.match(r"encoder/block(\d+)/", path))}
+    sizes = {"embed_dim": width, "depth": len(blocks), "patch_size": patch}
+    name = _preset(sizes, VISION_TRANSFORMERS[family], family)
+    tokens = shapes.get("encoder/register_tokens")
+    extra = {"registers": tokens[1]} if tokens and family == "dinov2" else {}
+    return f"{name}_dpt", extra
+
+
+def _depth_anything_v2(shapes: Shapes, weights: Weights) -> tuple[str, dict]:
+    """The relative network; the official images have a shorter side of 518 pixels."""
+    name, options = _vision_transformer(shapes, weights, family="dinov2")
+    name = name.replace("dinov2_", "depth_anything_v2_").removesuffix("_dpt")
+    return name, options | {"shorter_side": 518}
+
+
 def _monodepth2(_: Shapes, weights: Weights) -> tuple[str, dict]:
     """The size of the images is kept beside the tensors, but for ResNet-18's."""
     height, width = (weights.extras.get(f"encoder:{n}") for n in ("height", "width"))
@@ -273,6 +292,22 @@ SOURCES = {
         "a Mix Transformer classifier of SegFormer, for its encoder",
         _mix_transformer,
         parts=ENCODER,
+    ),
+    "dinov2": Source(
+        "a DINOv2 encoder",
+        partial(_vision_transformer, family="dinov2"),
+        parts=ENCODER,
+    ),
+    "dinov3": Source(
+        "a DINOv3 encoder",
+        partial(_vision_transformer, family="dinov3"),
+        parts=ENCODER,
+    ),
+    "depth_anything_v2": Source(
+        "a depth network of Depth Anything V2",
+        _depth_anything_v2,
+        parts=WHOLE,
+        max_depth=100.0,
     ),
     "monodepth2": Source(
         "a folder of monodepth2",

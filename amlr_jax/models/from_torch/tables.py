@@ -6,6 +6,8 @@ simmim      the pretraining of SimMIM: an encoder without its decoder; the bias 
 mim_depth   the whole depth network; its decoder becomes our `GradualDecoder`
 glpdepth    the whole depth network
 mit         Mix Transformers of SegFormer trained on ImageNet (mit_b0.pth to mit_b5.pth)
+dinov2, dinov3      the encoders of Meta's repositories
+depth_anything_v2   the whole depth network, relative or metric
 monodepth2  encoder.pth, depth.pth, pose_encoder.pth and pose.pth of a folder: names are
             "<file>:<name in the file>"; `pose/...` is the pose network
 resnet18    torchvision's
@@ -79,6 +81,52 @@ def _stage(number: int, prefix: str) -> tuple[Module, ...]:
 
 def _mix_transformer(prefix: str) -> tuple[Module, ...]:
     return tuple(row for number in range(1, 5) for row in _stage(number, prefix))
+
+
+def _vision_transformer(prefix: str = "") -> tuple[Module, ...]:
+    """Rows of DINOv2's and DINOv3's encoder, whose modules are `prefix`..."""
+    block, ours = prefix + r"blocks\.(\d+)\.", "encoder/block{0}/"
+    tables = r"blocks\.\d+\.attn\.qkv\.bias_mask|rope_embed\.periods"
+    return (
+        Module(prefix + r"patch_embed\.proj", "encoder/patch_embed", "conv"),
+        Module(prefix + r"(cls_token|pos_embed)", "encoder/{0}", "array"),
+        Module(
+            prefix + r"(?:register|storage)_tokens", "encoder/register_tokens", "array"
+        ),
+        Module(block + r"(norm[12])", ours + "{1}", "norm"),
+        Module(block + r"attn\.(qkv|proj)", ours + "attn/{1}", "linear"),
+        Module(block + r"attn\.([qv]_bias)", ours + "attn/{1}", "array"),
+        Module(block + r"(ls[12])\.gamma", ours + "{1}", "array"),
+        Module(block + r"mlp\.(fc[12]|w12|w3)", ours + "mlp/{1}", "linear"),
+        Module(prefix + "norm", "encoder/norm", "norm"),
+        Module(prefix + rf"(?:mask_token|head\..*|{tables})", "", "buffer"),
+    )
+
+
+def _dpt() -> tuple[Module, ...]:
+    """Rows of Depth Anything V2's head; its deepest fusion has a unit without use."""
+    head, scratch = r"depth_head\.", r"depth_head\.scratch\."
+    rows = [Module(scratch + r"refinenet4\.resConfUnit1\..*", "", "buffer")]
+    for n in range(4):
+        refine, ours = scratch + rf"refinenet{n + 1}\.", f"decoder/fusion{n}_"
+        kind = "deconv" if n < 2 else "conv"
+        rows += [
+            Module(rf"{head}projects\.{n}", f"decoder/project{n}", "conv"),
+            Module(rf"{head}resize_layers\.{n}", f"decoder/resize{n}", kind),
+            Module(rf"{scratch}layer{n + 1}_rn", f"decoder/level{n}", "conv"),
+            Module(refine + "out_conv", ours + "project", "conv"),
+            Module(
+                refine + r"resConfUnit([12])\.(conv[12])", ours + "unit{0}/{1}", "conv"
+            ),
+        ]
+    last = {"1": "conv1", r"2\.0": "conv2", r"2\.2": "depth"}
+    return (
+        *rows,
+        *(
+            Module(f"{scratch}output_conv{theirs}", f"decoder/head_{ours}", "conv")
+            for theirs, ours in last.items()
+        ),
+    )
 
 
 _FUSION = r"decoder\.(fusion[123])"
@@ -191,6 +239,9 @@ TABLES: dict[str, tuple[Module, ...]] = {
         *_mix_transformer(""),
         Module(r"head\.(?:weight|bias)|(?:decode|auxiliary)_head\..*", "", "buffer"),
     ),
+    "dinov2": _vision_transformer(),
+    "dinov3": _vision_transformer(),
+    "depth_anything_v2": (*_vision_transformer(r"(?:pretrained\.)?"), *_dpt()),
     "monodepth2": (
         *_resnet(r"encoder:encoder\.", "encoder/"),
         *_skip_decoder(),

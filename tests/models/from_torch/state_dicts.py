@@ -172,6 +172,68 @@ def glpdepth() -> dict[str, np.ndarray]:
     return encoder | build.tensors
 
 
+def vision_transformer(
+    *, width=384, depth=12, patch=14, positions=37, registers=0, gated=False
+) -> dict[str, np.ndarray]:
+    """DINOv2's encoder, by default small, or with `positions` 0 DINOv3's.
+
+    DINOv3's bias of the keys is not there, as after `namings.official`.
+    """
+    build = Builder()
+    build.affine("patch_embed.proj", width, 3, patch, patch)
+    build.add("cls_token", 1, 1, width)
+    build.add("mask_token", 1, width)
+    if positions:
+        build.add("pos_embed", 1, 1 + positions**2, width)
+    if registers:
+        build.add("register_tokens", 1, registers, width)
+    for n in range(depth):
+        name = f"blocks.{n}."
+        build.affine(name + "norm1", width)
+        build.affine(name + "attn.qkv", 3 * width, width, bias=positions > 0)
+        if not positions:
+            build.add(name + "attn.q_bias", width)
+            build.add(name + "attn.v_bias", width)
+        build.affine(name + "attn.proj", width, width)
+        build.add(name + "ls1.gamma", width)
+        build.affine(name + "norm2", width)
+        if gated:
+            hidden = (int(4 * width * 2 / 3) + 7) // 8 * 8
+            build.affine(name + "mlp.w12", 2 * hidden, width)
+            build.affine(name + "mlp.w3", width, hidden)
+        else:
+            build.affine(name + "mlp.fc1", 4 * width, width)
+            build.affine(name + "mlp.fc2", width, 4 * width)
+        build.add(name + "ls2.gamma", width)
+    build.affine("norm", width)
+    return build.tensors
+
+
+def dpt(*, inputs=384, widths=(48, 96, 192, 384), channels=64) -> dict[str, np.ndarray]:
+    """The head of Depth Anything V2, by default small's."""
+    build, scratch = Builder(), "depth_head.scratch."
+    for n, width in enumerate(widths):
+        build.affine(f"depth_head.projects.{n}", width, inputs, 1, 1)
+        name = f"{scratch}layer{n + 1}_rn"
+        build.affine(name, channels, width, 3, 3, bias=False)
+        for unit in ("1.conv1", "1.conv2", "2.conv1", "2.conv2"):
+            name = f"{scratch}refinenet{n + 1}.resConfUnit{unit}"
+            build.affine(name, channels, channels, 3, 3)
+        build.affine(f"{scratch}refinenet{n + 1}.out_conv", channels, channels, 1, 1)
+    for n, size in ((0, 4), (1, 2), (3, 3)):
+        build.affine(f"depth_head.resize_layers.{n}", widths[n], widths[n], size, size)
+    build.affine(scratch + "output_conv1", channels // 2, channels, 3, 3)
+    build.affine(scratch + "output_conv2.0", 32, channels // 2, 3, 3)
+    build.affine(scratch + "output_conv2.2", 1, 32, 1, 1)
+    return build.tensors
+
+
+def depth_anything_v2() -> dict[str, np.ndarray]:
+    """A whole depth network, small; relative and metric ones have the same tensors."""
+    encoder = {f"pretrained.{n}": x for n, x in vision_transformer().items()}
+    return encoder | dpt()
+
+
 def resnet18(prefix: str = "", *, images: int = 1) -> dict[str, np.ndarray]:
     """torchvision's ResNet-18 with its classifier."""
     build, inputs = Builder(), 64
