@@ -16,6 +16,10 @@ Variants, the target row of each, its published Abs Rel and RMSE:
             0.050, 1.966
   base      Swin-v2 base with AMLR; no row of the paper. MIM-Depth's base: 0.052, 2.050
   glpdepth  GLPDepth with AMLR: Table 2 "GLPDepth + AMLR": 0.054, 2.069
+  dinov3_base  DINOv3 ViT-B with a DPT head and AMLR's losses, crops of 352x704, from
+            weights of --source=dinov3; no row of the paper, not run. The nearest
+            published row is Depth Anything V1, a fine-tuned DINOv2 ViT-L: 0.046, 1.896.
+            Optimizer of Depth Anything V2, with layer decay
   tiny      a small network at half the resolution, for two CPU cores:
             --config=configs/kitti.py:tiny --config.data.split=folder --config.steps=300
 """
@@ -52,8 +56,14 @@ def _glpdepth(config) -> None:
     config.data.crop = (352, 704)  # GLPDepth's
 
 
+def _dinov3_base(config) -> None:
+    _PAPERS["dinov3_base"](config)
+    config.data.crop = (352, 704)  # patches of 16
+
+
 def _tiny(config) -> None:
     for_two_cores(config, input_scale=0.5)
 
 
-VARIANTS = {**_PAPERS, "glpdepth": _glpdepth, "tiny": _tiny}
+_OWN = {"glpdepth": _glpdepth, "dinov3_base": _dinov3_base, "tiny": _tiny}
+VARIANTS = {**_PAPERS, **_OWN}

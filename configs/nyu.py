@@ -14,6 +14,10 @@ Variants, the target row of each, its published Abs Rel and RMSE:
   mim_depth AMLR's baseline with its original recipe, crops of 480x480: 0.083, 0.287
   base      Swin-v2 base with AMLR; no row of the paper. MIM-Depth's base: RMSE 0.304
   glpdepth  GLPDepth with AMLR; no row of the paper. Table 3 "GLPDepth": 0.098, 0.344
+  dinov3_base  DINOv3 ViT-B with a DPT head and AMLR's losses, from
+            weights of --source=dinov3; no row of the paper, not run. The nearest
+            published row is Depth Anything V1, a fine-tuned DINOv2 ViT-L: 0.056, 0.206.
+            Optimizer of Depth Anything V2, with layer decay
   tiny      a small network at a quarter of the resolution, for two CPU cores:
             --config=configs/nyu.py:tiny --config.data.split=folder
 """
