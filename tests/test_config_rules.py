@@ -105,6 +105,10 @@ def test_a_value_that_no_part_can_use(change):
         ({"data.offsets": (), "data.stereo": True}, "data.offsets must name"),
         ({"data.split": "none", "checkpoint.best": 1}, "needs test frames"),
         ({"data.size": (64,)}, r"data.size must be \(height, width\)"),
+        (
+            {"model.name": "depth_anything_v2_small"},
+            "train depth_anything_v2_small_metric_indoor or _metric_outdoor",
+        ),
     ],
 )
 def test_values_of_video_that_contradict_each_other(changes, message):

@@ -264,6 +264,6 @@ def _summary(
         show(escape(note))
     if not style.unit:
         show(
-            "The depth of this network, trained on video, is true up to one factor: "
-            "its unit is not the metre"
+            "The depth of this network is true up to one factor: its unit is not the "
+            "metre"
         )

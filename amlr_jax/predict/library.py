@@ -22,7 +22,8 @@ class ImageToDepth:
 
     Attributes:
       unit: of the depth: "m", or "relative" for a network that was trained on the
-        video of one camera and is not calibrated: metres up to one unknown factor.
+        video of one camera, or on relative depth, and is not calibrated: metres up to
+        one unknown factor.
       max_depth: the largest depth in that unit.
       parameters: their number.
       network, variables: the flax module and its {"params", "batch_stats"}.
