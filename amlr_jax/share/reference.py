@@ -16,6 +16,7 @@ from amlr_jax.runtime.errors import InputError
 
 # The names of networks start so -> the source whose names their parameters get.
 ORIGINALS = {"swin_v2": "mim_depth", "glpdepth": "glpdepth", "monodepth2": "monodepth2"}
+ORIGINALS |= {"depth_anything_v2": "depth_anything_v2"}
 SETTINGS = "settings.json"
 
 

@@ -241,7 +241,7 @@ TABLES: dict[str, tuple[Module, ...]] = {
     ),
     "dinov2": _vision_transformer(),
     "dinov3": _vision_transformer(),
-    "depth_anything_v2": (*_vision_transformer(r"(?:pretrained\.)?"), *_dpt()),
+    "depth_anything_v2": (*_vision_transformer(r"(?:pretrained\.|)"), *_dpt()),
     "monodepth2": (
         *_resnet(r"encoder:encoder\.", "encoder/"),
         *_skip_decoder(),

@@ -10,6 +10,8 @@ from flax.traverse_util import flatten_dict
 from amlr_jax.convert import conversion
 from amlr_jax.models import depth, fitting, pretrained
 from amlr_jax.models.from_torch import files, namings, sources
+from amlr_jax.models.from_torch.assign import unassign
+from amlr_jax.models.from_torch.tables import TABLES
 from amlr_jax.runtime.errors import InputError
 from tests.models.from_torch import state_dicts
 
@@ -161,6 +163,8 @@ def test_a_whole_depth_network(relative):
     ):
         order = (2, 3, 1, 0) if axes == 1 else (2, 3, 0, 1)
         np.testing.assert_array_equal(leaves[ours], given[theirs].transpose(order))
+    again = unassign(found.variables, TABLES["depth_anything_v2"])
+    same(again, {name: given[name] for name in again})
     network, variables, far = pretrained.load_network(found.folder)
     assert (network.shorter_side, far) == (518, 100.0)
     shapes = depth.variable_shapes(network)
