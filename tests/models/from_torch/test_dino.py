@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict
 
 from amlr_jax.convert import conversion
 from amlr_jax.models import depth, fitting, pretrained
+from amlr_jax.models.depth_network import has_scale
 from amlr_jax.models.from_torch import files, namings, sources
 from amlr_jax.models.from_torch.assign import unassign
 from amlr_jax.models.from_torch.tables import TABLES
@@ -165,8 +166,9 @@ def test_a_whole_depth_network(relative):
         np.testing.assert_array_equal(leaves[ours], given[theirs].transpose(order))
     again = unassign(found.variables, TABLES["depth_anything_v2"])
     same(again, {name: given[name] for name in again})
-    network, variables, far = pretrained.load_network(found.folder)
-    assert (network.shorter_side, far) == (518, 100.0)
+    network, variables, *_ = loaded = pretrained.load_network(found.folder)
+    assert (network.shorter_side, loaded.max_depth) == (518, 100.0)
+    assert not has_scale(network)
     shapes = depth.variable_shapes(network)
     assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
 
