@@ -9,6 +9,7 @@ COMMANDS = {
     "check": ("amlr_jax.data.check", "check a data set before training"),
     "evaluate": ("amlr_jax.evaluate", "measure a network on its test frames"),
     "predict": ("amlr_jax.predict", "depth of images and videos"),
+    "app": ("amlr_jax.app", "a page on which images become depth"),
     "calibrate": ("amlr_jax.calibrate", "depth in metres, from known distances"),
     "report": ("amlr_jax.report", "one page of one or several runs"),
     "odometry": ("amlr_jax.odometry", "measure a pose network"),

@@ -1,6 +1,7 @@
 """Imports run downwards, and the light rooms load where heavy packages are absent.
 
-    4  convert calibrate predict report odometry export share ablation data.check, main
+    4  convert calibrate predict app report odometry export share ablation data.check,
+       main
     3  train, evaluate             which do not know each other
     2  models, data, street, checkpoints
     1  runtime
@@ -86,6 +87,10 @@ ROOMS = {
     # Made again later from files alone: no jax.
     "amlr_jax.report": Room(
         {"runtime", "config", "data", "checkpoints"}, IMAGES | {"absl", "numpy"}
+    ),
+    # A page of what `predict` does, shown as the report shows it.
+    "amlr_jax.app": Room(
+        COMMANDS | {"predict", "report"}, COMMAND | {"gradio", "starlette"}
     ),
     "amlr_jax.ablation": Room(COMMANDS, COMMAND | {"scipy"}),
     "amlr_jax.share": Room(

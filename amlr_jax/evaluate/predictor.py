@@ -26,11 +26,14 @@ class Predictor:
     Called with variables and images; see `predictor`.
     """
 
-    def __init__(self, forward: Callable, whole: NamedSharding, batch: int) -> None:
+    def __init__(
+        self, forward: Callable, whole: NamedSharding, batch: int, most_sizes: int
+    ) -> None:
         self._jitted = jax.jit(
             forward, in_shardings=(whole, whole), out_shardings=whole
         )
         self._whole, self._batch = whole, batch
+        self._most = most_sizes
         self._compiled: dict[Any, Callable] = {}
         self._one_at_a_time = threading.Lock()
 
@@ -53,9 +56,11 @@ class Predictor:
         leaves, structure = jax.tree.flatten(variables)
         key = shape, structure, tuple((x.shape, x.dtype) for x in leaves)
         with self._one_at_a_time:
-            if key not in self._compiled:
-                self._compiled[key] = self._compile(variables, shape)
-        return self._compiled[key]
+            made = self._compiled.pop(key, None) or self._compile(variables, shape)
+            self._compiled[key] = made  # as the last one used
+            if self._most and len(self._compiled) > self._most:
+                del self._compiled[next(iter(self._compiled))]
+        return made
 
     def _compile(self, variables: Any, shape: tuple[int, ...]) -> Callable:
         what = "the network, {} x {}x{}".format(*shape)
@@ -76,6 +81,7 @@ def predictor(
     at_once: int = 0,
     batch_size: int = 1,
     with_spread: bool = False,
+    most_sizes: int = 0,
 ) -> Predictor:
     """`predict(variables, image)`: uint8 [B, H, W, 3] -> float32 metres [B, H, W].
 
@@ -83,7 +89,8 @@ def predictor(
     batch, padded to a multiple of the devices and sharded over them. A device computes
     `at_once` of them together; 0: all, but four on a CPU, where more is slower. Fewer
     than `batch_size` images are padded to that, so that a last batch compiles nothing.
-    `with_spread` gives [B, 2, H, W], see `tiling.predict_with_spread`.
+    `with_spread` gives [B, 2, H, W], see `tiling.predict_with_spread`. Of the sizes the
+    `most_sizes` that were used last stay compiled; 0: all.
     """
     whole, split = parallel.replicated(mesh), parallel.over_batch(mesh)
     if mesh.devices.flat[0].platform == "cpu":
@@ -101,7 +108,7 @@ def predictor(
         join = tiling.predict_with_spread if with_spread else tiling.predict
         return join(on_mesh, image, mode)
 
-    return Predictor(forward, whole, batch_size)
+    return Predictor(forward, whole, batch_size, most_sizes)
 
 
 def _in_parts(see: Callable, views: jax.Array, *, part: int, unit: int) -> jax.Array:

@@ -74,7 +74,7 @@ def run(
         raise InputError("--smooth is for the pictures of videos; --input has none")
     failed = found.lost + failed
     network, variables, max_depth, *_ = pretrained.load_network(checkpoint)
-    style = _style(network, max_depth, kinds, options)
+    style = style_of(network, max_depth, kinds, options)
     log = _record(checkpoint, network, variables, target, style, options)
     if log.is_new and not options.overwrite:
         _require_unclaimed(target, facts, kinds)
@@ -169,9 +169,10 @@ def _require_unclaimed(target: Path, sources: dict, kinds: tuple[str, ...]) -> N
         )
 
 
-def _style(
+def style_of(
     network: nn.Module, max_depth: float, kinds: tuple[str, ...], options: Options
 ) -> OutputStyle:
+    """What all results of the network share; InputError for kinds it cannot have."""
     if is_calibrated(network):  # of which the sky may be kilometres away
         max_depth = min(max_depth, outputs.MOST_METRES)
     scale, depths = outputs.png_scale(max_depth), None

@@ -172,9 +172,9 @@ def encoded(kind: str, result: Result, style: OutputStyle) -> bytes:
     metres = result.depth.astype(np.float32)
     if kind in ("png16", KITTI):
         scale = KITTI_SCALE if kind == KITTI else style.scale
-        return _png(codes(metres, scale=scale))
+        return png(codes(metres, scale=scale))
     if kind in PICTURES:
-        return _png(picture(kind, result, style)[..., ::-1])
+        return png(picture(kind, result, style)[..., ::-1])
     if kind == "ply":
         assert result.camera is not None, "ply needs a camera"
         vertices = points(metres, result.image, result.camera, stride=style.stride)
@@ -214,7 +214,8 @@ def codes(depth: np.ndarray, *, scale: int) -> np.ndarray:
     return np.clip(np.rint(depth * scale), 1, CODE_LIMIT).astype(np.uint16)
 
 
-def _png(array: np.ndarray) -> bytes:
+def png(array: np.ndarray) -> bytes:
+    """The bytes of a PNG of BGR or grey pixels."""
     return cv2.imencode(".png", array)[1].tobytes()
 
 

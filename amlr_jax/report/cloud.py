@@ -1,4 +1,4 @@
-"""The points of a predicted frame, packed for the page."""
+"""The depth and the points of a predicted frame, packed for the page."""
 
 import base64
 import math
@@ -8,6 +8,7 @@ import numpy as np
 from amlr_jax.report.keep import Kept
 
 POINTS = 20_000
+SAMPLES = 40_000  # of depth under the pointer
 ASSUMED_VIEW = 60.0  # degrees across, where a camera is not known
 
 
@@ -21,11 +22,7 @@ def packed(frame: Kept, *, count: int = POINTS) -> dict:
         X = depth * ((u - cx) / fx, (v - cy) / fy, 1)
     """
     (fx, fy, cx, cy), note = intrinsics(frame)
-    step = max(math.sqrt(frame.prediction.size / count), 1.0)  # pixels
-    rows, columns = (
-        (np.arange(int(size / step)) * step + (step - 1) / 2).astype(int)
-        for size in frame.prediction.shape
-    )
+    rows, columns, step = _grid(frame.prediction.shape, count)
     v, u = (g.ravel() for g in np.meshgrid(rows, columns, indexing="ij"))
     z = frame.prediction[v, u].astype(np.float64)
     known = np.isfinite(z) & (z > 0)
@@ -42,6 +39,32 @@ def packed(frame: Kept, *, count: int = POINTS) -> dict:
     }
 
 
+def depth_map(name: str, frame: Kept, *, unit: str = "m", count: int = SAMPLES) -> dict:
+    """At most `count` values of a frame's predicted depth for JSON, with its camera.
+
+    `depth` is base64 of float32 [rows, columns], the very values of the pixels
+    (floor(column * step + (step - 1) / 2), floor(row * step + (step - 1) / 2)).
+    `name` is of the run; `note` says whose `camera`, fx, fy, cx, cy in pixels, it is.
+    """
+    camera, note = intrinsics(frame)
+    height, width = frame.prediction.shape
+    rows, columns, step = _grid((height, width), count)
+    values = frame.prediction[np.ix_(rows, columns)].astype("<f4")
+    sizes = {"height": height, "width": width, "rows": len(rows), "step": step}
+    sizes |= {"columns": len(columns), "camera": camera, "note": note, "unit": unit}
+    return {"name": name, "depth": _base64(np.nan_to_num(values)), **sizes}
+
+
+def _grid(size: tuple[int, ...], count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rows and columns of at most `count` pixels, and the step between them."""
+    step = max(math.sqrt(math.prod(size) / count), 1.0)
+    rows, columns = (
+        (np.arange(int(length / step)) * step + (step - 1) / 2).astype(int)
+        for length in size
+    )
+    return rows, columns, step
+
+
 def _base64(values: np.ndarray) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
@@ -51,7 +74,7 @@ def intrinsics(frame: Kept) -> tuple[list[float], str]:
     camera = np.asarray(frame.intrinsics, np.float64)
     if camera.shape == (4,) and np.isfinite(camera).all() and (camera[:2] > 0).all():
         fx, fy, cx, cy = camera.tolist()
-        line = f"camera of the data: f = {fx:.1f}, {fy:.1f}, c = {cx:.1f}, {cy:.1f} px"
+        line = f"camera: f = {fx:.1f}, {fy:.1f}, c = {cx:.1f}, {cy:.1f} px"
         return [fx, fy, cx, cy], line
     height, width = frame.depth.shape
     focal = width / 2 / math.tan(math.radians(ASSUMED_VIEW / 2))

@@ -14,6 +14,20 @@ function project(xyz, view, width, height, put) {
   }
 }
 
+// The sample of a packed depth map nearest to pixel (u, v): its pixel and point in space.
+function sampleAt(map, u, v) {
+  const [fx, fy, cx, cy] = map.camera, first = (map.step - 1) / 2;
+  const nearest = (x, count) => Math.max(0, Math.min(count - 1, Math.round((x - first) / map.step)));
+  const [row, column] = [nearest(v, map.rows), nearest(u, map.columns)];
+  const [x, y] = [column, row].map((i) => Math.floor(i * map.step + first));
+  const z = map.depth[row * map.columns + column];
+  return { u: x, v: y, z, xyz: [((x - cx) / fx) * z, ((y - cy) / fy) * z, z] };
+}
+
+const distance = (a, b) => Math.hypot(...a.xyz.map((value, i) => value - b.xyz[i]));
+
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
 const make = (name, parent, options = {}) =>
   parent.appendChild(Object.assign(document.createElement(name), options));
 
@@ -35,13 +49,66 @@ function compare(panels) {
   slider.oninput();
 }
 
+// The depth under the pointer, and between two points that are clicked one after the other.
+function measure(figure) {
+  const maps = JSON.parse(figure.dataset.maps), points = [];
+  for (const map of maps) map.depth = new Float32Array(bytes(map.depth).buffer);
+  const { height, width } = maps[0];
+  const stages = [...figure.querySelectorAll(".stage")];
+  const text = document.createElement("p");
+  text.className = "reading";
+  figure.querySelector(".panels").after(text);
+  const length = (map, value) => (value > 0 ? `${value.toFixed(value < 10 ? 3 : 2)} ${map.unit}` : "no depth");
+  const lines = (word) => maps.map((map, i) => (maps.length > 1 ? `${map.name}: ` : "") + word(map, i)).join("; ");
+  const pixel = ({ u, v }) => `(${u}, ${v})`;
+  const place = (event) => {
+    const stage = event.target.closest(".stage");
+    if (!stage) return null;
+    const { left, top, width: w, height: h } = stage.getBoundingClientRect();
+    const [u, v] = [((event.clientX - left) / w) * width - 0.5, ((event.clientY - top) / h) * height - 0.5];
+    return maps.map((map) => sampleAt(map, u, v));
+  };
+
+  function show(here) {
+    let said = "Point at the picture for its depth; click two points for their distance.";
+    if (here) said = `Pixel ${pixel(here[0])}: ${lines((map, i) => length(map, here[i].z))}`;
+    if (points.length === 1 && !here) said = "Click a second point.";
+    text.textContent = said;
+    if (points.length < 2) return;
+    const [a, b] = points;
+    const apart = (map, i) => (Math.min(a[i].z, b[i].z) > 0 ? length(map, distance(a[i], b[i])) : "no depth");
+    make("span", text, { textContent: `From 1 ${pixel(a[0])} to 2 ${pixel(b[0])}: ${lines(apart)} apart (${maps[0].note})` });
+  }
+
+  function mark() {
+    figure.querySelectorAll(".mark").forEach((old) => old.remove());
+    for (const stage of stages)
+      points.forEach(([{ u, v }], i) => {
+        const sign = make("b", stage, { className: "mark", textContent: i + 1 });
+        sign.style.left = `${((u + 0.5) / width) * 100}%`;
+        sign.style.top = `${((v + 0.5) / height) * 100}%`;
+      });
+  }
+
+  figure.onpointermove = (event) => show(place(event));
+  figure.onpointerleave = () => show(null);
+  figure.onclick = (event) => {
+    const here = place(event);
+    if (!here) return;
+    if (points.length === 2) points.length = 0;
+    points.push(here);
+    mark();
+    show(here);
+  };
+  show(null);
+}
+
 // Points on a canvas, to be turned and zoomed.
 function cloud(parent, clouds) {
   if (!clouds.length) {
     make("p", parent, { className: "note", textContent: "No run has left frames to show." });
     return;
   }
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const controls = make("div", parent, { className: "controls" });
   const choice = make("select", controls, { ariaLabel: "Run", hidden: clouds.length < 2 });
   clouds.forEach((c) => make("option", choice, { textContent: c.name }));
@@ -131,5 +198,9 @@ function cloud(parent, clouds) {
 
 if (typeof document !== "undefined") {
   document.querySelectorAll(".panels").forEach(compare);
+  document.querySelectorAll(".frame").forEach(measure);
   cloud(document.getElementById("points"), JSON.parse(document.getElementById("data").textContent));
+  // Inside another page the frame is as high as what it shows.
+  if (window.frameElement)
+    new ResizeObserver(() => { frameElement.style.height = `${document.body.scrollHeight}px`; }).observe(document.body);
 }

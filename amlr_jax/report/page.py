@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from amlr_jax.report import charts, cloud, gather, pictures, tables
+from amlr_jax.report import charts, cloud, gather, keep, pictures, tables
 from amlr_jax.runtime import files
 from amlr_jax.runtime.errors import InputError
 
@@ -36,27 +36,37 @@ def write(folders: Sequence[Path], output: Path) -> None:
 
 def render(runs: Sequence[gather.RunFiles]) -> str:
     """The page as text. It loads no other file, which its own policy forbids, too."""
-    script = _asset("page.js")
-    digest = hashlib.sha256(script.encode()).digest()
     title = ", ".join(run.name for run in runs)
     shown = [run for run in runs if run.frames][:MAX_CLOUDS]
-    clouds = [{"name": run.name, **cloud.packed(run.frames[0])} for run in shown]
-    parts = {
-        "title": escape(f"{title} - amlr_jax"),
-        "hash": base64.b64encode(digest).decode(),
-        "style": _asset("report.css"),
-        "heading": escape(title),
-        "summary": tables.summary(runs),
-        "notes": tables.notes(runs),
-        "facts": tables.facts(runs),
-        "config": tables.config(runs),
-        "metrics": tables.metrics(runs),
-        "charts": charts.html(runs),
-        "frames": pictures.html(runs),
-        "data": embedded(clouds),
-        "script": script,
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("report.html"))
+    return _filled(
+        "report.html",
+        title=escape(f"{title} - amlr_jax"),
+        heading=escape(title),
+        summary=tables.summary(runs),
+        notes=tables.notes(runs),
+        facts=tables.facts(runs),
+        config=tables.config(runs),
+        metrics=tables.metrics(runs),
+        charts=charts.html(runs),
+        frames=pictures.html(runs),
+        data=embedded(
+            [{"name": run.name, **cloud.packed(run.frames[0])} for run in shown]
+        ),
+    )
+
+
+def render_frame(frame: keep.Kept, figure: str) -> str:
+    """A page of one frame alone: its `pictures.frame`, and its points to be turned."""
+    data = embedded([{"name": "", **cloud.packed(frame)}])
+    return _filled("frame.html", title=escape(frame.key), frame=figure, data=data)
+
+
+def _filled(template: str, **parts: str) -> str:
+    """A template with the style, the script and its hash, and `parts`."""
+    script = _asset("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts |= {"script": script, "hash": digest, "style": _asset("report.css")}
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset(template))
 
 
 def _asset(name: str) -> str:

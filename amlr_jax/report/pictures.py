@@ -1,6 +1,7 @@
 """Held-out frames as pictures in the page: image, truth, predictions, errors."""
 
 import base64
+import json
 from collections.abc import Sequence
 from html import escape
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 
 from amlr_jax.data import colors
+from amlr_jax.report import cloud
 from amlr_jax.report.gather import RunFiles
 from amlr_jax.report.keep import Kept, encoded
 from amlr_jax.runtime.errors import counted
@@ -21,12 +23,16 @@ def html(runs: Sequence[RunFiles], *, limit: int = LIMIT) -> str:
     """The frames of all runs, by key; narrower and then fewer so as to fit `limit`."""
     by_key: dict[str, list[tuple[str, Kept]]] = {}
     for run in runs:
-        for frame in run.frames:
-            by_key.setdefault(frame.key, []).append((run.name, frame))
+        for one in run.frames:
+            by_key.setdefault(one.key, []).append((run.name, one))
     if not by_key:
         return '<p class="note">No run has left frames to show.</p>'
     for width in WIDTHS:
-        parts = [_frame(key, shown, width=width) for key, shown in by_key.items()]
+        samples = cloud.SAMPLES * width // WIDTHS[0]
+        parts = [
+            frame(key, shown, width=width, samples=samples)
+            for key, shown in by_key.items()
+        ]
         if sum(map(len, parts)) <= limit:
             break
     kept = max(int((np.cumsum(list(map(len, parts))) <= limit).sum()), 1)
@@ -37,39 +43,63 @@ def html(runs: Sequence[RunFiles], *, limit: int = LIMIT) -> str:
     return "".join(parts[:kept]) + note
 
 
-def _frame(key: str, shown: list[tuple[str, Kept]], *, width: int) -> str:
+def frame(
+    key: str,
+    shown: list[tuple[str, Kept]],
+    *,
+    width: int = WIDTHS[0],
+    near: float | None = None,
+    unit: str = "m",
+    samples: int = cloud.SAMPLES,
+    facts: str = "",
+) -> str:
+    """The figure of a frame: (name, frame) of each run, `width` pixels wide at most.
+
+    `near` is the depth of the brightest colour, None: the nearest that is known. Of the
+    depth there are `samples` values to be read under the pointer. `facts` is the line
+    below its name; by default the error of each run.
+    """
     first = shown[0][1]
-    known = first.depth if (first.depth > 0).any() else first.prediction
+    measured = bool((first.depth > 0).any())
     far = first.max_depth
-    limits = {"near": colors.nearest(known, far=far), "far": far}
-    truth = colors.sparse(first.depth, **limits)
-    pictures = {"Image": first.image, "Ground truth": truth}
-    for name, frame in shown:
+    near = near or colors.nearest(
+        first.depth if measured else first.prediction, far=far
+    )
+    limits = {"near": min(near, 0.999 * far), "far": far}
+    pictures = {"Image": first.image}
+    if measured:
+        pictures["Ground truth"] = colors.sparse(first.depth, **limits)
+    for name, one in shown:
         of_run = f" of {name}" if len(shown) > 1 else ""
-        pictures[f"Prediction{of_run}"] = colors.colorize(frame.prediction, **limits)
-        pictures[f"Error{of_run}"] = colors.errors(frame.prediction, frame.depth)
+        pictures[f"Prediction{of_run}"] = colors.colorize(one.prediction, **limits)
+        if measured:
+            pictures[f"Error{of_run}"] = colors.errors(one.prediction, one.depth)
     panels = "".join(_panel(t, _narrow(p, width)) for t, p in pictures.items())
+    maps = [cloud.depth_map(n, one, unit=unit, count=samples) for n, one in shown]
     height, full = first.depth.shape
     return (
-        f'<figure class="frame" style="--ratio:{full}/{height}">'
-        f"<figcaption>{escape(key)}{_facts(shown)}</figcaption>"
-        f'<div class="panels">{panels}</div>{_bars(**limits)}</figure>'
+        f'<figure class="frame" style="--ratio:{full}/{height}" '
+        f'data-maps="{escape(json.dumps(maps))}">'
+        f"<figcaption>{escape(key)}<small>{escape(facts) or _errors(shown)}</small>"
+        "</figcaption>"
+        f'<div class="panels">{panels}</div>'
+        f"{_bars(**limits, unit=unit, errors=measured)}</figure>"
     )
 
 
-def _facts(shown: list[tuple[str, Kept]]) -> str:
+def _errors(shown: list[tuple[str, Kept]]) -> str:
     texts = []
-    for name, frame in shown:
-        measured = frame.depth > 0
-        error = np.abs(frame.prediction - frame.depth)[measured]
+    for name, one in shown:
+        measured = one.depth > 0
+        error = np.abs(one.prediction - one.depth)[measured]
         text = "no ground truth"
         if measured.any():
-            part = float((error / frame.depth[measured]).mean())
+            part = float((error / one.depth[measured]).mean())
             text = f"mean relative error {part:.3f} on {measured.mean():.0%} of pixels"
-        if frame.ratio != 1:
-            text += f", prediction scaled by {frame.ratio:.3g}"
+        if one.ratio != 1:
+            text += f", prediction scaled by {one.ratio:.3g}"
         texts.append(f"{escape(name)}: {text}" if len(shown) > 1 else text)
-    return f"<small>{'; '.join(texts)}</small>"
+    return "; ".join(texts)
 
 
 def _panel(title: str, picture: np.ndarray) -> str:
@@ -80,19 +110,24 @@ def _panel(title: str, picture: np.ndarray) -> str:
     )
 
 
-def _bars(*, near: float, far: float) -> str:
-    """Two colour bars with their ends in words."""
+def _bars(*, near: float, far: float, unit: str, errors: bool) -> str:
+    """The colour bars of depth and maybe of `errors`, with their ends in words."""
     part = np.linspace(0, 1, 9)
     depth = 1 / ((1 - part) / near + part / far)
     colours = colors.colorize(depth[None], near, far)[0]
-    # Nine pixels apart, since an error covers its neighbours.
-    errors = colors.errors(np.repeat(1 + part / 2, 9)[None], np.ones((1, 81)))[0, 4::9]
-    return (
-        f'<div class="bars"><span>{near:.1f} m <i style="background:'
-        f'{_gradient(colours)}"></i> {far:g} m, by 1/depth</span>'
-        f'<span>error 0 <i style="background:{_gradient(errors)}"></i> '
-        "50% of the depth or more</span></div>"
-    )
+    ends = f"{near:.1f} {unit}", f"{far:g} {unit}, by 1/depth"
+    bars = [_bar(colours, *ends)]
+    if errors:
+        # Nine pixels apart, since an error covers its neighbours.
+        wide = np.repeat(1 + part / 2, 9)[None]
+        colours = colors.errors(wide, np.ones((1, 81)))[0, 4::9]
+        bars.append(_bar(colours, "error 0", "50% of the depth or more"))
+    return f'<div class="bars">{"".join(bars)}</div>'
+
+
+def _bar(colours: np.ndarray, start: str, end: str) -> str:
+    style = f'<i style="background:{_gradient(colours)}"></i>'
+    return f"<span>{start} {style} {end}</span>"
 
 
 def _gradient(rgb: np.ndarray) -> str:

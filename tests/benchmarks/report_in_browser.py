@@ -5,8 +5,8 @@
         [--browser=/usr/bin/chromium]
 
 Checks on a desk, in the dark and on a phone: no error, no request besides the file, no
-sideways scrolling; curves change their axis; the slider moves; the points turn and
-zoom. No test, since a browser is no package that pip installs alone.
+sideways scrolling; curves change their axis; the slider moves; depth and distance are
+shown; the points turn and zoom.
 """
 
 import argparse
@@ -59,6 +59,7 @@ def check(page: Page, address: str, name: str) -> None:
         check_curves(page)
     if page.locator(".frame").count():
         check_slider(page)
+        check_depth(page)
         check_points(page)
     assert not wrong, f"{name}: {wrong}"
     asked = [url for url in requests if not url.startswith("data:")]
@@ -86,6 +87,17 @@ def check_slider(page: Page) -> None:
     slider.fill("10")
     assert stage.screenshot() != seen[0]
     slider.fill("50")
+
+
+def check_depth(page: Page) -> None:
+    frame = page.locator(".frame").first
+    box = frame.locator(".image .stage").bounding_box()
+    for part in (0.3, 0.6):
+        x, y = box["x"] + part * box["width"], box["y"] + part * box["height"]
+        page.mouse.click(x, y)
+        assert frame.locator(".mark").count() % frame.locator(".stage").count() == 0
+    said = frame.locator(".reading").inner_text()
+    assert " m apart (camera" in said and said.startswith("Pixel ("), said
 
 
 def check_points(page: Page) -> None:

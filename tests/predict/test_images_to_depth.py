@@ -405,12 +405,12 @@ def test_a_relative_network_says_so(toy, tmp_path, capsys, monkeypatch):
 
 def test_monodepth2_is_relative():
     network = depth.network("monodepth2", max_depth=100.0)
-    style = images_to_depth._style(network, 100.0, ("npy",), Options(max_depth=50.0))
+    style = images_to_depth.style_of(network, 100.0, ("npy",), Options(max_depth=50.0))
     assert (style.unit, style.far) == ("", 50.0)
     network = depth.network("swin_v2_nano", **OPTIONS)
-    assert images_to_depth._style(network, 10.0, ("npy",), Options()).unit == "m"
+    assert images_to_depth.style_of(network, 10.0, ("npy",), Options()).unit == "m"
     with pytest.raises(InputError, match="--save: .* max_depth 300 .*leave out png16"):
-        images_to_depth._style(network, 300.0, ("png16",), Options())
+        images_to_depth.style_of(network, 300.0, ("png16",), Options())
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def test_frames_without_truth_and_without_prediction(tmp_path):
     (back,) = kept(tmp_path, (frame, 0 * prediction))
     text = pictures.html([run_of("a", [back])])
     assert "no ground truth" in text and "nan" not in text
+    assert "<p>Ground truth</p>" not in text and "error 0" not in text
     assert cloud.packed(back)["xyz"] == ""
 
 

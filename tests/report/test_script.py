@@ -1,9 +1,10 @@
-"""The page's JavaScript in an engine: the projection of points.
+"""The page's JavaScript in an engine: the projection of points, depth and distance.
 
 What needs a page (clicks, drawing, the canvas) is checked in a browser by
 tests/benchmarks/report_in_browser.py.
 """
 
+import base64
 import json
 import math
 from importlib import resources
@@ -11,7 +12,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from amlr_jax.report import page
+from amlr_jax.report import cloud, keep, page
+from tests.report import runs
 
 quickjs = pytest.importorskip("quickjs", reason="pip install quickjs-ng")
 FOLDER = resources.files(page.__package__)
@@ -66,3 +68,25 @@ def test_points_behind_the_camera_are_not_drawn(call):
     view = {"centre": [0, 0, 0], "distance": 1, "yaw": 0, "pitch": 0, "focal": 1}
     count = "{ let n = 0; project(xyz, view, 9, 9, () => n++); return n; }"
     assert call(count, xyz=[0, 0, -5, 0, 0, 5], view=view) == 1
+
+
+@pytest.mark.parametrize("count", [10_000, 700])
+def test_depth_under_the_pointer_is_that_of_the_array(call, tmp_path, count):
+    runs.save(tmp_path, [runs.frame()])
+    (frame,) = keep.load_frames(tmp_path / keep.FRAMES)
+    made = cloud.depth_map("a", frame, count=count)
+    values = np.frombuffer(base64.b64decode(made["depth"]), "<f4")
+    assert values.size == made["rows"] * made["columns"] <= count
+    made["depth"] = values.tolist()
+    pixels = [(-3.0, 7.4), (80.4, 20.6), (159.9, 47.7), (31.0, 0.0)]
+    found = call("pixels.map((p) => sampleAt(map, ...p))", map=made, pixels=pixels)
+    fx, fy, cx, cy = frame.intrinsics
+    for (u, v), at in zip(pixels, found, strict=True):
+        z = frame.prediction[at["v"], at["u"]]
+        assert at["z"] == z
+        assert max(abs(at["u"] - u), abs(at["v"] - v)) <= 2 * made["step"] + 3 * (u < 0)
+        point = [(at["u"] - cx) / fx * z, (at["v"] - cy) / fy * z, z]
+        np.testing.assert_allclose(at["xyz"], point, rtol=1e-6)
+    apart = call("distance(a, b)", a=found[0], b=found[1])
+    ends = np.array([at["xyz"] for at in found[:2]])
+    np.testing.assert_allclose(apart, np.linalg.norm(ends[0] - ends[1]))
