@@ -14,6 +14,7 @@ from others. Needs pip install 'amlr_jax[app]'.
 
 import os
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -78,6 +79,11 @@ def start(
         import gradio  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error}: pip install 'amlr_jax[app]'") from error
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        text = f"--host={host} --port={port} cannot be used: {error.strerror}"
+        raise InputError(f"{text}; choose another") from error
     from amlr_jax.app import engine, layout
     from amlr_jax.data import images
 

@@ -63,6 +63,7 @@ class Answer(NamedTuple):
     image: np.ndarray  # uint8 RGB [H, W, 3], as the network saw it
     depth: np.ndarray  # float32 [H, W]
     folder: TemporaryDirectory  # of its files; gone with the answer
+    look: Look | None = None  # with which the page shows it
 
 
 class _Progress(Bar):
@@ -117,7 +118,11 @@ class Engine:
         """
         if source:
             place = paths.expanded(source)
-            found = inputs.find(place, target=self._folder, limit=EXAMPLES)
+            try:
+                found = inputs.find(place, target=self._folder, limit=EXAMPLES)
+            except InputError as error:
+                text = str(error).replace("--input", "--examples")
+                raise InputError(text) from error
             return [file.path for file in found.files if not file.is_video]
         path, made = disk.place_of(self.checkpoint)[0] / workdir.FRAMES, []
         with suppress(OSError, ValueError):  # a run without them, or damaged ones

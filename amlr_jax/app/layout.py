@@ -44,29 +44,25 @@ class Policy:
 
 
 def serve(engine: Engine, examples: list[Path], *, host: str, port: int) -> Any:
-    """The running page, a `gradio.Blocks`; InputError if the address is not free."""
+    """The running page, a `gradio.Blocks`."""
     import gradio
     from starlette.middleware import Middleware
 
     page = build(engine, examples)
-    try:
-        page.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            ssr_mode=False,
-            max_file_size=MOST_BYTES,
-            state_session_capacity=USERS,
-            footer_links=[],
-            css=STYLE,
-            theme=gradio.themes.Default(primary_hue="blue"),
-            app_kwargs={"middleware": [Middleware(Policy)]},
-        )
-    except OSError as error:
-        text = f"--host={host} --port={port} cannot be used: {error}"
-        raise InputError(f"{text}; choose another --port") from error
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        ssr_mode=False,
+        max_file_size=MOST_BYTES,
+        state_session_capacity=USERS,
+        footer_links=[],
+        css=STYLE,
+        theme=gradio.themes.Default(primary_hue="blue"),
+        app_kwargs={"middleware": [Middleware(Policy)]},
+    )
     return page
 
 
@@ -121,7 +117,11 @@ def _image_tab(gr: Any, engine: Engine, examples: list[Path]) -> None:
     def show(found: Answer | None, *given: Any) -> tuple:
         if found is None:
             return None, "", None
-        text, made = engine.show(found, Look(*given))
+        look = Look(*given)
+        if found.look == look:  # a field was left as it was
+            return (gr.skip(),) * len(results)
+        text, made = engine.show(found, look)
+        found = found._replace(look=look)
         return found, _framed(text, title="Depth"), [str(path) for path in made]
 
     @_told(len(results))

@@ -16,7 +16,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--no-first-run"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A checkpoint in name only."""
     network = Quick()
@@ -28,7 +28,7 @@ def weights(tmp_path_factory):
         yield tmp_path_factory.mktemp("app") / "weights"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(weights, tmp_path_factory):
     """Where the page is served."""
     pytest.importorskip("gradio", reason="pip install 'amlr_jax[app]'")
@@ -43,11 +43,13 @@ def address(weights, tmp_path_factory):
         server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     """Headless Chromium."""
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no browser: apt-get install chromium")
     with api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield found

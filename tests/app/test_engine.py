@@ -1,11 +1,15 @@
 """What the page does with one file, without gradio and a browser."""
 
+import socket
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from amlr_jax.app import __main__ as app
 from amlr_jax.app.engine import Bounds, Engine, Look
 from amlr_jax.predict import images_to_depth
 from amlr_jax.report import keep
@@ -118,3 +122,18 @@ def test_the_card(engine, tmp_path, monkeypatch):
     assert report == "" and any("up to 80 m" in line for line in lines)
     monkeypatch.setattr(engine, "checkpoint", runs.write(tmp_path / "run"))
     assert "<!doctype html>" in engine.card()[1]
+
+
+def test_mistakes_of_the_command(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
+    monkeypatch.setitem(sys.modules, "gradio", ModuleType("gradio"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"--port={port} cannot be used: Addr"):
+            app.start(weights, tmp_path, port=port)
+    with pytest.raises(InputError, match="--examples 'nowhere' does not exist"):
+        app.start(weights, tmp_path, examples="nowhere", port=port)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(InputError, match=r"pip install 'amlr_jax\[app\]'"):
+        app.start(weights, tmp_path)

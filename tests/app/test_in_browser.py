@@ -12,6 +12,7 @@ from PIL import Image
 from amlr_jax.predict import images_to_depth
 from tests.predict import test_video
 
+pytestmark = pytest.mark.slow
 FILE = "input[type=file]"
 FRAME = "kitti/raw_data/2011_09_26/2011_09_26_drive_0013_sync/image_02/data"
 DESK = {"viewport": {"width": 1280, "height": 900}}
@@ -127,6 +128,10 @@ def test_the_camera_gives_a_ply_and_augmentation_other_depth(user, tmp_path, wei
     field.fill("65")
     field.press("Enter")
     user.page.locator('a[download="a_points.ply"]').wait_for()
+    view = user.view("a.png")
+    view.locator(".image .stage").click()  # which leaves the field
+    user.page.wait_for_timeout(500)
+    assert view.locator(".image .mark").count() == 1
     user.page.get_by_label("flip").check()
     options = images_to_depth.Options(save=("npy", "ply"), fov=65.0, flip=True)
     images_to_depth.run(weights, tmp_path / "a.png", tmp_path / "own", options)
