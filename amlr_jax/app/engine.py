@@ -19,7 +19,7 @@ from amlr_jax.data.cameras import Camera
 from amlr_jax.data.intrinsics import camera_of, resize_intrinsics
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.evaluate import depth_stream
-from amlr_jax.evaluate.predictor import Predictor, predictor
+from amlr_jax.evaluate.predictor import predictor
 from amlr_jax.models import depth as networks
 from amlr_jax.models import pretrained
 from amlr_jax.predict import images_to_depth, inputs, outputs, pipeline, record
@@ -34,8 +34,7 @@ AUGMENTATIONS = ("flip", "tile")  # options of `predict`
 SAMPLES = 500_000  # of depth under the pointer; a frame of KITTI has 466,000 pixels
 WIDTH = 1280  # of the pictures on the page, which KITTI's do not reach
 EXAMPLES = 8
-FILMS = outputs.PICTURES
-RELATIVE = "relative"
+SIZES = 8  # compiled for each augmentation; the longest unused one goes
 
 
 class Bounds(NamedTuple):
@@ -43,7 +42,6 @@ class Bounds(NamedTuple):
 
     pixels: int = 2_100_000  # of an image, made smaller to it, and of a video's frame
     seconds: float = 60.0  # of a video
-    sizes: int = 8  # compiled for each augmentation; the longest unused one goes
 
 
 class Look(NamedTuple):
@@ -70,12 +68,12 @@ class _Progress(Bar):
     """Tells a page, in place of a terminal, how many frames are done."""
 
     def __init__(self, report: Callable[[int, int], None], total: int) -> None:
-        self._report, self._total, self._done = report, total, 0
+        self._report, self._total, self.done = report, total, 0
 
     def advance(self, steps: int = 1, *, note: str | None = None) -> None:
         del note
-        self._done += steps
-        self._report(self._done, max(self._total, self._done))
+        self.done += steps
+        self._report(self.done, max(self._total, self.done))
 
 
 class Engine:
@@ -94,22 +92,18 @@ class Engine:
         self.network, variables, max_depth, *_ = pretrained.load_network(checkpoint)
         mesh = parallel.make_mesh()
         self._variables = jax.device_put(variables, parallel.replicated(mesh))
-        options = images_to_depth.Options()
-        style = images_to_depth.style_of(self.network, max_depth, ("npy",), options)
+        options = [
+            images_to_depth.Options(flip=flip, tile=tile)
+            for flip in (False, True)
+            for tile in (False, True)
+        ]
+        style = images_to_depth.style_of(self.network, max_depth, ("npy",), options[0])
         kinds = ("png16", "npy", "color") if style.scale else ("npy", "color")
-        self.style = style._replace(kinds=kinds)
-        self._predictors: dict[str, Predictor] = {}
-        for flip in (False, True):
-            for tile in (False, True):
-                mode = images_to_depth.Options(flip=flip, tile=tile).mode
-                self._predictors[mode.name] = predictor(
-                    self.network, mesh, mode=mode, most_sizes=self.bounds.sizes
-                )
-
-    @property
-    def unit(self) -> str:
-        """ "m", or "relative": true up to one factor."""
-        return self.style.unit or RELATIVE
+        self.style, self.unit = style._replace(kinds=kinds), style.unit or "relative"
+        self._predictors = {
+            one.mode: predictor(self.network, mesh, mode=one.mode, most_sizes=SIZES)
+            for one in options
+        }
 
     def examples(self, source: str) -> list[Path]:
         """Images of `source`, as --input of `predict`, or held-out frames of the run.
@@ -190,11 +184,7 @@ class Engine:
             return text, [folder / name for name in written.result()]
 
     def film(
-        self,
-        path: Path,
-        augmentations: Iterable[str],
-        look: Look,
-        report: Callable[[int, int], None],
+        self, path: Path, report: Callable[[int, int], None]
     ) -> tuple[TemporaryDirectory, list[Path]]:
         """The videos "color" and "side_by_side" of a video, in a folder of their own.
 
@@ -202,31 +192,27 @@ class Engine:
         is damaged, too long or too large.
         """
         about = video.facts(path)
-        height, width = about.size
-        if about.seconds > self.bounds.seconds or height * width > self.bounds.pixels:
-            raise InputError(
-                f"'{path}' has {about.seconds:.0f} s of {width} x {height}; at most "
-                f"{self.bounds.seconds:g} s of {self.bounds.pixels / 1e6:g} million "
-                "pixels are allowed here"
-            )
+        (height, width), most = about.size, int(self.bounds.seconds * about.rate)
+        progress = _Progress(report, about.frames)
+        allowed = (
+            f"'{path}' has {about.seconds:.0f} s or more of {width} x {height}; at "
+            f"most {self.bounds.seconds:g} s of {self.bounds.pixels / 1e6:g} million "
+            "pixels are allowed here"
+        )
+        if about.frames > most or height * width > self.bounds.pixels:
+            raise InputError(allowed)
         made = TemporaryDirectory(dir=self._folder)
         folder, source = Path(made.name), InputFile(path, path.name)
-        limit = math.ceil(
-            self.bounds.seconds * about.rate
-        )  # no header is to be trusted
+        style = self.style._replace(kinds=outputs.PICTURES)
         with ThreadPoolExecutor(images_to_depth.THREADS) as pool:
-            job = pipeline.Pipeline(
-                self._predict(augmentations),
-                pool,
-                record.PredictionRecord(folder, {}),
-                folder,
-                self._style(look)._replace(kinds=FILMS),
-                limit=limit,
-            )
-            failed = pipeline.film(job, source, about, _Progress(report, about.frames))
-        if failed:
-            raise InputError(failed[0])
-        return made, [folder / outputs.video_of(kind, source.stem) for kind in FILMS]
+            log = record.PredictionRecord(folder, {})
+            shared = self._predict(()), pool, log, folder, style
+            job = pipeline.Pipeline(*shared, limit=most + 1)
+            failed = pipeline.film(job, source, about, progress)
+        if failed or progress.done > most:  # more than its header promises
+            raise InputError(failed[0] if failed else allowed)
+        names = [outputs.video_of(kind, source.stem) for kind in style.kinds]
+        return made, [folder / name for name in names]
 
     def card(self) -> tuple[list[str], str]:
         """Lines about the network; and the page of its run, "" of converted weights."""
@@ -249,7 +235,7 @@ class Engine:
     def _predict(self, augmentations: Iterable[str]) -> partial:
         flip, tile = (name in [*augmentations] for name in AUGMENTATIONS)
         mode = images_to_depth.Options(flip=flip, tile=tile).mode
-        return partial(self._predictors[mode.name], self._variables)
+        return partial(self._predictors[mode], self._variables)
 
     def _style(self, look: Look) -> outputs.OutputStyle:
         """The style with the chosen far end; InputError for an impossible range."""
@@ -279,18 +265,15 @@ class Engine:
     def _facts(self, answer: Answer) -> str:
         depth, (height, width) = answer.depth, answer.depth.shape
         low, middle, high = depth.min(), np.median(depth), depth.max()
-        parts = [
-            f"{width} x {height} pixels",
-            f"depth {low:.3g} to {high:.3g}, median {middle:.3g} {self.unit}",
-        ]
+        parts = [f"{width} x {height} pixels"]
         if answer.size != depth.shape:
             full = "{1} x {0}".format(*answer.size)
-            parts[0] += f", made smaller from {full} before the network"
+            parts = [f"{parts[0]}, made smaller from {full} before the network"]
+        parts += [f"depth {low:.3g} to {high:.3g}, median {middle:.3g} {self.unit}"]
         if self.style.scale:
-            unit = "metres" if self.style.unit else "depth"
-            parts.append(f"PNG: {unit} = code / {self.style.scale}")
+            parts += [f"PNG: depth = code / {self.style.scale} {self.style.unit}"]
         if not self.style.unit:
-            parts.append("relative: true up to one factor, not metres")
+            parts += ["relative: true up to one factor, not metres"]
         return "; ".join(parts)
 
 

@@ -102,8 +102,13 @@ def _image_tab(gr: Any, engine: Engine, examples: list[Path]) -> None:
                 webcam_options=gr.WebcamOptions(mirror=False),
                 elem_id="picture",
             )
-            picture.preprocess = _path_of  # the file as it is, whatever it holds
-            augmentations = _augmentations(gr)
+            # The file as it is, whatever it holds.
+            picture.preprocess = lambda given: given and given.path
+            augmentations = gr.CheckboxGroup(
+                AUGMENTATIONS,
+                label="Test-time augmentation",
+                info="flip: mean with the mirror image; tile: mean of 16 squares",
+            )
             look = _look(gr)
             if examples:
                 gr.Examples([[str(path)] for path in examples], [picture])
@@ -136,74 +141,49 @@ def _image_tab(gr: Any, engine: Engine, examples: list[Path]) -> None:
 
 
 def _video_tab(gr: Any, engine: Engine) -> None:
-    seconds = f"{engine.bounds.seconds:g} s"
     made = gr.State(None, time_to_live=KEPT)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             video = gr.File(
-                label=f"A video of at most {seconds}",
+                label=f"A video of at most {engine.bounds.seconds:g} s",
                 file_types=sorted(VIDEOS),
                 elem_id="video",
             )
-            augmentations = _augmentations(gr)
-            look = _look(gr, camera=False)
             start = gr.Button("Predict the video", variant="primary")
         with gr.Column(scale=5, min_width=340):
-            problem = gr.HTML(elem_id="problem")
+            problem = gr.HTML()
             film = gr.Video(label="Image and depth", elem_id="film")
             files = _downloads(gr)
+    results, bar = [made, problem, film, files], gr.Progress()
 
-    bar = gr.Progress()
-
-    def predict(
-        path: str | None, chosen: list[str], near: Any, far: Any, progress=bar
-    ) -> tuple:
+    @_told(len(results))
+    def predict(path: str | None, progress: Any = bar) -> tuple:
         if path is None:
             raise InputError("choose a video first")
 
         def report(done: int, total: int) -> None:
             progress((done, total), desc="Predicting", unit="frames")
 
-        look = Look(near=near, far=far)
-        folder, paths = engine.film(Path(path), chosen, look, report)
+        folder, paths = engine.film(Path(path), report)
         return folder, "", str(paths[-1]), [str(one) for one in paths]
 
-    inputs, results = [video, augmentations, *look], [made, problem, film, files]
-    start.click(_told(len(results))(predict), inputs, results, api_visibility="private")
-
-
-def _augmentations(gr: Any) -> Any:
-    return gr.CheckboxGroup(
-        AUGMENTATIONS,
-        label="Test-time augmentation",
-        info="flip: mean with the mirror image; tile: mean of 16 squares",
-    )
+    start.click(predict, video, results, api_visibility="private")
 
 
 def _downloads(gr: Any) -> Any:
     return gr.File(label="Downloads", file_count="multiple", interactive=False)
 
 
-def _look(gr: Any, *, camera: bool = True) -> list:
-    """The fields of `Look`, or only those of the colours."""
-    fields = []
-    if camera:
-        with gr.Accordion("Camera", open=False):
-            gr.Markdown(ASSUMED)
-            fields += [
-                gr.Textbox("", label="Intrinsics: fx,fy,cx,cy in pixels", max_lines=1),
-                gr.Number(None, label="Or horizontal field of view, degrees"),
-            ]
+def _look(gr: Any) -> list:
+    """The fields of `Look`."""
+    with gr.Accordion("Camera", open=False):
+        gr.Markdown(ASSUMED)
+        intrinsics = gr.Textbox("", label="Intrinsics: fx,fy,cx,cy in pixels")
+        fov = gr.Number(None, label="Or horizontal field of view, degrees")
     with gr.Accordion("Colours", open=False):
-        fields += [
-            gr.Number(None, label="Nearest depth; empty: of the image"),
-            gr.Number(None, label="Farthest depth; empty: of the network"),
-        ]
-    return fields
-
-
-def _path_of(payload: Any) -> str | None:
-    return payload.path if payload else None
+        near = gr.Number(None, label="Nearest depth; empty: of the image")
+        far = gr.Number(None, label="Farthest depth; empty: of the network")
+    return [intrinsics, fov, near, far]
 
 
 def _framed(text: str, *, title: str) -> str:

@@ -21,7 +21,7 @@ from tests.report import runs
 @pytest.fixture(scope="module")
 def engine(weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine")
-    return Engine(weights, folder, Bounds(pixels=4000, seconds=2.0, sizes=2))
+    return Engine(weights, folder, Bounds(pixels=4000, seconds=2.0))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_nearest_colour_and_the_unit(engine, photo):
     answer = engine.see(photo)
     text, made = engine.show(answer, Look(near=2.0, far=20.0))
     assert "2.0 m" in text and "20 m, by 1/depth" in text and len(made) == 3
-    assert "PNG: metres = code / 256" in text
+    assert "PNG: depth = code / 256 m" in text
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_cannot_be_shown(engine, photo, look, message):
 
 def test_videos_are_bounded_and_shown_as_predict_does(engine, weights, tmp_path):
     path, done = test_video.write(tmp_path / "a.mp4", frames=4), []
-    folder, made = engine.film(path, (), Look(), lambda *bar: done.append(bar))
+    folder, made = engine.film(path, lambda *bar: done.append(bar))
     assert [p.name for p in made] == ["a_color.mp4", "a_side_by_side.mp4"]
     assert [count for count, _ in done] == [1, 2, 3, 4]
     options = images_to_depth.Options(save=("color", "side_by_side"))
@@ -94,14 +94,16 @@ def test_videos_are_bounded_and_shown_as_predict_does(engine, weights, tmp_path)
         assert one.read_bytes() == (tmp_path / "out" / one.name).read_bytes()
     del folder
     long = test_video.write(tmp_path / "long.mp4", frames=36)
-    with pytest.raises(InputError, match=r"has 3 s of .* at most 2 s of 0.004 mill"):
-        engine.film(long, (), Look(), lambda *bar: None)
+    with pytest.raises(InputError, match=r"has 3 s or more .* most 2 s of 0.004 mill"):
+        engine.film(long, lambda *bar: None)
 
 
-def test_few_sizes_stay_compiled(engine):
+def test_few_sizes_stay_compiled(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("amlr_jax.app.engine.SIZES", 2)
+    engine = Engine(weights, tmp_path)
     for sizes in ([(8, 8), (8, 9)], [(8, 8)], [(8, 10)]):
         engine.prepare(sizes)
-    kept = engine._predictors["none"]._compiled
+    kept = engine._predictors[images_to_depth.Options().mode]._compiled
     assert [key[0] for key in kept] == [(1, 8, 8, 3), (1, 8, 10, 3)]
 
 

@@ -31,6 +31,7 @@ class User:
 
     def __init__(self, browser, address: str, **screen) -> None:
         self.context = browser.new_context(**(screen or DESK))
+        self.context.set_default_timeout(120_000)  # of a machine with much to do
         self.page = self.context.new_page()
         self.requests = []
         self.page.on("request", lambda request: self.requests.append(request.url))
