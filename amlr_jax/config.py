@@ -56,7 +56,12 @@ LOSSES |= {name: {} for name in ("gradient", "l1", "berhu", "log_l1")}
 # Names that other rooms define: tests/test_configs.py compares them.
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "d1", "d2", "d3")
 RULES: tuple[str, ...] = ("amlr", "log_amlr", "lee_kim", "fixed")
-RULES += ("dwa", "softadapt", "uncertainty", "famo")
+RULES += ("dwa", "softadapt", "uncertainty", "famo", "relobralo", "imtl_l")
+RULES += ("geometric", "random_weights")
+# By the gradients of each loss, which cost a backward pass a loss at each update
+BY_GRADIENTS: tuple[str, ...] = ("gradient_balance", "grad_norm", "ntk")
+BY_GRADIENTS += ("mgda", "upgrad", "cagrad", "pcgrad")
+RULES += BY_GRADIENTS
 # Networks, and how many parameters their encoder and decoder have.
 # Depth Anything V2 as published, to predict with and to start from.
 RELATIVE = {
@@ -250,7 +255,7 @@ _RULES = [
 ]
 _REBALANCE = {
     "rule": ("log_amlr", one_of(*RULES)),
-    # The paper's lambda; also of uncertainty, famo
+    # The paper's lambda; also of uncertainty, imtl_l, famo, grad_norm
     "learning_rate": (1e-2, AT_LEAST_0),
     "b1": (0.9, MOMENT),
     "b2": (0.999, MOMENT),

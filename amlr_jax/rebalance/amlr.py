@@ -13,12 +13,13 @@ Both rules use the same choices where the paper is silent:
     t = 1    w_i = r_i * L_tot / L_i, L_tot = sum_j w_j^0 L_j   Eq. 9; m = v = 0
     t >= 2   first the weights, from m^{t-1} and v^{t-1}; then P^t, m^t, v^t
 
-so w^2 = w^1. A step is skipped, leaving weights, moments and call number as they were,
-when a loss is not finite, when a loss is not positive (an empty mask: it has no share,
-and no logarithm), or when the arithmetic would overflow. At t = 1 it is also skipped
-while a loss is below 1.2e-7 L_tot, the rounding of L_tot in float32: Eq. 9 would give
-it a weight without bound, 1e11 for a loss of 1e-12. The state counts skipped steps in
-`skipped`. A loss that stays at 0, or is negative, stops a rule for good, so watch it.
+so w^2 = w^1. A step with a loss that is not finite is skipped. A loss that is not
+positive (an empty mask: it has no share, and no logarithm) keeps its weight, its share
+and its moments, and the others are weighted as if it were not there; so it is, at its
+Eq. 9, while it is below 1.2e-7 L_tot, the rounding of L_tot in float32: it would get a
+weight without bound, 1e11 for a loss of 1e-12. A loss that was left out until now has
+its Eq. 9 at its first update. `skipped` in the state counts the updates that were not
+those of all losses, so watch it.
 """
 
 import math
@@ -49,7 +50,7 @@ class AMLRState(NamedTuple):
     share: LossTree  # Scalars. P of the step before.
     m: LossTree  # Scalars. First moment, Eq. 10.
     v: LossTree  # Scalars. Second moment, Eq. 11.
-    # shape=(), dtype=int32. Steps skipped so far, which changed nothing.
+    # shape=(), dtype=int32. Updates that were not of all losses.
     skipped: jax.Array
 
 

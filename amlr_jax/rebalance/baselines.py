@@ -1,4 +1,4 @@
-"""Other ways to weight losses, to compare with: constants, and Lee & Kim (ECCV 2020).
+"""Other ways to weight losses: constants, Lee & Kim, geometric mean, random weights.
 
 Notation: call number t = 0, 1, 2, ... of `update` takes the weights w^{t-1} and the
 losses L^t (the mean over a window when wrapped in `every_k_steps`) and returns w^t.
@@ -26,7 +26,7 @@ from amlr_jax.rebalance.loss_tree import (
     pack,
     value_at,
 )
-from amlr_jax.rebalance.vector_rule import Call, vector_rule
+from amlr_jax.rebalance.vector_rule import Call, CountState, KeyState, vector_rule
 
 
 def fixed(weights: LossTree) -> optax.GradientTransformationExtraArgs:
@@ -86,7 +86,7 @@ class LeeKimState(NamedTuple):
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
     losses: LossTree  # Scalars. Losses of the call before.
-    skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
+    skipped: jax.Array  # shape=(), dtype=int32. Updates that were not of all losses.
 
 
 def lee_kim_strength(count: jax.Array) -> jax.Array:
@@ -117,9 +117,10 @@ def lee_kim(
     an epoch with mean losses:
     `every_k_steps(lee_kim(), steps_per_epoch // 4)`.
 
-    A step is skipped, which only `skipped` in the state counts, when a loss is not
-    finite or not positive, when the arithmetic would overflow, or at t = 0 while a loss
-    is below 1.2e-7 L_tot, where its weight would have no bound.
+    A loss keeps its weight, and the others are weighted as if it were not there, while
+    it is not positive, or at its first call (its t = 0, with n the losses that take
+    part) while it is below 1.2e-7 L_tot, where its weight would have no bound. A step
+    with a loss that is not finite is skipped.
 
     Args:
       strength: lambda, any finite number, or a schedule of the number of calls so far.
@@ -154,3 +155,59 @@ def lee_kim(
         return jnp.where(fresh, first, later), now
 
     return vector_rule(LeeKimState, step)
+
+
+def geometric() -> optax.GradientTransformationExtraArgs:
+    """The geometric mean of the losses as the total, Chennupati et al., CVPRW 2019.
+
+        L = (prod_i L_i)^(1/n),     w_i = L / (n L_i)
+
+    so that the weighted total and its gradient are those of L, which no change of the
+    unit of a loss alters but by a factor. The weights are computed anew at each call.
+    A loss that is not positive keeps its weight and is left out of L.
+
+    References:
+      Chennupati, Sistu, Yogamani & Rawashdeh, "MultiNet++: Multi-Stream Feature
+      Aggregation and Geometric Loss Strategy for Multi-Task Learning", CVPRW 2019.
+
+    >>> rule = geometric()
+    >>> weights = {"a": 1.0, "b": 1.0}
+    >>> losses = {"a": 1.0, "b": 4.0}
+    >>> weights, _ = rule.update(weights, rule.init(weights), losses=losses)
+    >>> print(f"{weights['a']:.2f} {weights['b']:.2f}")
+    1.00 0.25
+    """
+
+    def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
+        del w
+        logs = jnp.log(call.losses)
+        return (jnp.exp(jnp.mean(logs, where=call.on) - logs) / call.size,)
+
+    return vector_rule(CountState, step)
+
+
+def random_weights(*, seed: int = 0) -> optax.GradientTransformationExtraArgs:
+    """Random loss weighting, Lin et al., TMLR 2022: w = softmax(z), z ~ N(0, 1).
+
+    Drawn anew at each call from the key in the state and the number of updates; the sum
+    is 1. A baseline that a rule should beat. The values of the losses do not matter; a
+    step with one that is not finite is skipped.
+
+    Args:
+      seed: of the key in the state.
+
+    References:
+      Lin, Ye, Zhang & Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus
+      Test for Multi-Task Learning", TMLR 2022.
+
+    >>> rule = random_weights()
+    >>> weights = {"a": 0.5, "b": 0.5}
+    >>> weights, _ = rule.update(weights, rule.init(weights), losses=weights)
+    >>> f"{weights['a'] + weights['b']:.3f}"
+    '1.000'
+    """
+
+    def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
+        return (jax.nn.softmax(jax.random.normal(call.key, w.shape, w.dtype)),)
+
+    return vector_rule(KeyState, step, positive=False, seed=seed)

@@ -19,7 +19,7 @@ class LossGradients(NamedTuple):
     # Arrays like the parameters, with a first axis of length n, in the order of
     # `jax.tree.leaves(losses)`; None where `subset` left out a parameter.
     gradients: Any
-    aux: Any  # what the loss function returns beside the losses; None without `has_aux`
+    aux: Any = None  # what the loss function returns beside the losses
 
     @property
     def gram(self) -> jax.Array:

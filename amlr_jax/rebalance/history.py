@@ -1,10 +1,10 @@
-"""Weights from the history of the losses: DWA and SoftAdapt.
+"""Weights from the history of the losses: DWA, SoftAdapt, ReLoBRaLo.
 
 Notation: call number t = 0, 1, 2, ... of `update` takes the losses L_i^t (the mean over
 a window when wrapped in `every_k_steps`) and returns w_i^t; K is the number of losses.
-Both rules compute the weights at every call from the losses of this call and of the
-call before; they ignore the input weights. In the papers' index these are the weights
-of iteration t + 1, computed from the two iterations before it.
+DWA and SoftAdapt compute the weights at every call from the losses of this call and of
+the call before, and ignore the input weights. In the papers' index these are the
+weights of iteration t + 1, computed from the two iterations before it.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class HistoryState(NamedTuple):
     # shape=(), dtype=int32. Updates so far.
     count: jax.Array  # type: ignore[assignment]
     losses: LossTree  # Scalars. Losses of the call before.
-    skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
+    skipped: jax.Array  # shape=(), dtype=int32. Updates that were not of all losses.
 
 
 class RelobraloState(NamedTuple):
@@ -48,8 +48,9 @@ def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
     end of epoch e then sets the weights of epoch e + 1 from epochs e and e - 1, as in
     the paper. Until the first call the initial weights are used; start from 1, or
     chain `normalize_loss_weights` after this rule, to keep one scale.
-    Called at every batch, the ratios are mostly noise. A step with a loss that is not
-    finite or not positive is skipped.
+    Called at every batch, the ratios are mostly noise. A loss that is not positive
+    keeps its weight, and the others, K of them, are weighted as if it were not there. A
+    step with a loss that is not finite is skipped.
 
     Args:
       temperature: T > 0, large for equal weights; the paper uses 2.
@@ -97,7 +98,8 @@ def softadapt(
     rates. The rates have the units of the losses: unless `normalized`, losses near 0.1
     give weights near 1/K, so set beta of the order of 1 / (change of a loss).
 
-    A step is skipped when a loss is not finite, or with `loss_weighted` not positive.
+    A step is skipped when a loss is not finite. With `loss_weighted` a loss that is not
+    positive keeps its weight, and the others are weighted as if it were not there.
 
     Args:
       beta: > 0 favours the slowest loss, < 0 the fastest; the paper uses 0.1.

@@ -3,8 +3,9 @@
 Neither needs a gradient of the network: the gradient of the parameters is a
 formula in the losses. Notation: call number t = 0, 1, 2, ... of `update` takes the
 losses L_i^t of step t, before that step changes the network, and returns the weights
-w_i^t of the same step. A step with a loss that is not finite or not positive is
-skipped, leaving weights and state as they were, but for its count `skipped`.
+w_i^t of the same step. A loss that is not positive keeps its weight and its state; the
+others are weighted as if it were not there. A step with a loss that is not finite is
+skipped. `skipped` counts both.
 """
 
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class UncertaintyState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]
     m: LossTree  # Scalars. Adam's first moment of the gradient in s.
     v: LossTree  # Scalars. Adam's second moment.
-    skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
+    skipped: jax.Array  # shape=(), dtype=int32. Updates that were not of all losses.
 
 
 def uncertainty(
@@ -96,6 +97,27 @@ def uncertainty(
     return vector_rule(UncertaintyState, step)
 
 
+def imtl_l(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """Impartial multi-task learning by losses (IMTL-L), Liu et al., ICLR 2021, Eq. 8.
+
+        objective   sum_i exp(s_i) L_i - s_i,     w_i = exp(s_i)
+
+    This is the objective of `uncertainty` with s for -s, so it is the same rule, and so
+    is lbPINN (Xiang et al., Neurocomputing 496, 2022): arguments and errors are there.
+
+    References:
+      Liu, Li, Kuang, Xue, Chen, Yang, Liao & Zhang, "Towards Impartial Multi-Task
+      Learning", ICLR 2021.
+    """
+    return uncertainty(learning_rate, b1=b1, b2=b2, eps=eps)
+
+
 class FAMOState(NamedTuple):
     """State of `famo`."""
 
@@ -103,7 +125,7 @@ class FAMOState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]
     losses: LossTree  # Scalars. Losses of the call before.
     logits: LossTree  # Scalars. xi.
-    skipped: jax.Array  # shape=(), dtype=int32. Steps skipped so far.
+    skipped: jax.Array  # shape=(), dtype=int32. Updates that were not of all losses.
 
 
 def famo(

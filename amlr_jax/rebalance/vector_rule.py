@@ -23,6 +23,23 @@ from amlr_jax.rebalance.loss_tree import (
 NORMS, GRAM = "gradient_norms", "gradient_gram"  # extra arguments of `update`
 
 
+class CountState(NamedTuple):
+    """State of a rule that keeps nothing but the weights."""
+
+    # shape=(), dtype=int32. Updates so far.
+    count: jax.Array  # type: ignore[assignment]
+    skipped: jax.Array  # shape=(), dtype=int32. Updates that were not of all losses.
+
+
+class KeyState(NamedTuple):
+    """State of a rule that keeps a random key."""
+
+    # shape=(), dtype=int32. Updates so far.
+    count: jax.Array  # type: ignore[assignment]
+    key: jax.Array  # Data of a PRNG key, constant; folded with `count` for each draw.
+    skipped: jax.Array  # shape=(), dtype=int32. Updates that were not of all losses.
+
+
 class Call(NamedTuple):
     """What a rule's equations are given, beside the weights and their own state."""
 

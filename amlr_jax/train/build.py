@@ -187,14 +187,13 @@ def _rule(
     rules: dict[str, Callable] = {
         "amlr": lambda: rebalance.amlr(rate, shares=shares, **adam),
         "log_amlr": lambda: rebalance.log_amlr(rate, shares=shares, **adam),
-        "lee_kim": rebalance.lee_kim,
         "fixed": lambda: rebalance.fixed(weights),
-        "dwa": rebalance.dwa,
-        "softadapt": rebalance.softadapt,
         "uncertainty": lambda: rebalance.uncertainty(rate, **adam),
+        "imtl_l": lambda: rebalance.imtl_l(rate, **adam),
         "famo": lambda: rebalance.famo(rate),
+        "grad_norm": lambda: rebalance.grad_norm(rate, **adam),
     }
-    rule = rules[config.rule]()
+    rule = rules.get(config.rule, getattr(rebalance, config.rule))()
     if config.every_k_steps == 1:
         return rule
     return rebalance.every_k_steps(rule, config.every_k_steps)

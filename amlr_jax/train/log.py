@@ -167,10 +167,10 @@ class StepLog:
         low = [f"{name} is {x:.3g}" for name, x in free.items() if not x > 0]
         why = f" ({', '.join(low)})" if low else ""
         show(
-            f"[yellow]warning[/yellow] step {row['step']}: {rebalance.rule} has "
-            f"skipped {counted(self._updates, 'update')} of the loss weights{why}. It "
-            "needs finite and positive losses: one that stays at 0 or below stops it. "
-            "Remove that loss, or give it a constant weight by rebalance.held"
+            f"[yellow]warning[/yellow] step {row['step']}: {rebalance.rule} has left "
+            f"out a loss in {counted(self._updates, 'update')} of the loss weights"
+            f"{why}. A loss keeps its weight while it, or its gradient, is 0 or not "
+            "finite. Remove that loss, or give it a constant weight by rebalance.held"
         )
         self._told = self._updates
 

@@ -10,6 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from amlr_jax import rebalance
+from amlr_jax.rebalance.gradients import each_gradient
+from amlr_jax.rebalance.vector_rule import GRAM, NORMS
 from amlr_jax.runtime import mesh as meshes
 from amlr_jax.train.flops import RECOMPUTED
 from amlr_jax.train.objectives.objective import COUNTS
@@ -88,6 +90,7 @@ def train_step(
     rebalancer: optax.GradientTransformationExtraArgs,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
+    by_gradients: bool = False,
     accumulate: int = 1,
     ema: float = 0.0,
 ) -> tuple[TrainState, dict]:
@@ -98,6 +101,10 @@ def train_step(
     of optimizer and rebalancer do not change (bitwise), and `step` counts the batch.
     The decision is made on the device. `schedule` counts the steps taken, as the
     optimizer does.
+
+    `by_gradients`: the rebalancer reads the gradient of each loss. They share the
+    forward pass of the step and cost a backward pass each, where the rule updates:
+    under `every_k_steps` in one step of k.
 
     `accumulate` > 1 splits the batch into that many parts, which run sequentially with
     separate batch statistics and random numbers; each part updates the running
@@ -116,9 +123,9 @@ def train_step(
     Those of a skipped step are reported unchanged, so some are not finite.
     """
     key = jax.random.fold_in(state.key, state.step)
-    measure = (
-        _measure if accumulate == 1 else partial(_measure_in_parts, parts=accumulate)
-    )
+    measure = _measure_each if by_gradients else _measure
+    if accumulate > 1:
+        measure = partial(_measure_in_parts, parts=accumulate)
     measured = measure(state, batch, key, objective=objective, rebalancer=rebalancer)
     total = rebalance.weighted_total(measured.losses, measured.loss_weights)
     grad_norm = optax.tree.norm(measured.gradients)
@@ -163,13 +170,35 @@ def _measure(state, batch, key, *, objective, rebalancer) -> _Measured:
         losses, batch_stats = objective(
             params, state.batch_stats, batch, key, state.loss_weights
         )
-        weights, rebalance_state = _rebalanced(rebalancer, state, losses)
+        weights, rebalance_state = rebalancer.update(
+            state.loss_weights,
+            state.rebalance_state,
+            losses=jax.lax.stop_gradient(losses),
+        )
         total = rebalance.weighted_total(losses, weights)
         return total, (losses, weights, rebalance_state, batch_stats)
 
     gradients, aux = jax.grad(weighted, has_aux=True)(state.params)
     losses, weights, rebalance_state, batch_stats = aux
     return _Measured(losses, weights, rebalance_state, batch_stats, gradients)
+
+
+def _measure_each(state, batch, key, *, objective, rebalancer) -> _Measured:
+    """As `_measure`, for a rule by gradients: of the losses, then of their total."""
+
+    def losses_of(params):
+        return objective(params, state.batch_stats, batch, key, state.loss_weights)
+
+    losses, backward, batch_stats = jax.vjp(losses_of, state.params, has_aux=True)
+
+    def gradients():
+        each = each_gradient(losses, lambda one: backward(one)[0])
+        return rebalance.LossGradients(losses, each)
+
+    weights, rebalance_state = _rebalanced(rebalancer, state, losses, gradients)
+    to_losses = jax.grad(rebalance.weighted_total)(losses, weights)
+    total = backward(to_losses)[0]
+    return _Measured(losses, weights, rebalance_state, batch_stats, total)
 
 
 def _measure_in_parts(
@@ -196,21 +225,50 @@ def _measure_in_parts(
         gradients, batch_stats = jax.grad(weighted, has_aux=True)(state.params)
         return (batch_stats, jax.tree.map(jnp.add, summed, gradients)), None
 
+    def gradients():
+        def add(carry, part):
+            batch_stats, summed = carry
+            losses_of = partial(losses_of_part, batch_stats=batch_stats, part=part)
+            losses, backward, new = jax.vjp(losses_of, state.params, has_aux=True)
+            each = each_gradient(losses, lambda one: backward(one)[0])
+            return (new, jax.tree.map(jnp.add, summed, each)), None
+
+        count = len(losses)
+        zeros = jax.tree.map(lambda p: jnp.zeros((count, *p.shape), p.dtype), start[1])
+        (_, summed), _ = jax.lax.scan(add, (start[0], zeros), order)
+        return rebalance.LossGradients(
+            losses, jax.tree.map(lambda g: g / parts, summed)
+        )
+
     order = jnp.arange(parts)
     with jax.named_scope(RECOMPUTED):
         _, each = jax.lax.scan(losses_of, state.batch_stats, order)
     losses = jax.tree.map(lambda loss: loss.mean(0), each)
-    weights, rebalance_state = _rebalanced(rebalancer, state, losses)
     start = (state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
+    weights, rebalance_state = _rebalanced(rebalancer, state, losses, gradients)
     (batch_stats, summed), _ = jax.lax.scan(add_gradient, start, order)
     gradients = jax.tree.map(lambda gradient: gradient / parts, summed)
     return _Measured(losses, weights, rebalance_state, batch_stats, gradients)
 
 
-def _rebalanced(rebalancer, state: TrainState, losses: dict) -> tuple[dict, Any]:
-    """The weights of this step, and the rebalancer's state after it."""
+def _rebalanced(
+    rebalancer, state: TrainState, losses: dict, gradients: Callable
+) -> tuple[dict, Any]:
+    """The weights of this step, and the rebalancer's state after it.
+
+    A rule by gradients calls `gradients`, which computes `rebalance.LossGradients`.
+    """
+
+    def of_gradients(what: str) -> Any:
+        with jax.named_scope(RECOMPUTED):
+            return getattr(gradients(), what)
+
+    extra = {NORMS: partial(of_gradients, "norms"), GRAM: partial(of_gradients, "gram")}
     return rebalancer.update(
-        state.loss_weights, state.rebalance_state, losses=jax.lax.stop_gradient(losses)
+        state.loss_weights,
+        state.rebalance_state,
+        losses=jax.lax.stop_gradient(losses),
+        **extra,
     )
 
 

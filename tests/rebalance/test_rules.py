@@ -27,9 +27,15 @@ RULES = {
     "relobralo": rebalance.relobralo(1.0, rho=0.5),
     "every_3_relobralo": rebalance.every_k_steps(rebalance.relobralo(1.0), 3),
     "gradient_balance": rebalance.gradient_balance(),
-    "every_2_gradient_balance": rebalance.every_k_steps(
-        rebalance.gradient_balance(), 2
-    ),
+    "geometric": rebalance.geometric(),
+    "random_weights": rebalance.random_weights(),
+    "grad_norm": rebalance.grad_norm(1e-2),
+    "ntk": rebalance.ntk(0.5),
+    "mgda": rebalance.mgda(),
+    "upgrad": rebalance.upgrad(),
+    "cagrad": rebalance.cagrad(),
+    "pcgrad": rebalance.pcgrad(),
+    "every_2_mgda": rebalance.every_k_steps(rebalance.mgda(), 2),
     "softadapt_both": rebalance.softadapt(5.0, normalized=True, loss_weighted=True),
     "famo": rebalance.famo(0.025),
     "every_3": rebalance.every_k_steps(rebalance.amlr(1e-3), 3),
@@ -63,9 +69,12 @@ POSITIVE = (
     "dwa",
     "uncertainty",
     "relobralo",
+    "geometric",
+    "grad_norm",
     "softadapt_both",
     "famo",
 )
+BY_GRADIENTS = ("gradient_balance", "ntk", "mgda", "upgrad", "cagrad", "pcgrad")
 STEPS = 12
 LOSSES = np.exp(np.random.default_rng(0).normal(0.0, 0.3, (STEPS, 2))) * [0.1, 0.02]
 
@@ -79,6 +88,9 @@ FACTORIES = {
     rebalance.famo: (0.025,),
     rebalance.relobralo: (),
     rebalance.gradient_balance: (),
+    rebalance.grad_norm: (1e-2,),
+    rebalance.ntk: (),
+    rebalance.cagrad: (),
 }
 
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -92,7 +104,15 @@ def start(rule):
 def arguments(a, b):
     """The extra arguments of an update, of every kind."""
     values = {"a": a, "b": b}
-    return {"losses": values, "gradient_norms": values}
+    gram = jnp.array([[a * a, -a * b / 2], [-a * b / 2, b * b]])
+    return {"losses": values, "gradient_norms": values, "gradient_gram": gram}
+
+
+def gradients_of(row):
+    """Of four losses whose gradients have an angle of 60 degrees and these norms."""
+    gram = jnp.outer(*2 * [jnp.array(row)]) * (0.5 + 0.5 * jnp.eye(len(row)))
+    norms = dict(zip(["d", "a", "c", "b"], row, strict=True))
+    return {"gradient_norms": norms, "gradient_gram": gram}
 
 
 def step(rule, carry, row):
@@ -181,7 +201,7 @@ def test_non_finite_step_leaves_weights_and_state(rule, bad, at):
     assert_same(after, carry, rtol=1e-7, atol=0.0)
 
 
-@pytest.mark.parametrize("name", [*POSITIVE, "gradient_balance"])
+@pytest.mark.parametrize("name", [*POSITIVE, *BY_GRADIENTS])
 @pytest.mark.parametrize("bad", [0.0, 1e-39, -0.1])
 def test_a_loss_without_a_share_keeps_its_weight_alone(name, bad):
     update = _jitted(RULES[name])
@@ -198,7 +218,7 @@ def test_a_loss_without_a_share_keeps_its_weight_alone(name, bad):
         carry = update(carry, row)
 
 
-@pytest.mark.parametrize("name", [*POSITIVE, "gradient_balance"])
+@pytest.mark.parametrize("name", [*POSITIVE, *BY_GRADIENTS])
 def test_a_loss_at_zero_does_not_stop_the_others(name):
     """The others go on, and it joins them once it is there."""
     update, rows = _jitted(RULES[name]), np.array(LOSSES, np.float32)
@@ -275,7 +295,7 @@ def test_no_order_of_any_dict_ever_matters(factory, data):
     values = st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4)
     for row in data.draw(st.lists(values, min_size=4, max_size=4)):
         losses = dict(zip(names, row, strict=True))
-        carry = rule.update(*carry, losses=losses, gradient_norms=losses)
+        carry = rule.update(*carry, losses=losses, **gradients_of(row))
         weights, state = other
         state = jax.tree.map(
             lambda part: shuffled(part) if isinstance(part, dict) else part,
@@ -286,6 +306,7 @@ def test_no_order_of_any_dict_ever_matters(factory, data):
             shuffled(weights),
             state,
             losses=shuffled(losses),
+            gradient_gram=gradients_of(row)["gradient_gram"],
             gradient_norms=shuffled(losses),
         )
         assert_same(other, carry, **exactly)

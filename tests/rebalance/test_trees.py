@@ -22,7 +22,7 @@ TREES = {
     "named": lambda a, b: Pair(a, b),
     "deep": lambda a, b: {"all": [Pair(a, {"b": b})]},
 }
-KINDS = ("famo", "chain", "every_3_relobralo", "every_2_gradient_balance")
+KINDS = ("famo", "chain", "every_3_relobralo", "gradient_balance")
 
 
 def test_any_tree_has_the_weights_of_a_flat_dict():

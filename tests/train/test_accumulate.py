@@ -30,12 +30,13 @@ class Plain(nn.Module):
         return 80.0 * nn.sigmoid(nn.Conv(1, (3, 3))(x))[..., 0]
 
 
-def plain_run(*, parts: int, masked: bool = False):
+def plain_run(*, parts: int, masked: bool = False, rule=None, **pieces):
     made = toy.pieces(
-        rule=RULE(),
+        rule=rule or RULE(),
         objective=objectives.supervised(Plain(), {name: {} for name in LOSSES}),
         optimizer=optax.sgd(1e-3),
         accumulate=parts,
+        **pieces,
     )
     variables = Plain().init(jax.random.key(0), jnp.zeros((1, 16, 24, 3)), train=False)
     now = initial_state(
@@ -56,6 +57,41 @@ def plain_run(*, parts: int, masked: bool = False):
 
 def assert_close(got, want, atol):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=atol), got, want)
+
+
+def test_a_rule_by_gradients_reads_those_of_the_whole_batch():
+    """In one pass and in parts: norms equalised at every second step."""
+    rule = rebalance.every_k_steps(rebalance.gradient_balance(0.0, guard=0.0), 2)
+    (one, rows), (some, _) = (
+        plain_run(parts=parts, rule=rule, by_gradients=True) for parts in (1, 2)
+    )
+    assert_close(some.params, one.params, 1e-6)
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4),
+        some.loss_weights,
+        one.loss_weights,
+    )
+    path = [row["weights"]["l1"] for row in rows]
+    assert path[0] == 0.5 and path[1] == path[2] and path[1] not in (0.5, path[3])
+
+
+def test_a_rule_by_gradients_takes_the_step_of_its_weights():
+    made = toy.pieces(rule=rebalance.gradient_balance(0.0), optimizer=optax.sgd(1e-3))
+    state, (batch,) = toy.initial(made), toy.batches(1)
+    step = jax.jit(partial(train_step, **made, by_gradients=True))
+    new, metrics = step(state, batch)
+    weights = {name: float(weight) for name, weight in metrics["weights"].items()}
+    made |= {"rebalancer": rebalance.fixed(weights)}
+    start = state._replace(rebalance_state=optax.EmptyState())
+    fixed, _ = jax.jit(partial(train_step, **made))(start, batch)
+    assert_close(new.params, fixed.params, 1e-6)
+    key = jax.random.fold_in(state.key, 0)
+    found = rebalance.per_loss_gradients(
+        lambda p: made["objective"](p, state.batch_stats, batch, key, weights)[0],
+        state.params,
+    )
+    norms = {name: weights[name] * float(found.norms[name]) for name in weights}
+    np.testing.assert_allclose(norms["silog"], norms["gradient"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("parts", [2, 4])

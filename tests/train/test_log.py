@@ -123,7 +123,7 @@ def test_a_rule_that_never_starts(loss, words):
     """At its first skipped update, the tenth, the hundredth, and at the end."""
     losses = {"silog": 0.3, "gradient": loss}
     *said, note = told([(count, losses) for count in range(1, 131)])
-    assert [line.split(" skipped ")[1].split(" of ")[0] for line in said] == [
+    assert [line.split(" loss in ")[1].split(" of ")[0] for line in said] == [
         "1 update", "10 updates", "100 updates", "130 updates",
     ]  # fmt: skip
     assert all(words in line and "log_amlr has" in line for line in said)
