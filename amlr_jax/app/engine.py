@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from amlr_jax.checkpoints import disk
-from amlr_jax.data import cameras, images, video
+from amlr_jax.data import cameras, colors, images, video
 from amlr_jax.data.cameras import Camera
 from amlr_jax.data.intrinsics import camera_of, resize_intrinsics
 from amlr_jax.data.prepared import cache_folder
@@ -156,7 +156,8 @@ class Engine:
         style = self._style(look)
         camera = self._camera(answer, look)
         kinds = (*style.kinds, "ply") if camera is not None else style.kinds
-        result = outputs.Result(answer.depth, answer.image, camera, look.near)
+        near = look.near or colors.nearest(answer.depth, far=style.far)
+        result = outputs.Result(answer.depth, answer.image, camera, near)
         frame = keep.Kept(
             key=answer.source.path.name,
             image=answer.image,
@@ -175,7 +176,7 @@ class Engine:
                 frame.key,
                 [("", frame)],
                 width=WIDTH,
-                near=look.near,
+                near=near,
                 unit=self.unit,
                 samples=SAMPLES,
                 facts=self._facts(answer),
