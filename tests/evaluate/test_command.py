@@ -129,7 +129,7 @@ def test_converted_weights(run, measured, tmp_path):
     evaluate_weights(config, tmp_path / "results", tmp_path / "weights")
     got = result_of(tmp_path / "results")
     assert got["metrics"] == pytest.approx(measured, rel=1e-5)
-    assert got["weights"] == str(tmp_path / "weights") and "step" not in got
+    assert (got["weights"], got["step"]) == (str(tmp_path / "weights"), 6)
 
 
 def test_the_loop_uses_the_test_mode(run, tmp_path):
