@@ -4,8 +4,8 @@
     python -m amlr_jax.main --config=configs/demo_gvo.py:ssc --workdir=runs/gvo_ssc \
         --config.init_from=runs/gvo_flow
 
-Variants as in configs/kitti_gvo.py. Expect twenty minutes; the results show that
-training works and do not apply to real streets.
+Variants as in configs/kitti_gvo.py. The steps run, but no run has been measured yet: a
+flow that is better than none has not been shown.
 """
 
 from amlr_jax import recipes

@@ -49,9 +49,14 @@ class Motion(NamedTuple):
 
 
 def trusted(flow: jax.Array, back: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How far a flow is to be trusted, [B, H, W] in [0, 1], and its inconsistency."""
+    """How far a flow is to be trusted, [B, H, W] in [0, 1], and its inconsistency.
+
+    0 where it leaves the image, too: at coarse scales an outward flow of less than 1.7
+    pixels is consistent there, would be compared with nothing and be pushed inwards.
+    """
     error, near = geometry.consistency(flow, back)
-    return geometry.visibility(back) * near, error
+    _, inside = geometry.matches(jax.lax.stop_gradient(flow))
+    return geometry.visibility(back) * (near & inside), error
 
 
 def camera_motion(
@@ -87,7 +92,7 @@ def camera_motion(
     count = max(LEAST, min(count, int(SHARE * height * width)))
     second, inside = geometry.matches(flow)
     first = second - flow
-    seen = trusted * inside * jnp.isfinite(flow).all(-1)
+    seen = trusted * inside  # False for NaN
     keys = jax.random.split(key)
     scores = jnp.where(seen > 0, seen / jnp.maximum(inconsistency, LEAST_ERROR), 0.0)
     places, drawn = _draw(scores, keys[0], count)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from amlr_jax.losses import photometric_error
+from amlr_jax.models.camera_motion import trusted
 from amlr_jax.models.optical_flow import resize_aligned
 from amlr_jax.train.objectives.depth_from_flow import NAMES, depth_from_flow
 from amlr_jax.train.objectives.objective import COUNTS
@@ -78,6 +79,12 @@ def test_second_order_smoothness_against_loops():
     np.testing.assert_allclose(found, total, rtol=1e-5)
     ramp = jnp.stack(jnp.meshgrid(jnp.arange(5.0), jnp.arange(4.0)), -1)[None]
     assert float(second_order_smoothness(ramp, jnp.asarray(image))) < 1e-6
+
+
+def test_a_flow_that_leaves_the_image_is_not_trusted():
+    outwards = np.tile(np.float32([1, 0]), (1, 6, 9, 1))
+    found, _ = jax.jit(trusted)(outwards, -outwards)
+    assert (found[0, :, 1:8] == 1).all() and not found[0, :, 8].any()
 
 
 @pytest.fixture(scope="module")
