@@ -2,12 +2,12 @@
 
     python tests/benchmarks/pinn.py [--seeds 5] [--steps 1500] [--only burgers]
 
-Every rule of `amlr_jax.rebalance` against equal weights and against the best fixed
-weights of a grid, which each seed takes from the other seeds. A seed sets the first
-parameters and the points of every step, the same ones for all rules. The runs advance
-in turn, a chunk of steps each, so all timings see the same machine. Half an hour on a
-core. Prints the tables of docs/benchmarks.md. Needs jax, optax, scipy, evaluate's
-bootstrap.
+The rules of RULES against equal weights and against the best fixed weights of a grid,
+which each seed takes from the other seeds. A seed sets the first parameters and the
+points of every step, the same ones for all rules. The runs advance in turn, a chunk of
+steps each, so all timings see the same machine. Ten minutes of CPU time.
+Prints the tables of docs/benchmarks.md. Needs jax, optax, scipy and the bootstrap of
+`evaluate`.
 """
 
 import argparse
