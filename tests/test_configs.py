@@ -144,9 +144,12 @@ def test_each_rule_can_be_configured(rule):
     made = build.components(config)
     weights = {"silog": jax.numpy.float32(0.5), "gradient": jax.numpy.float32(0.5)}
     state = made.rebalancer.init(weights)
+    gradients = {"gradient_norms": weights, "gradient_gram": jax.numpy.eye(2)}
     for step in range(6):
         losses = {"silog": 1.0 / (step + 1), "gradient": 0.3}
-        weights, state = made.rebalancer.update(weights, state, losses=losses)
+        weights, state = made.rebalancer.update(
+            weights, state, losses=losses, **gradients
+        )
     assert all(weight > 0 for weight in weights.values())
 
 
