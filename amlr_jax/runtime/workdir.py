@@ -61,7 +61,11 @@ SEEN = 90
 
 @contextmanager
 def claim(
-    folder: Path, config: dict, *, saved: dict | None = None
+    folder: Path,
+    config: dict,
+    *,
+    saved: dict | None = None,
+    defaults: dict | None = None,
 ) -> Iterator[dict | None]:
     """Holds `folder` for a run of `config`; an error leaves no new, empty folder.
 
@@ -70,7 +74,8 @@ def claim(
     Raises InputError if the folder cannot be written, holds a run of another config or
     is in use by another run, and if the processes of this one have different folders or
     configs. `saved` is the config in the newest checkpoint, which stands for a lost
-    config.json.
+    config.json. `defaults` of all keys are those of a run that an earlier version
+    started, without the keys of this one.
     """
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     first = distributed.is_first()
@@ -79,7 +84,9 @@ def claim(
             make_writable(folder)
         lock = owned(folder / LOCK, what="workdir") if first else nullcontext()
         with lock:
-            before = check_same_run(folder, config, saved=saved) if first else None
+            before = None
+            if first:
+                before = check_same_run(folder, config, saved=saved, defaults=defaults)
             _agree(folder, config)
             yield before
     except BaseException:
@@ -143,7 +150,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def check_same_run(
-    folder: Path, config: dict, *, saved: dict | None = None
+    folder: Path, config: dict, *, saved: dict | None, defaults: dict | None
 ) -> dict | None:
     """The config of the run in `folder`; raises InputError if it is another one's."""
     old = config_of(folder, saved=saved)
@@ -154,13 +161,13 @@ def check_same_run(
                 "another run's; choose another with --workdir=DIR"
             )
         return None
-    known = flatten(old)
+    known, set_here = flatten(old), differences(defaults or {}, config)
     changes = [
         f"{name} was {old}, now {new}"
         for name, (old, new) in differences(old, config).items()
         if not is_free(name)
         and old != AUTO  # chosen after it was saved
-        and (new or name in known)  # a key of a later version, off by default
+        and (name in known or name in set_here)  # not a later version's default
     ]
     if changes:
         raise InputError(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
-from amlr_jax.config import BY_GRADIENTS, check
+from amlr_jax.config import BY_GRADIENTS, base, check
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.sources import Joined
 from amlr_jax.models import depth as networks
@@ -102,7 +102,8 @@ def train(
     caches = cache_folder(config.data.cache)
     compilation.use_cache(caches, wanted=config.compilation_cache)
     config = build.with_precision(config, old)
-    with workdir.claim(folder, config.to_dict(), saved=saved) as before:
+    known = {"saved": saved, "defaults": base().to_dict()}
+    with workdir.claim(folder, config.to_dict(), **known) as before:
         newest = newest_step(folder)
         done = int(newest.name) if newest else 0
         config = with_schedule_of(before, config, done=done)
