@@ -204,6 +204,7 @@ def gvo_ssc(config: ConfigDict) -> None:
     gvo_depth(config)
     config.selfsup.kind = "ssim_a"
     config.model.upsampling = "subpixel_head"
+    config.init_partly = True  # the flow stage has heads of another shape
 
 
 def count_views(config: ConfigDict, views: int, epochs: int = 20) -> None:
