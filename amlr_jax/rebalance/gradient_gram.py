@@ -132,7 +132,7 @@ def cagrad(c: float = 0.5) -> optax.GradientTransformationExtraArgs:
     def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
         del w
         gram = _scaled(call.gradients)
-        mean = call.on / call.size
+        mean = call.on.astype(gram.dtype) / call.size
         along = gram @ mean
         radius = c * jnp.sqrt(jnp.maximum(mean @ along, 0.0))
 
