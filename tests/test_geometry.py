@@ -511,7 +511,8 @@ def test_doctests():
 
 def test_options_are_keyword_only():
     options = {"invert", "near", "padding", "source_intrinsics"}
-    options |= {"width", "height", "margin"}
+    options |= {"width", "height", "margin", "radius"}
+    options |= {"where", "iterations", "huber", "bounds"}
     for name in set(geometry.__all__) - {"Warped"}:
         for parameter in inspect.signature(getattr(geometry, name)).parameters.values():
             keyword = parameter.kind is parameter.KEYWORD_ONLY

@@ -256,7 +256,10 @@ def test_other_modes_of_files(mode, tmp_path):
     elif mode != "I;16":
         image = image.convert(mode)
     image.save(tmp_path / "a.tiff")
-    with pytest.raises(InputError, match="must be an 8-bit RGB image, got"):
+    why = "must be an 8-bit RGB image, got"
+    if mode == "YCbCr":  # which Pillow 12.3 writes and does not read
+        why += "|damaged or invalid"
+    with pytest.raises(InputError, match=why):
         images.decode_rgb(tmp_path / "a.tiff", (tmp_path / "a.tiff").read_bytes())
     if mode == "CMYK":
         image.save(tmp_path / "a.jpg")

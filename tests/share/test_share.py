@@ -52,7 +52,7 @@ def test_what_is_shared_is_loaded_bit_for_bit(weights, variables, tmp_path):
     found = pretrained.load(tmp_path / "new" / "shared")
     assert_equal(found.variables, variables)
     assert found.model == pretrained.load(weights).model
-    network, _, farthest = pretrained.load_network(tmp_path / "new" / "shared")
+    network, _, farthest, *_ = pretrained.load_network(tmp_path / "new" / "shared")
     assert network.calibration == (2.0, 0.0) and farthest == 160.0
     assert pretrained.fingerprint(found.folder)
     card = (tmp_path / "new" / "shared" / "README.md").read_text()
