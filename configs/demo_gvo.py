@@ -4,8 +4,9 @@
     python -m amlr_jax.main --config=configs/demo_gvo.py:ssc --workdir=runs/gvo_ssc \
         --config.init_from=runs/gvo_flow
 
-Variants as in configs/kitti_gvo.py. The steps run, but no run has been measured yet: a
-flow that is better than none has not been shown.
+Variants as in configs/kitti_gvo.py. **No stage has learned anything useful yet**: 450
+steps of `:flow` (12 minutes) took the photometric loss from 0.176 to 0.116, and the flow
+was still 1.1 times as far from the true one as no flow is.
 """
 
 from amlr_jax import recipes
