@@ -5,8 +5,8 @@
         --config.init_from=runs/gvo_flow
 
 Variants as in configs/kitti_gvo.py. **No stage has learned anything useful yet**: 450
-steps of `:flow` (12 minutes) took the photometric loss from 0.176 to 0.116, and the flow
-was still 1.1 times as far from the true one as no flow is.
+steps of `:flow` (12 minutes) took the photometric loss from 0.176 to 0.116, and the
+flow was still 1.1 times as far from the true one as no flow is.
 """
 
 from amlr_jax import recipes
