@@ -10,8 +10,8 @@ run's config without the paths of this machine, its calibration, a picture and a
 card, README.md. Every --checkpoint and init_from takes the folder, and after --push,
 which uploads it to the Hugging Face hub, hf://USER/NAME.
 
-The second writes the parameters of a Swin-v2, GLPDepth or monodepth2 network under the
-names of its PyTorch original, as .safetensors files.
+The second writes the parameters of a Swin-v2, GLPDepth, monodepth2 or Depth Anything V2
+network under the names of its PyTorch original, as .safetensors files.
 """
 
 from absl import flags
