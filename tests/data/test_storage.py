@@ -1,10 +1,12 @@
 """Decoded frames are the files' pixels; resized ones keep rays and returns."""
 
+import tempfile
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from tensorflow_datasets.core.utils import gcs_utils
 
 from amlr_jax.data import kitti, nyu
 from amlr_jax.data.prepared import depth_frames, prepare
@@ -27,6 +29,20 @@ def test_decoded_pixels_are_the_files(kitti_root, tmp_path):
                 np.testing.assert_array_equal(a[name], b[name])
                 assert np.asarray(a[name]).dtype == np.asarray(b[name]).dtype
     assert decoded.median_depth == files.median_depth
+
+
+def test_nothing_is_looked_up_or_left_elsewhere(kitti_root, tmp_path, monkeypatch):
+    """tensorflow-datasets asks its public bucket, by way of a temporary folder."""
+
+    def look_up(_):
+        raise AssertionError("the name of the set left this machine")
+
+    monkeypatch.setattr(gcs_utils, "gcs_dataset_info_files", look_up)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    layout = kitti.read_layout(kitti_root, split="folder")
+    prepared(layout, tmp_path / "cache")
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -172,14 +172,17 @@ def test_an_owner_on_another_host(lock, monkeypatch, counts, has_locks):
     monkeypatch.setattr(locking, "_say", said.append)
     if not has_locks:
         monkeypatch.setattr(fcntl, "flock", no_locks)
-    lock.write_text("process 7 on node12\nanother-boot 0\n")
+    lock.write_text("process 7 on node12\nanother-boot 100\n")
     ended = threading.Event()
 
     def count():
-        for beat in range(1, 100):
-            if ended.wait(0.05):
-                return
-            lock.write_text(f"process 7 on node12\nanother-boot {beat}\n")
+        with lock.open("r+") as file:  # as an owner writes, the file is never empty
+            for beat in range(101, 200):
+                if ended.wait(0.05):
+                    return
+                file.seek(0)
+                file.write(f"process 7 on node12\nanother-boot {beat}\n")
+                file.flush()
 
     thread = threading.Thread(target=count)
     if counts:

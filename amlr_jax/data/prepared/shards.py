@@ -47,6 +47,16 @@ class SetConfig(tfds.core.BuilderConfig):
     advance: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """A description that tensorflow-datasets does not look up in its public bucket.
+
+    The look-up would send the name of the user's set, and leave a folder in /tmp.
+    """
+
+    def initialize_from_bucket(self) -> None:
+        pass
+
+
 class SetBuilder(tfds.core.GeneratorBasedBuilder):
     """Base of builders that write their splits in `_download_and_prepare`.
 
@@ -55,7 +65,7 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
 
     def set_info(self, features: dict) -> tfds.core.DatasetInfo:
         """The description of a set whose examples keep the order of writing."""
-        return tfds.core.DatasetInfo(
+        return _LocalInfo(
             builder=self,
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,
