@@ -110,6 +110,7 @@ class Protocol(NamedTuple):
         """The protocol in one line of text."""
         kb = "KB crop, " if self.kb_crop else ""
         kb += "pasted back, " if self.paste_back else ""
+        crop = "no" if self.crop == "none" else self.crop
         cap = f"{self.min_depth:g} < depth < {self.max_depth:g} m"
         if not self.cap_target:
             cap = f"every depth, clamped to {self.max_depth:g} m"
@@ -118,7 +119,7 @@ class Protocol(NamedTuple):
         mode = self.test_mode
         mode += f" ({self.windows} windows)" if self.mode.shifted else ""
         return (
-            f"{self.name} on {self.dataset} {self.split}: {kb}{self.crop} crop, {cap}, "
+            f"{self.name} on {self.dataset} {self.split}: {kb}{crop} crop, {cap}, "
             f"{scaling}, test mode {mode}"
         )
 
