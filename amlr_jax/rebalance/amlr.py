@@ -23,7 +23,6 @@ those of all losses, so watch it.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -31,8 +30,8 @@ import jax.numpy as jnp
 import optax
 
 from amlr_jax.rebalance.loss_tree import (
+    Adam,
     LossTree,
-    bias_corrected,
     by_path,
     check_adam,
     check_number,
@@ -105,20 +104,8 @@ def amlr(
     0.5625 0.375
     """
 
-    def weights(
-        w: jax.Array, m: jax.Array, v: jax.Array, rate: jax.Array, updates: jax.Array
-    ) -> jax.Array:
-        del updates
-        return w - rate * m / (jnp.sqrt(v) + eps)
-
-    def share(w: jax.Array, call: Call) -> jax.Array:
-        return call.losses / jnp.sum(w * call.losses, where=call.on)
-
-    def change(now: jax.Array, before: jax.Array, w: jax.Array) -> jax.Array:
-        return (now - before) / now * w
-
-    check_adam(learning_rate, b1, b2, eps)
-    return _rule(weights, share, change, learning_rate, b1=b1, b2=b2, shares=shares)
+    adam = check_adam(learning_rate, b1, b2, eps)
+    return _rule(learning_rate, adam, shares, log=False)
 
 
 def log_amlr(
@@ -151,19 +138,8 @@ def log_amlr(
     falls tenfold, the weight rises by a factor of 1.1 if updated at every batch and of
     3.1 every 965, both at 1e-2.
 
-    Args:
-      learning_rate: lambda >= 0, or a schedule of the number of updates so far.
-      b1: decay of the first moment, in [0, 1).
-      b2: decay of the second moment, in [0, 1).
-      eps: > 0.
-      shares: r of Eq. 9, a tree like the losses, positive, summing to 1; None: 1/n.
-        After t = 1 they are the weighted shares p.
-
-    Returns:
-      A transformation of loss weights; `update` requires `losses=`.
-
-    Raises:
-      ValueError: an argument breaks its rule; at trace time, names differ.
+    Arguments, result and errors are those of `amlr`. After t = 1 the shares are the
+    weighted shares p.
 
     >>> rule = log_amlr(1e-2)
     >>> weights = {"si": 0.5, "gradient": 0.5}
@@ -175,40 +151,25 @@ def log_amlr(
     0.505 0.495
     """
 
-    def weights(
-        w: jax.Array, m: jax.Array, v: jax.Array, rate: jax.Array, updates: jax.Array
-    ) -> jax.Array:
-        m, v = bias_corrected(m, b1, updates), bias_corrected(v, b2, updates)
-        return w * jnp.exp(-rate * m / (jnp.sqrt(v) + eps))
-
-    def share(w: jax.Array, call: Call) -> jax.Array:
-        return w * call.losses / jnp.sum(w * call.losses, where=call.on)
-
-    def change(now: jax.Array, before: jax.Array, w: jax.Array) -> jax.Array:
-        del w
-        return jnp.log(now) - jnp.log(before)
-
-    check_adam(learning_rate, b1, b2, eps)
-    return _rule(weights, share, change, learning_rate, b1=b1, b2=b2, shares=shares)
+    adam = check_adam(learning_rate, b1, b2, eps)
+    return _rule(learning_rate, adam, shares, log=True)
 
 
 def _rule(
-    weights: Callable[..., jax.Array],
-    share: Callable[..., jax.Array],
-    change: Callable[..., jax.Array],
     learning_rate: optax.ScalarOrSchedule,
-    *,
-    b1: float,
-    b2: float,
+    adam: Adam,
     shares: LossTree | None,
+    *,
+    log: bool,
 ) -> optax.GradientTransformationExtraArgs:
-    """Both rules on vectors of n losses, with the conventions for t = 0, 1.
-
-    weights: (w^{t-1}, m^{t-1}, v^{t-1}, lambda, updates of m) -> w^t
-    share: (w^t, call with L^t) -> P^t
-    change: (P^t, P^{t-1}, w^{t-1}) -> g^t, the input of the moments
-    """
+    """`amlr`, or `log_amlr` with `log`, with the conventions for t = 0, 1."""
     _check_shares(shares)
+
+    def moved(w: jax.Array, m: jax.Array, v: jax.Array, t: jax.Array) -> jax.Array:
+        rate = value_at(learning_rate, t, v)
+        if log:
+            return w * jnp.exp(-rate * adam.direction(m, v, t - 2))
+        return w - rate * m / (jnp.sqrt(v) + adam.eps)
 
     def step(
         call: Call,
@@ -219,17 +180,21 @@ def _rule(
     ) -> tuple[jax.Array, ...]:
         t, ratios = call.count, call.named.get("shares", 1.0 / w_before.size)
         first = (t <= 1) | (share_before == 0)  # Eq. 9, of a loss left out until now
-        moved = weights(w_before, m, v, value_at(learning_rate, t, v), t - 2)
         start = equalizing(ratios, w_before, call.losses, on=call.on)
-        w = jnp.where(t == 0, 1.0 / w_before.size, jnp.where(first, start, moved))
-        call = call._replace(on=call.on & jnp.isfinite(w))
-        now = jnp.where(t == 0, 0.0, share(w, call))
-        g = jnp.where(first, 0.0, change(now, share_before, w_before))
-        return w, now, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
+        w = jnp.where(first, start, moved(w_before, m, v, t))
+        w = jnp.where(t == 0, 1.0 / w_before.size, w)
+        weighted = w * call.losses
+        part = weighted if log else call.losses
+        share = part / jnp.sum(weighted, where=call.on & jnp.isfinite(w))
+        share = jnp.where(t == 0, 0.0, share)
+        if log:
+            change = jnp.log(share) - jnp.log(share_before)
+        else:
+            change = (share - share_before) / share * w_before
+        return w, share, *adam.moments(jnp.where(first, 0.0, change), m, v)
 
-    return vector_rule(
-        AMLRState, step, named={} if shares is None else {"shares": shares}
-    )
+    named = {} if shares is None else {"shares": shares}
+    return vector_rule(AMLRState, step, named=named)
 
 
 def _check_shares(shares: LossTree | None) -> None:

@@ -178,8 +178,7 @@ def geometric() -> optax.GradientTransformationExtraArgs:
     1.00 0.25
     """
 
-    def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
-        del w
+    def step(call: Call, _: jax.Array) -> tuple[jax.Array, ...]:
         logs = jnp.log(call.losses)
         return (jnp.exp(jnp.mean(logs, where=call.on) - logs) / call.size,)
 

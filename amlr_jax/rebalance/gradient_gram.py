@@ -44,8 +44,7 @@ def mgda() -> optax.GradientTransformationExtraArgs:
     0.20 0.80
     """
 
-    def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
-        del w
+    def step(call: Call, _: jax.Array) -> tuple[jax.Array, ...]:
         gram = _scaled(call.gradients)
         return (minimize(lambda x: (gram @ x, gram), call.on, simplex=True),)
 
@@ -82,8 +81,7 @@ def upgrad(*, regularization: float = 1e-4) -> optax.GradientTransformationExtra
     """
     check_number("regularization", regularization, "positive", lambda x: x > 0)
 
-    def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
-        del w
+    def step(call: Call, _: jax.Array) -> tuple[jax.Array, ...]:
         eye = jnp.eye(len(call.on), dtype=call.losses.dtype)
         gram = _scaled(call.gradients) + regularization * eye
 
@@ -129,8 +127,7 @@ def cagrad(c: float = 0.5) -> optax.GradientTransformationExtraArgs:
     """
     check_number("c", c, "at least 0", lambda x: x >= 0)
 
-    def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
-        del w
+    def step(call: Call, _: jax.Array) -> tuple[jax.Array, ...]:
         gram = _scaled(call.gradients)
         mean = call.on.astype(gram.dtype) / call.size
         along = gram @ mean
@@ -177,8 +174,7 @@ def pcgrad(*, seed: int = 0) -> optax.GradientTransformationExtraArgs:
     2.00 1.25
     """
 
-    def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
-        del w
+    def step(call: Call, _: jax.Array) -> tuple[jax.Array, ...]:
         gram, n = call.gradients, len(call.on)
         squares = jnp.where(call.on, jnp.diagonal(gram), 1.0)
 

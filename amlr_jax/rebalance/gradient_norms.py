@@ -22,7 +22,6 @@ import optax
 
 from amlr_jax.rebalance.loss_tree import (
     LossTree,
-    bias_corrected,
     check_adam,
     check_number,
     value_at,
@@ -82,13 +81,7 @@ def gradient_balance(
     >>> print(f"{weights['a']:.3f} {weights['b']:.3f}")
     0.667 2.000
     """
-    check_number("decay", decay, "in [0, 1)", lambda x: 0 <= x < 1)
-    check_number("guard", guard, "at least 0", lambda x: x >= 0)
-
-    def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
-        return (decay * w + (1.0 - decay) * _balancing(call, call.gradients, guard),)
-
-    return vector_rule(CountState, step, positive=False, gradients=NORMS)
+    return _balanced(decay, guard, power=1)
 
 
 def ntk(
@@ -126,12 +119,20 @@ def ntk(
     >>> print(f"{weights['a']:.3f} {weights['b']:.3f}")
     0.556 5.000
     """
+    return _balanced(decay, guard, power=2)
+
+
+def _balanced(
+    decay: float, guard: float, *, power: int
+) -> optax.GradientTransformationExtraArgs:
+    """Weights that tend to mean_j s_j / s_i, with s the powers of the norms."""
     check_number("decay", decay, "in [0, 1)", lambda x: 0 <= x < 1)
     check_number("guard", guard, "at least 0", lambda x: x >= 0)
 
     def step(call: Call, w: jax.Array) -> tuple[jax.Array, ...]:
-        traces = jnp.square(call.gradients)
-        return (decay * w + (1.0 - decay) * _balancing(call, traces, guard),)
+        sizes = call.gradients**power
+        mean = jnp.mean(sizes, where=call.on)
+        return (decay * w + (1.0 - decay) * mean / (sizes + guard * mean),)
 
     return vector_rule(CountState, step, positive=False, gradients=NORMS)
 
@@ -204,7 +205,7 @@ def grad_norm(
     >>> print(f"{weights['a']:.3f} {weights['b']:.3f}")
     0.900 1.100
     """
-    check_adam(learning_rate, b1, b2, eps)
+    adam = check_adam(learning_rate, b1, b2, eps)
     check_number("alpha", alpha, "a number", lambda x: True)
 
     def step(
@@ -218,16 +219,9 @@ def grad_norm(
         scale = call.size / jnp.sum(w, where=call.on)
         w = w * scale  # n softmax(z)
         slope = w * (slope - jnp.sum(w * slope, where=call.on) / call.size)  # in z
-        m, v = b1 * m + (1.0 - b1) * slope, b2 * v + (1.0 - b2) * slope**2
-        k = call.count + 1
-        move = bias_corrected(m, b1, k) / (jnp.sqrt(bias_corrected(v, b2, k)) + eps)
+        m, v = adam.moments(slope, m, v)
+        move = adam.direction(m, v, call.count + 1)
         logits = jnp.log(w) - value_at(learning_rate, call.count, w) * move
         return call.size * jax.nn.softmax(logits, where=call.on), first, m, v
 
     return vector_rule(GradNormState, step, gradients=NORMS)
-
-
-def _balancing(call: Call, sizes: jax.Array, guard: float) -> jax.Array:
-    """Weights that bring each size to their mean."""
-    mean = jnp.mean(sizes, where=call.on)
-    return mean / (sizes + guard * mean)

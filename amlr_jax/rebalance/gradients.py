@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from amlr_jax.inputs import float_type
 from amlr_jax.rebalance.loss_tree import LossTree, common_names, pack, unpack
 
-TOGETHER = 100_000  # parameters up to which the backward passes are batched
-
 
 class LossGradients(NamedTuple):
     """Losses and their gradients at the same parameters."""
@@ -56,9 +54,8 @@ def per_loss_gradients(
 ) -> LossGradients:
     """The gradient of each loss; one forward pass and n backward passes.
 
-    The backward passes are done together (`vmap`) where the parameters have at most
-    100,000 elements, as in a PINN, and else one after the other, in the memory of one.
-    The gradients themselves are held together: n times the parameters.
+    The backward passes are done together (`vmap`), and the gradients are held together:
+    n times the parameters.
 
     Args:
       losses_fn: params -> a tree of scalar losses, or (losses, aux) with `has_aux`.
@@ -112,10 +109,7 @@ def each_gradient(losses: LossTree, backward: Callable[[LossTree], Any]) -> Any:
         )
         return backward(jax.tree.unflatten(structure, parts))
 
-    rows = jnp.eye(len(leaves), dtype=float_type(*leaves))
-    shapes = jax.tree.leaves(jax.eval_shape(of_one, rows[0]))
-    small = sum(leaf.size for leaf in shapes) <= TOGETHER
-    return jax.vmap(of_one)(rows) if small else jax.lax.map(of_one, rows)
+    return jax.vmap(of_one)(jnp.eye(len(leaves), dtype=float_type(*leaves)))
 
 
 def _flat(stacked: jax.Array) -> jax.Array:

@@ -5,6 +5,9 @@ a window when wrapped in `every_k_steps`) and returns w_i^t; K is the number of 
 DWA and SoftAdapt compute the weights at every call from the losses of this call and of
 the call before, and ignore the input weights. In the papers' index these are the
 weights of iteration t + 1, computed from the two iterations before it.
+
+A loss that is not positive keeps its weight, and the others, K of them, are weighted as
+if it were not there. A step with a loss that is not finite is skipped.
 """
 
 from typing import NamedTuple
@@ -48,9 +51,7 @@ def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
     end of epoch e then sets the weights of epoch e + 1 from epochs e and e - 1, as in
     the paper. Until the first call the initial weights are used; start from 1, or
     chain `normalize_loss_weights` after this rule, to keep one scale.
-    Called at every batch, the ratios are mostly noise. A loss that is not positive
-    keeps its weight, and the others, K of them, are weighted as if it were not there. A
-    step with a loss that is not finite is skipped.
+    Called at every batch, the ratios are mostly noise.
 
     Args:
       temperature: T > 0, large for equal weights; the paper uses 2.
@@ -72,8 +73,7 @@ def dwa(temperature: float = 2.0) -> optax.GradientTransformationExtraArgs:
     """
     check_number("temperature", temperature, "positive", lambda x: x > 0)
 
-    def step(call: Call, w: jax.Array, before: jax.Array) -> tuple[jax.Array, ...]:
-        del w
+    def step(call: Call, _: jax.Array, before: jax.Array) -> tuple[jax.Array, ...]:
         ratios = _ratios(call.losses, before)
         return _softmax(ratios / temperature, call) * call.size, call.losses
 
@@ -98,8 +98,7 @@ def softadapt(
     rates. The rates have the units of the losses: unless `normalized`, losses near 0.1
     give weights near 1/K, so set beta of the order of 1 / (change of a loss).
 
-    A step is skipped when a loss is not finite. With `loss_weighted` a loss that is not
-    positive keeps its weight, and the others are weighted as if it were not there.
+    Only `loss_weighted` leaves out a loss that is not positive.
 
     Args:
       beta: > 0 favours the slowest loss, < 0 the fastest; the paper uses 0.1.
@@ -124,8 +123,7 @@ def softadapt(
     """
     check_number("beta", beta, "a number", lambda x: True)
 
-    def step(call: Call, w: jax.Array, before: jax.Array) -> tuple[jax.Array, ...]:
-        del w
+    def step(call: Call, _: jax.Array, before: jax.Array) -> tuple[jax.Array, ...]:
         now = call.losses
         before = jnp.where(call.count == 0, now, before)
         if loss_weighted:
@@ -162,8 +160,7 @@ def relobralo(
     goes on repeats none, and `state._replace(key=...)` gives another sequence. Meant to
     be called at every step: alpha 0.999 averages over about 1,000 calls.
 
-    A loss that is not positive keeps its weight and its history; the first call with a
-    positive one is its t = 0. A step with a loss that is not finite is skipped.
+    The first call with a positive loss is its t = 0.
 
     Args:
       temperature: T > 0, large for equal weights; the authors use 0.1.

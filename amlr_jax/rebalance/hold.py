@@ -1,7 +1,6 @@
 """Constant weights for some losses, and a rule for the others."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -104,14 +103,12 @@ def _of_others(
     indices = [
         i for i, name in enumerate(by_path("losses", losses)) if name not in held
     ]
-    select = {
+    select: dict[str, Callable[[Any], Any]] = {
         NORMS: lambda norms: _others(norms, held),
         GRAM: lambda gram: gram[jnp.ix_(*2 * [jnp.array(indices)])],
     }
     return {
-        name: partial(
-            lambda select, given: select(value_of(given)), select[name], given
-        )
-        for name, given in extra.items()
-        if name in select
+        name: lambda name=name: select[name](value_of(extra[name]))
+        for name in select
+        if name in extra
     }

@@ -16,7 +16,6 @@ import optax
 
 from amlr_jax.rebalance.loss_tree import (
     LossTree,
-    bias_corrected,
     check_adam,
     check_number,
     value_at,
@@ -82,17 +81,14 @@ def uncertainty(
     >>> print(f"{weights['a']:.2f} {weights['b']:.2f}")
     2.00 0.50
     """
-    check_adam(learning_rate, b1, b2, eps)
+    adam = check_adam(learning_rate, b1, b2, eps)
 
     def step(
         call: Call, w: jax.Array, m: jax.Array, v: jax.Array
     ) -> tuple[jax.Array, ...]:
-        count = call.count
-        mean, square = bias_corrected(m, b1, count), bias_corrected(v, b2, count)
-        rate = value_at(learning_rate, count, w)
-        w = w * jnp.exp(rate * mean / (jnp.sqrt(square) + eps))
-        g = 1.0 - w * call.losses
-        return w, b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
+        rate = value_at(learning_rate, call.count, w)
+        w = w * jnp.exp(rate * adam.direction(m, v, call.count))
+        return w, *adam.moments(1.0 - w * call.losses, m, v)
 
     return vector_rule(UncertaintyState, step)
 
@@ -175,9 +171,8 @@ def famo(
     check_number("gamma", gamma, "at least 0", lambda x: x >= 0)
 
     def step(
-        call: Call, w: jax.Array, before: jax.Array, logits: jax.Array
+        call: Call, _: jax.Array, before: jax.Array, logits: jax.Array
     ) -> tuple[jax.Array, ...]:
-        del w
         losses = call.losses
         before = jnp.where(before == 0, losses, before)
         rate = value_at(learning_rate, call.count, logits)

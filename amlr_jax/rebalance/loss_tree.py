@@ -11,7 +11,7 @@ import numbers
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -175,15 +175,37 @@ def check_number(
         raise ValueError(f"`{name}` must be {rule} and finite, got {name} = {number}.")
 
 
-def check_adam(learning_rate: Any, b1: Any, b2: Any, eps: Any) -> None:
+class Adam(NamedTuple):
+    """Adam's constants; its moments start at 0."""
+
+    b1: float
+    b2: float
+    eps: float
+
+    def moments(
+        self, g: jax.Array, m: jax.Array, v: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The moments after the gradient g."""
+        b1, b2 = self.b1, self.b2
+        return b1 * m + (1.0 - b1) * g, b2 * v + (1.0 - b2) * g**2
+
+    def direction(self, m: jax.Array, v: jax.Array, updates: jax.Array) -> jax.Array:
+        """mhat / (sqrt(vhat) + eps), bias-corrected for the updates of the moments."""
+        mean = _bias_corrected(m, self.b1, updates)
+        square = _bias_corrected(v, self.b2, updates)
+        return mean / (jnp.sqrt(square) + self.eps)
+
+
+def check_adam(learning_rate: Any, b1: Any, b2: Any, eps: Any) -> Adam:
     """Raises ValueError unless Adam's four constants obey their rules."""
     check_number("learning_rate", learning_rate, "at least 0", lambda x: x >= 0)
     check_number("b1", b1, "in [0, 1)", lambda x: 0 <= x < 1)
     check_number("b2", b2, "in [0, 1)", lambda x: 0 <= x < 1)
     check_number("eps", eps, "positive", lambda x: x > 0)
+    return Adam(b1, b2, eps)
 
 
-def bias_corrected(moment: jax.Array, decay: Any, updates: jax.Array) -> jax.Array:
+def _bias_corrected(moment: jax.Array, decay: Any, updates: jax.Array) -> jax.Array:
     """Adam's moment / (1 - decay^k); the moment itself before the first update.
 
     Uses expm1: 1 - 0.999^k in float32 has an error of 1e-5 in the first steps.

@@ -87,6 +87,8 @@ def vector_rule(
       named: title -> tree that must have the names of the losses.
     """
     named = named or {}
+    if gradients == GRAM:  # without an outer jit, each call would compile its loops
+        step = jax.jit(step)
     fields = [f for f in state_type._fields if f not in ("count", "key", "skipped")]
 
     def init_fn(loss_weights: LossTree) -> Any:

@@ -5,7 +5,7 @@
 The rules of RULES against equal weights and against the best fixed weights of a grid,
 which each seed takes from the other seeds. A seed sets the first parameters and the
 points of every step, the same ones for all rules. The runs advance in turn, a chunk of
-steps each, so all timings see the same machine. Ten minutes of CPU time.
+steps each, so all timings see the same machine. About 25 minutes of CPU time.
 Prints the tables of docs/benchmarks.md. Needs jax, optax, scipy and the bootstrap of
 `evaluate`.
 """
@@ -40,10 +40,18 @@ RULES = {
     "log_amlr": windowed(rebalance.log_amlr(1e-2)),
     "dwa": windowed(rebalance.dwa()),
     "softadapt": windowed(rebalance.softadapt(normalized=True)),
-    "uncertainty": rebalance.uncertainty(1e-3),
+    "uncertainty": rebalance.uncertainty(1e-3),  # and imtl_l, the same function
     "famo": rebalance.famo(1e-3),
     "relobralo": rebalance.relobralo(),
+    "geometric": rebalance.geometric(),
+    "random_weights": rebalance.random_weights(),
     "gradient_balance": windowed(rebalance.gradient_balance()),
+    "ntk": windowed(rebalance.ntk()),
+    "grad_norm": rebalance.grad_norm(0.025),  # this and the last four at every step
+    "mgda": rebalance.mgda(),
+    "upgrad": rebalance.upgrad(),
+    "cagrad": rebalance.cagrad(),
+    "pcgrad": rebalance.pcgrad(),
 }
 
 # ---------------------------------------------------------------- problems
@@ -55,18 +63,14 @@ class Problem(NamedTuple):
     low: tuple[float, float]
     high: tuple[float, float]
     features: Callable  # points [N, 2] -> inputs of the network
-    losses: Callable  # (u, inside, edge) -> name -> scalar; u: [N, 2] -> [N]
+    # (u, inside, edge) -> name -> residuals [parts, N]; u: [N, 2] -> [N]
+    residuals: Callable
     reference: Callable  # (axis 0, axis 1) -> u [len(axis 0), len(axis 1)], float64
 
 
 def along(u: Callable, axis: int) -> Callable:
     """The derivative of u along a coordinate."""
     return lambda x: jax.jvp(u, (x,), (jnp.zeros_like(x).at[:, axis].set(1.0),))[1]
-
-
-def square(x: jax.Array) -> jax.Array:
-    """The mean square."""
-    return jnp.mean(x**2)
 
 
 def burgers(u, inside, edge) -> dict:
@@ -78,9 +82,9 @@ def burgers(u, inside, edge) -> dict:
         *(edge.at[:, 1].set(x) for x in (-1, 1)),
     )
     return {
-        "equation": square(change - VISCOSITY * along(u_x, 1)(inside)),
-        "initial": square(u(start) + jnp.sin(jnp.pi * start[:, 1])),
-        "boundary": square(u(left)) + square(u(right)),
+        "equation": (change - VISCOSITY * along(u_x, 1)(inside))[None],
+        "initial": (u(start) + jnp.sin(jnp.pi * start[:, 1]))[None],
+        "boundary": jnp.stack([u(left), u(right)]),
     }
 
 
@@ -98,8 +102,8 @@ def allen_cahn(u, inside, edge) -> dict:
     growth = DIFFUSION * along(along(u, 1), 1)(inside) + 5 * (value - value**3)
     wanted = start[:, 1] ** 2 * jnp.cos(jnp.pi * start[:, 1])
     return {
-        "equation": square(along(u, 0)(inside) - growth),
-        "initial": square(u(start) - wanted),
+        "equation": (along(u, 0)(inside) - growth)[None],
+        "initial": (u(start) - wanted)[None],
     }
 
 
@@ -131,8 +135,8 @@ def helmholtz(u, inside, edge) -> dict:
     source = (1 - (a**2 + b**2) * jnp.pi**2) * exact
     sides = [edge.at[:, axis].set(x) for axis in (0, 1) for x in (-1, 1)]
     return {
-        "equation": square(laplacian + u(inside) - source),
-        "boundary": sum(square(u(side)) for side in sides),
+        "equation": (laplacian + u(inside) - source)[None],
+        "boundary": jnp.stack([u(side) for side in sides]),
     }
 
 
@@ -192,14 +196,38 @@ class Training:
         shapes = zip(jax.random.split(key, 4), sizes[:-1], sizes[1:], strict=True)
         return [(kernel(k, (a, b)), jnp.zeros(b)) for k, a, b in shapes], key
 
-    def _losses(self, params: list, key: jax.Array) -> dict:
-        inner, outer = jax.random.split(key)
+    def _points(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Random points in the rectangle, for the equation and for the conditions."""
         low, high = jnp.array(self.problem.low), jnp.array(self.problem.high)
-        ends = {"minval": low, "maxval": high}
-        inside = jax.random.uniform(inner, (INSIDE, 2), **ends)
-        edge = jax.random.uniform(outer, (EDGE, 2), **ends)
+        inner, outer = jax.random.split(key)
+        return tuple(
+            jax.random.uniform(key, (count, 2), minval=low, maxval=high)
+            for key, count in ((inner, INSIDE), (outer, EDGE))
+        )
+
+    def _residuals(self, params: list, inside: jax.Array, edge: jax.Array) -> dict:
         u = partial(network, params, self.problem.features)
-        return self.problem.losses(u, inside, edge)
+        return self.problem.residuals(u, inside, edge)
+
+    def _losses(self, params: list, key: jax.Array) -> dict:
+        found = self._residuals(params, *self._points(key))
+        return {name: jnp.sum(jnp.mean(r**2, 1)) for name, r in found.items()}
+
+    def _kernel_norms(self, params: list, key: jax.Array) -> dict:
+        """The root of the mean diagonal of each loss's tangent kernel."""
+        inside, edge = self._points(key)
+
+        def norm(name: str, parts: int) -> jax.Array:
+            def residual(params: list, x: jax.Array, *, part: int) -> jax.Array:
+                return self._residuals(params, x[None], x[None])[name][part, 0]
+
+            points = inside if name == "equation" else edge
+            each = [partial(residual, part=part) for part in range(parts)]
+            norms = [rebalance.ntk_norm(r, params, points) for r in each]
+            return jnp.linalg.norm(jnp.stack(norms))
+
+        shapes = jax.eval_shape(self._residuals, params, inside, edge)
+        return {name: norm(name, len(r)) for name, r in shapes.items()}
 
     def _step(self, rule: str, carry: tuple) -> tuple:
         params, moments, weights, state, key = carry
@@ -207,11 +235,18 @@ class Training:
         losses_of = partial(self._losses, key=now)
         losses, pull = jax.vjp(losses_of, params)
 
-        def norms() -> dict:
-            return rebalance.per_loss_gradients(losses_of, params).norms
+        def gradients() -> rebalance.LossGradients:
+            return rebalance.per_loss_gradients(losses_of, params)
 
-        extra = {"losses": losses, "gradient_norms": norms}
-        weights, state = RULES[rule].update(weights, state, **extra)
+        weights, state = RULES[rule].update(
+            weights,
+            state,
+            losses=losses,
+            gradient_norms=lambda: (
+                self._kernel_norms(params, now) if rule == "ntk" else gradients().norms
+            ),
+            gradient_gram=lambda: gradients().gram,
+        )
         (gradient,) = pull(weights)
         updates, moments = self.optimizer.update(gradient, moments)
         params = optax.apply_updates(params, updates)

@@ -102,11 +102,12 @@ def start(rule):
 
 
 def arguments(a, b):
-    """The extra arguments of an update, of every kind."""
+    """The extra arguments of an update, of every kind and of none of the rules."""
     values = {"a": a, "b": b}
     rows = jnp.stack([jnp.asarray(x).astype(jnp.float32) for x in (a, b)])
     gram = rows[:, None] * rows * jnp.array([[1.0, -0.5], [-0.5, 1.0]], jnp.float32)
-    return {"losses": values, "gradient_norms": values, "gradient_gram": gram}
+    known = {"losses": values, "gradient_norms": values, "gradient_gram": gram}
+    return known | {"value": 3.0, "step": 1}
 
 
 def gradients_of(row):
@@ -153,53 +154,49 @@ def _jitted(rule):
 
 
 @every_rule
-def test_loop_and_jit_and_scan_agree_with_one_compilation(rule):
-    """The jitted loop donates its carry, as a train step does."""
-    rows = jnp.asarray(LOSSES, jnp.float32)
-    (last, _) = jax.lax.scan(partial(step, rule), start(rule), rows)
-    traces = []
+def test_loop_and_jit_and_scan_and_vmap_agree_with_one_compilation(rule):
+    """The scan donates its carry, as a train step does, and goes on from its own.
+
+    It runs two trainings at once, and the second is compared.
+    """
+    rows, traces = jnp.asarray(LOSSES, jnp.float32), []
 
     @partial(jax.jit, donate_argnums=0)
-    def jitted(carry, row):
+    def scanned(both, pairs):
         traces.append(1)
-        return step(rule, carry, row)[0]
+        return jax.lax.scan(jax.vmap(partial(step, rule)), both, pairs)[0]
 
     carry, eager = start(rule), start(rule)
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), carry)
     for index, row in enumerate(rows):
-        carry = jitted(carry, row)
-        if index < 4:  # without jit every call is slow
+        carry = _jitted(rule)(carry, row)
+        if index < 3:  # without jit every call is slow
             eager, _ = step(rule, eager, row)
             assert_same(eager, carry)
-    assert_same(carry, last)
+    for pairs in jnp.stack([3.0 * rows, rows], 1).reshape(2, -1, 2, 2):
+        both = scanned(both, pairs)
+    assert_same(jax.tree.map(lambda leaf: leaf[1], both), carry)
     assert len(traces) == 1
 
 
 @every_rule
-def test_vmap_is_each_run_alone(rule):
-    rows = jnp.asarray(LOSSES[:5], jnp.float32)
-    together = jax.jit(jax.vmap(lambda carry, row: step(rule, carry, row)[0]))
-    carry = start(rule)
-    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), carry)
-    for row in rows:
-        both = together(both, jnp.stack([3.0 * row, row]))
-        carry = _jitted(rule)(carry, row)
-    assert_same(jax.tree.map(lambda leaf: leaf[1], both), carry)
+def test_the_first_state_can_be_donated(rule):
+    leaves = jax.tree.leaves(start(rule))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 
 
 @every_rule
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("at", [0, 1, 2, 7])
-def test_non_finite_step_leaves_weights_and_state(rule, bad, at):
-    update = _jitted(rule)
-    carry = start(rule)
-    for row in LOSSES[:at]:
-        carry = update(carry, jnp.asarray(row, jnp.float32))
-    after = update(carry, jnp.array([0.1, bad], jnp.float32))
-    assert_counts_one_more(after, carry)
-    after, carry = without_skipped(after), without_skipped(carry)
-    if hasattr(carry[1], "inner_state"):  # the injected count is optax's and goes on
-        after, carry = ((w, state.inner_state) for w, state in (after, carry))
-    assert_same(after, carry, rtol=1e-7, atol=0.0)
+def test_non_finite_step_leaves_weights_and_state(rule, bad):
+    update, carry = _jitted(rule), start(rule)
+    for row in jnp.asarray(LOSSES[:4], jnp.float32):
+        after, before = update(carry, jnp.array([0.1, bad], jnp.float32)), carry
+        assert_counts_one_more(after, before)
+        after, before = without_skipped(after), without_skipped(before)
+        if hasattr(before[1], "inner_state"):  # the injected count is optax's, goes on
+            after, before = ((w, state.inner_state) for w, state in (after, before))
+        assert_same(after, before, rtol=2e-7, atol=0.0)  # `chain` normalizes again
+        carry = update(carry, row)
 
 
 WITHOUT_SHARE = [(name, bad) for name in POSITIVE for bad in (0.0, 1e-39, -0.1)]
@@ -255,37 +252,27 @@ def test_weights_and_state_are_float32_and_int32_scalars_whatever_comes_in(rule)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
     low = {"a": jnp.bfloat16(0.5), "b": jnp.float16(0.25)}
     types = partial(jax.tree.map, lambda leaf: (leaf.shape, jnp.dtype(leaf.dtype)))
-    for incoming in (weights, low):
-        out = jax.eval_shape(
-            lambda w: rule.update(w, state, **arguments(*low.values())), incoming
-        )
-        assert types(out) == types((weights, state))
+    out = jax.eval_shape(lambda w: rule.update(w, state, **arguments(*w.values())), low)
+    assert types(out) == types((weights, state))
     allowed = {((), jnp.dtype("float32")), ((), jnp.dtype("int32"))}
     allowed |= {((2,), jnp.dtype("uint32"))}  # a key
     assert {types(leaf) for leaf in jax.tree.leaves(state)} <= allowed
 
 
 @every_rule
-def test_bfloat16_losses_are_read_in_float32(rule):
-    update = _jitted(rule)
-    left = right = start(rule)
-    for row in jnp.asarray(LOSSES[:5], jnp.bfloat16):
-        left, right = update(left, row), update(right, row.astype(jnp.float32))
-    assert_same(left, right)
-
-
-@every_rule
-def test_key_order_never_matters(rule):
+def test_bfloat16_is_read_as_float32_and_key_order_never_matters(rule):
     weights = rebalance.equal_weights(["b", "a"])
     carry, other = start(rule), (weights, rule.init(weights))
-    for a, b in LOSSES[:3]:
-        carry = rule.update(*carry, **arguments(a, b))
-        other = rule.update(*other, **arguments(a, b) | {"losses": {"b": b, "a": a}})
-    assert_same(carry, other, **exactly)
+    for row in jnp.asarray(LOSSES[:3], jnp.bfloat16):
+        carry = _jitted(rule)(carry, row.astype(jnp.float32))
+        other = rule.update(
+            *other, **arguments(*row) | {"losses": {"b": row[1], "a": row[0]}}
+        )
+    assert_same(carry, other)
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
-@settings(max_examples=5, deadline=None, database=None)
+@settings(max_examples=3, deadline=None, database=None)
 @given(data=st.data())
 def test_no_order_of_any_dict_ever_matters(factory, data):
     """Four names, each dict in an order of its own at each step."""
@@ -297,7 +284,7 @@ def test_no_order_of_any_dict_ever_matters(factory, data):
     weights = rebalance.equal_weights(names)
     carry, other = (weights, rule.init(weights)), (weights, rule.init(weights))
     values = st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4)
-    for row in data.draw(st.lists(values, min_size=4, max_size=4)):
+    for row in data.draw(st.lists(values, min_size=3, max_size=3)):
         losses = dict(zip(names, row, strict=True))
         carry = rule.update(*carry, losses=losses, **gradients_of(row))
         weights, state = other
@@ -330,17 +317,16 @@ def test_no_gradient_flows_into_weights_or_state(rule):
         floats = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
         return sum(floats)
 
-    assert jax.grad(total)(1.0) == 0.0
+    assert jax.jit(jax.grad(total))(1.0) == 0.0
 
 
 @every_rule
-def test_losses_are_required_and_other_extras_are_swallowed(rule):
+def test_losses_are_required_and_keyword_only(rule):
     weights, state = start(rule)
     with pytest.raises(TypeError, match="losses"):
         rule.update(weights, state)
     with pytest.raises(TypeError):
         rule.update(weights, state, None, {"a": 1.0, "b": 2.0})
-    rule.update(weights, state, None, **arguments(1.0, 2.0), value=3.0, step=1)
 
 
 @every_rule
@@ -357,18 +343,17 @@ def test_other_names_are_an_error_that_names_them(rule):
 
 
 @every_rule
-@pytest.mark.parametrize("at", range(1, 8))
-def test_restart_continues_bit_for_bit(rule, at):
-    update = _jitted(rule)
-    carry, rows = start(rule), jnp.asarray(LOSSES[:9], jnp.float32)
-    for index, row in enumerate(rows):
-        if index == at:
-            saved = pickle.dumps(jax.tree.map(np.asarray, carry))
+def test_restart_continues_bit_for_bit(rule):
+    update, rows = _jitted(rule), jnp.asarray(LOSSES[:9], jnp.float32)
+    carry, saved = start(rule), []
+    for row in rows:
+        saved.append(pickle.dumps(jax.tree.map(np.asarray, carry)))
         carry = update(carry, row)
-    restored = jax.tree.map(jnp.asarray, pickle.loads(saved))
-    for row in rows[at:]:
-        restored = update(restored, row)
-    assert_same(restored, carry, **exactly)
+    for at in range(1, 8):
+        restored = jax.tree.map(jnp.asarray, pickle.loads(saved[at]))
+        for row in rows[at:]:
+            restored = update(restored, row)
+        assert_same(restored, carry, **exactly)
 
 
 @every_rule

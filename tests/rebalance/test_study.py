@@ -45,5 +45,5 @@ def test_reference_solutions_of_the_pinn_benchmark_keep_their_conditions():
         return jnp.prod(jnp.sin(jnp.pi * jnp.array(pinn.WAVES) * points), -1)
 
     points = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, 2)), float)
-    losses = pinn.helmholtz(exact, points, points)
-    assert max(losses.values()) < 1e-6
+    residuals = pinn.helmholtz(exact, points, points)
+    assert max(jnp.abs(r).max() for r in residuals.values()) < 1e-3
