@@ -5,7 +5,7 @@
 The rules of RULES against equal weights and against the best fixed weights of a grid,
 which each seed takes from the other seeds. A seed sets the first parameters and the
 points of every step, the same ones for all rules. The runs advance in turn, a chunk of
-steps each, so all timings see the same machine. About 25 minutes of CPU time.
+steps each, so all timings see the same machine. A quarter of an hour of CPU time.
 Prints the tables of docs/benchmarks.md. Needs jax, optax, scipy and the bootstrap of
 `evaluate`.
 """
