@@ -67,7 +67,7 @@ ROOMS = {
     "amlr_jax.street": Room({"runtime"}, {"numpy", "PIL", "cv2"}),
     "amlr_jax.data": Room(
         {"config", "metrics", "runtime", "street"},
-        DATA | {"ml_collections", "imageio_ffmpeg"},
+        DATA | {"ml_collections", "imageio_ffmpeg", "scipy"},
     ),
     "amlr_jax.data.check": Room(
         {"config", "metrics", "runtime", "street"}, DATA | FLAGS | {"rich"}

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from amlr_jax.data import images
 from amlr_jax.data.frames import (
@@ -183,13 +184,9 @@ def _scene(root: Path, path: Path) -> Iterator[Frame]:
 
 def _pose(given: dict) -> np.ndarray:
     """The matrix [4, 4] of a quaternion and a translation; DGP leaves out zeros."""
-    w, x, y, z = (given["rotation"].get(key, 0.0) for key in ("qw", "qx", "qy", "qz"))
+    turn = [given["rotation"].get(key, 0.0) for key in ("qx", "qy", "qz", "qw")]
     matrix = np.eye(4)
-    matrix[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
+    matrix[:3, :3] = Rotation.from_quat(turn).as_matrix()
     matrix[:3, 3] = [given.get("translation", {}).get(axis, 0.0) for axis in "xyz"]
     return matrix
 

@@ -3,7 +3,6 @@
     image depth focal     BTS; depth may be None
     image depth           GLPDepth and MIM-Depth
     folder frame side     monodepth2; side l or r
-    sequence frame side   monodepth2, KITTI odometry
 
 Windows line ends, back slashes, leading slashes, empty lines and UTF-16 are accepted;
 all lines must have the format of the first. The layout's reader resolves the paths.
@@ -42,7 +41,7 @@ class Listing(NamedTuple):
     """A whole list."""
 
     kind: str  # a key of FORMATS
-    rows: tuple[Any, ...]  # of Numbered for odometry and monodepth2, else of Pair
+    rows: tuple[Any, ...]  # of Numbered for monodepth2, else of Pair
 
 
 Parts = tuple[tuple[Frame, ...], tuple[Frame, ...]]  # training and test frames
@@ -60,14 +59,13 @@ class Chosen(NamedTuple):
 
 # Tried in this order; the names are for messages.
 FORMATS = {
-    "odometry": re.compile(r"(\d{1,2})\s+(\d+)\s+([lr])"),
     "monodepth2": re.compile(r"(\S+)\s+(\d+)\s+([lr])"),
     "bts": re.compile(r"(\S+)\s+(\S+)\s+[\d.]+"),
     "glp": re.compile(r"(\S+)\s+(\S+)"),
 }
 _KNOWN = (
     "'image depth focal' (BTS), 'image depth' (GLPDepth, MIM-Depth), "
-    "'date/drive frame l|r' or 'sequence frame l|r' (monodepth2)"
+    "'date/drive frame l|r' (monodepth2)"
 )
 
 
@@ -119,7 +117,7 @@ def _row(number: int, text: str) -> tuple[str, Pair | Numbered] | None:
     """The format of a line and its row; None if it is in no known format."""
     for kind, form in FORMATS.items():
         found = form.fullmatch(text)
-        if found and kind in ("odometry", "monodepth2"):
+        if found and kind == "monodepth2":
             folder, frame, side = found.groups()
             return kind, Numbered(number, file_name(folder), int(frame), side)
         if found:

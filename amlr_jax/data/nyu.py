@@ -138,7 +138,7 @@ def _listed(
     if not path:
         return None
     listing = lists.read_list(path)
-    if listing.kind in ("monodepth2", "odometry"):
+    if listing.kind == "monodepth2":
         raise InputError(
             f"list '{path}' must have lines 'image depth' or 'image depth focal', got "
             f"the format of {listing.kind}"

@@ -64,13 +64,11 @@ def find(
 
 def _sequence(root: Path, number: int) -> Drive:
     """Left colour images; the poses are those of camera 0, 6 cm beside, as in papers"""
-    views = odometry.read_sequences(root, train=(), test=(number,)).test
-    path = root / "poses" / f"{number:02d}.txt"
-    truth = odometry.read_poses(path)
+    images, truth, camera = odometry.read_sequence(root, number)
     require_steps(f"sequence {number:02d}", len(truth))
-    images = tuple(view.image for view in views) + views[-1].sources
-    source, camera = f"poses/{path.name}", views[0].intrinsics
-    return Drive(f"{number:02d}", images, truth, source, camera=camera)
+    return Drive(
+        f"{number:02d}", images, truth, f"poses/{number:02d}.txt", camera=camera
+    )
 
 
 def _full_name(name: str, known: Sequence[str]) -> str:

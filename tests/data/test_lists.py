@@ -46,7 +46,6 @@ def keys(frames) -> list[str]:
         ("bts", "kitchen/rgb_00045.jpg kitchen/sync_depth_00045.png 518.8579"),
         ("glp", glp(1)),
         ("monodepth2", md2(1)),
-        ("odometry", "9 0 l"),
     ],
 )
 def test_formats_are_recognised(tmp_path, kind, row):
@@ -196,7 +195,7 @@ def test_jpeg_for_png(kitti_root, tmp_path):
 @pytest.mark.parametrize(
     "row, words",
     [
-        ("9 0 l", "names odometry sequences"),
+        ("9 0 l", "line 1: '9' is not KITTI's <date>/<date>_drive_NNNN"),
         ("kitchen/rgb_1.jpg kitchen/d_1.png", "line 1: 'kitchen/rgb_1.jpg' is not K"),
         (f"{DATE}/drive_1 5 l", "line 1: .* is not KITTI's <date>/<date>_drive_NNNN"),
         (bts(1).replace(DEPTH, "depth"), "line 1: 'depth/.*' is not KITTI's <drive>"),

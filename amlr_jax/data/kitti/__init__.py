@@ -1,4 +1,4 @@
-"""KITTI: frames with depth, and views of raw drives and of odometry."""
+"""KITTI: frames with depth, views of raw drives, and poses."""
 
 from amlr_jax.data.kitti.layout import DEPTH_SCALE, LIDAR_SPLIT, SPLITS, read_layout
 

@@ -150,11 +150,6 @@ def numbered(folder: Path, *endings: str) -> dict[int, Path]:
 def read_list(path: str) -> list[DriveFrame]:
     """The frames that a list names, in its order; InputError for another line."""
     listing = lists.read_list(path)
-    if listing.kind == "odometry":
-        raise InputError(
-            f"list '{path}' names odometry sequences; depth needs lines "
-            "'date/drive frame l|r', or images and depth"
-        )
     read = _numbered_row if listing.kind == "monodepth2" else _paired_row
     return [read(path, row) for row in listing.rows]
 

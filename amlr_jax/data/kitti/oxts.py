@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from amlr_jax.data import calibration, images
 from amlr_jax.data.kitti import files
@@ -83,26 +84,12 @@ def world_from_imu(records: np.ndarray) -> np.ndarray:
     latitude, longitude = np.radians(records[:, 0]), np.radians(records[:, 1])
     scale = np.cos(latitude[0]) * EARTH
     poses = np.tile(np.eye(4), (len(records), 1, 1))
-    poses[:, :3, :3] = _rotations(*records[:, 3:6].T)
+    poses[:, :3, :3] = Rotation.from_euler("xyz", records[:, 3:6]).as_matrix()
     poses[:, 0, 3] = scale * longitude
     poses[:, 1, 3] = scale * np.log(np.tan(np.pi / 4 + latitude / 2))
     poses[:, 2, 3] = records[:, 2]
     poses[:, :3, 3] -= poses[0, :3, 3].copy()  # small numbers keep their digits
     return poses
-
-
-def _rotations(roll: np.ndarray, pitch: np.ndarray, yaw: np.ndarray) -> np.ndarray:
-    """Rz(yaw) Ry(pitch) Rx(roll), [N, 3, 3]."""
-    zero, one = np.zeros_like(roll), np.ones_like(roll)
-
-    def stacked(*rows):
-        return np.stack([np.stack(row, -1) for row in rows], -2)
-
-    (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
-    x = stacked((one, zero, zero), (zero, cr, -sr), (zero, sr, cr))
-    y = stacked((cp, zero, sp), (zero, one, zero), (-sp, zero, cp))
-    z = stacked((cy, -sy, zero), (sy, cy, zero), (zero, zero, one))
-    return z @ y @ x
 
 
 def camera_from_imu(root: Path, drive: str, *, camera: str = files.LEFT) -> np.ndarray:

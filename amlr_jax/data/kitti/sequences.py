@@ -8,13 +8,13 @@ the right image of the same time, and vice versa.
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from amlr_jax.data import calibration, lists, splits
 from amlr_jax.data.frames import Camera, Sequences, View
 from amlr_jax.data.kitti import files, oxts
+from amlr_jax.data.kitti.files import DriveFrame
 from amlr_jax.runtime.errors import InputError, counted, preview
 
 SPLIT = "eigen_zhou_like"
@@ -22,20 +22,9 @@ SPLIT = "eigen_zhou_like"
 _SPEED = slice(8, 10)
 
 
-Images = dict[int, Path]  # of one camera, by number
-
-
-class StereoCamera(NamedTuple):
-    """A camera, and the offset to its partner's frame."""
-
-    intrinsics: Camera
-    partner_from_target: tuple[float, float, float]
-
-
 def read_sequences(
     root: Path,
     *,
-    split: str = SPLIT,
     train_list: str = "",
     offsets: Sequence[int] = (-1, 1),
     sides: str = "lr",
@@ -43,99 +32,82 @@ def read_sequences(
 ) -> Sequences:
     """The views under `root` that have a neighbour at each of `offsets`.
 
-    `eigen_zhou_like` is every frame of every drive without an Eigen test frame, as
-    Zhou et al. (CVPR 2017) choose drives. `min_speed` in m/s leaves out frames in
-    which the car is slower, by the drive's oxts; `train_list` names the frames instead
-    and requires all of their files. Test frames come from `kitti.read_layout`.
+    They are every frame of every drive without an Eigen test frame, as Zhou et al.
+    (CVPR 2017) choose drives. `min_speed` in m/s leaves out frames in which the car is
+    slower, by the drive's oxts; `train_list` names the frames instead and requires all
+    of their files. Test frames come from `kitti.read_layout`.
     """
     files.check_root(root, depth=False)
-    _check_choice(split, offsets, sides)
+    if not offsets or 0 in offsets or len(set(offsets)) != len(offsets):
+        raise InputError(f"data.offsets must be different and not 0, got {offsets}")
+    reader, notes = _Reader(root, offsets), list[str]()
     if train_list:
-        listed = _listed(root, train_list, offsets)
-        return Sequences("kitti", "list", tuple(offsets), listed, ())
+        return Sequences("kitti", "list", tuple(offsets), reader.listed(train_list), ())
     tested = splits.eigen_test(with_depth=False)
     drives = [drive for drive in files.drives(root) if drive not in tested]
     if not drives:
         raise InputError(
-            f"no training drive under '{root / 'raw_data'}': data.split={split} leaves "
+            f"no training drive under '{root / 'raw_data'}': data.split={SPLIT} leaves "
             f"out the {len(tested)} drives of the Eigen test, and there is no other"
         )
     views: list[View] = []
-    notes: list[str] = []
     for drive in drives:
-        views += _of_drive(root, drive, offsets, sides, min_speed, notes)
+        views += reader.of_drive(drive, sides, min_speed, notes)
     if not views:
         raise InputError(
             f"no frame of {preview(drives)} has neighbours at {tuple(offsets)} and "
             f"moves at {min_speed:g} m/s or more"
         )
-    return Sequences("kitti", split, tuple(offsets), tuple(views), (), tuple(notes))
+    return Sequences("kitti", SPLIT, tuple(offsets), tuple(views), (), tuple(notes))
 
 
-def _check_choice(split: str, offsets: Sequence[int], sides: str) -> None:
-    if split != SPLIT:
-        raise InputError(f"data.split must be {SPLIT}, or use a list; got '{split}'")
-    if not offsets or 0 in offsets or len(set(offsets)) != len(offsets):
-        raise ValueError(f"`offsets` must be different and not 0, got {offsets}.")
-    if not sides or set(sides) - set("lr"):
-        raise ValueError(f"`sides` must be of 'l' and 'r', got '{sides}'.")
+class _Reader:
+    """Makes views; caches the listings of folders and the calibrations."""
 
+    def __init__(self, root: Path, offsets: Sequence[int]) -> None:
+        self._root, self._offsets = root, offsets
+        self._images = cache(partial(files.image_files, root))
+        self._pair = cache(partial(read_pair, root))
 
-def _of_drive(root, drive, offsets, sides, min_speed, notes) -> Iterator[View]:
-    cameras = [files.CAMERA_OF_SIDE[side] for side in sides]
-    pairs = {camera: read_pair(root, drive, camera) for camera in cameras}
-    both = {c: files.image_files(root, drive, c) for c in (files.LEFT, files.RIGHT)}
-    standing = 0
-    for camera in cameras:
-        own, other = both[camera], both[partner_of(camera)]
-        for number in sorted(own):
-            key = files.DriveFrame(drive, number, camera).key
-            view = view_of(key, number, own, other, offsets, pairs[camera])
-            if view and min_speed and speed(root, drive, number) < min_speed:
-                standing += 1
-            elif view:
-                yield view
-    if standing:
-        notes.append(
-            f"{counted(standing, 'frame')} of {drive} slower than {min_speed:g} m/s"
-        )
+    def of_drive(
+        self, drive: str, sides: str, min_speed: float, notes: list[str]
+    ) -> Iterator[View]:
+        """The views of a drive; `notes` counts those that are left out as slow."""
+        standing = 0
+        for camera in (files.CAMERA_OF_SIDE[side] for side in sides):
+            for number in sorted(self._images(drive, camera)):
+                frame = DriveFrame(drive, number, camera)
+                if self._lacks(frame) is not None:
+                    continue
+                if min_speed and speed(self._root, drive, number) < min_speed:
+                    standing += 1
+                else:
+                    yield self._view(frame)
+        if standing:
+            count = counted(standing, "frame")
+            notes.append(f"{count} of {drive} slower than {min_speed:g} m/s")
 
+    def listed(self, path: str) -> tuple[View, ...]:
+        """The views of a list; a neighbour that is missing is an InputError."""
+        rows = files.read_list(path)
+        steps = [(row.key, self._lacks(row)) for row in rows]
+        lost = [f"{k} at {n:+d}" if n else k for k, n in steps if n is not None]
+        lists.report_lost(path, lost, total=len(rows))
+        return tuple(map(self._view, rows))
 
-def _listed(root: Path, path: str, offsets: Sequence[int]) -> tuple[View, ...]:
-    """The views of a list; a neighbour that is missing is an InputError."""
-    images = cache(partial(files.image_files, root))
-    pair = cache(partial(read_pair, root))
-    rows = files.read_list(path)
-    views, lost = [], []
-    for row in rows:
-        own, other = (
-            images(row.drive, camera) for camera in (row.camera, partner_of(row.camera))
-        )
-        step = next((o for o in (0, *offsets) if row.number + o not in own), None)
-        if step is None:
-            known = pair(row.drive, row.camera)
-            views.append(view_of(row.key, row.number, own, other, offsets, known))
-        else:
-            lost.append(f"{row.key} at {step:+d}" if step else row.key)
-    lists.report_lost(path, lost, total=len(rows))
-    return tuple(view for view in views if view)
+    def _lacks(self, frame: DriveFrame) -> int | None:
+        """The offset of the first image that is not there, 0 of its own."""
+        own = self._images(frame.drive, frame.camera)
+        steps = (0, *self._offsets)
+        return next((step for step in steps if frame.number + step not in own), None)
 
-
-def view_of(
-    key: str,
-    number: int,
-    own: Images,
-    other: Images,
-    offsets: Sequence[int],
-    pair: StereoCamera,
-) -> View | None:
-    """The view of image `number` of `own`, None where a neighbour is missing."""
-    if any(number + step not in own for step in (0, *offsets)):
-        return None
-    sources = tuple(own[number + step] for step in offsets)
-    partner = other.get(number)
-    place = pair.partner_from_target if partner else None
-    return View(key, own[number], sources, pair.intrinsics, partner, place)
+    def _view(self, frame: DriveFrame) -> View:
+        drive, number, camera, _ = frame
+        own, intrinsics, place = self._images(drive, camera), *self._pair(drive, camera)
+        sources = tuple(own[number + step] for step in self._offsets)
+        partner = self._images(drive, partner_of(camera)).get(number)
+        place = place if partner else None
+        return View(frame.key, own[number], sources, intrinsics, partner, place)
 
 
 def partner_of(camera: str) -> str:
@@ -143,32 +115,27 @@ def partner_of(camera: str) -> str:
     return files.RIGHT if camera == files.LEFT else files.LEFT
 
 
-def read_pair(root: Path, drive: str, camera: str) -> StereoCamera:
-    """The cameras of a drive, from P_rect of its date.
+def read_pair(
+    root: Path, drive: str, camera: str
+) -> tuple[Camera, tuple[float, float, float]]:
+    """A camera of a drive and `View.partner_from_target`, from P_rect of its date.
 
     An offset whose x is not negative for the left camera, or positive for the right
     one, is an InputError: the two cameras of the file are exchanged.
     """
-    path = files.date_folder(root, drive) / calibration.CAM_TO_CAM
-    rows = (f"P_rect_{name[-2:]}" for name in (camera, partner_of(camera)))
-    return pair_of(path, *rows, left=camera == files.LEFT)
-
-
-def pair_of(
-    path: Path, target_row: str, partner_row: str, *, left: bool
-) -> StereoCamera:
-    """The camera `target_row` and its partner, of one calibration file."""
+    date = files.date_folder(root, drive)
     target, partner = (
-        calibration.read_projection(path, row) for row in (target_row, partner_row)
+        calibration.rectified(date, camera=name)
+        for name in (camera, partner_of(camera))
     )
     first = calibration.camera_from_first
     x, y, z = map(float, first(partner) - first(target))
-    if (x < 0) != left or x == 0:
+    if (x < 0) != (camera == files.LEFT) or x == 0:
         raise InputError(
-            f"KITTI calibration '{path}': the right camera must be to the right of the "
-            f"left one; '{target_row}' and '{partner_row}' give x = {x:g} m"
+            f"KITTI calibration '{date / calibration.CAM_TO_CAM}': the right camera "
+            f"must be to the right of the left one; that of {camera} gives x = {x:g} m"
         )
-    return StereoCamera(calibration.intrinsics_of(target), (x, y, z))
+    return calibration.intrinsics_of(target), (x, y, z)
 
 
 def speed(root: Path, drive: str, frame: int) -> float:

@@ -6,24 +6,17 @@ import pytest
 from amlr_jax.data.kitti import odometry
 from amlr_jax.runtime.errors import InputError
 
-CALIBRATION = (
-    "P0: 100 0 96 0 0 100 32 0 0 0 1 0\nP1: 100 0 96 -54 0 100 32 0 0 0 1 0\n"
-    "P2: 100 0 96 6 0 100 32 0 0 0 1 0\nP3: 100 0 96 -48 0 100 32 0 0 0 1 0\n"
-)
-LENGTHS = {0: 4, 3: 5, 9: 3}
-SPLIT = {"train": (0, 3), "test": (9,)}
+LENGTH = 3
 
 
 @pytest.fixture
 def root(tmp_path):
-    for number, length in LENGTHS.items():
-        folder = tmp_path / "sequences" / f"{number:02d}"
-        for camera in ("image_2", "image_3"):
-            (folder / camera).mkdir(parents=True)
-            for frame in range(length):
-                (folder / camera / f"{frame:06d}.png").touch()
-        (folder / "calib.txt").write_text(CALIBRATION)
-    write_poses(tmp_path, 9, LENGTHS[9])
+    folder = tmp_path / "sequences" / "09"
+    (folder / "image_2").mkdir(parents=True)
+    for frame in range(LENGTH):
+        (folder / "image_2" / f"{frame:06d}.png").touch()
+    (folder / "calib.txt").write_text("P2: 100 0 96 6 0 90 32 0 0 0 1 0\n")
+    write_poses(tmp_path, 9, LENGTH)
     return tmp_path
 
 
@@ -33,48 +26,23 @@ def write_poses(root, number, count):
     (root / "poses" / f"{number:02d}.txt").write_text(f"{row}\n" * count)
 
 
-def test_views_and_test_pairs(root):
-    found = odometry.read_sequences(root, **SPLIT)
-    assert [view.key for view in found.train] == [
-        *("00/000001", "00/000002", "00/000001r", "00/000002r"),
-        *(f"03/{n:06d}{side}" for side in ("", "r") for n in (1, 2, 3)),
-    ]
-    assert found.train[0].partner == found.train[2].image
-    assert found.train[0].partner_from_target == pytest.approx((-0.54, 0, 0))
-    assert found.train[2].partner_from_target == pytest.approx((0.54, 0, 0))
-    assert found.train[0].intrinsics == (100.0, 100.0, 96.0, 32.0)
-    assert [(view.key, len(view.sources)) for view in found.test] == [
-        ("09/000000", 1),
-        ("09/000001", 1),
-    ]
-
-
-def test_the_published_sequences_are_the_default(root):
+def test_sequence(root):
+    images, poses, camera = odometry.read_sequence(root, 9)
+    assert [int(path.stem) for path in images] == [0, 1, 2]
+    assert poses.shape == (LENGTH, 4, 4)
+    assert camera == (100.0, 90.0, 96.0, 32.0)
+    write_poses(root, 1, LENGTH)
     with pytest.raises(InputError, match="no images in '.*01/image_2'"):
-        odometry.read_sequences(root)
-
-
-def test_list(root, tmp_path):
-    path = tmp_path / "list.txt"
-    path.write_text("3 2 r\n0 1 l")
-    found = odometry.read_sequences(root, train_list=str(path), **SPLIT)
-    assert [view.key for view in found.train] == ["03/000002r", "00/000001"]
-    assert found.train[0].partner.parts[-2] == "image_2"
-    path.write_text("3 4 l\n0 1 l")
-    with pytest.raises(InputError, match="1 of 2 frames .*: 3 4 l"):
-        odometry.read_sequences(root, train_list=str(path), **SPLIT)
-    path.write_text("date/drive 4 l")
-    with pytest.raises(InputError, match="got the format of monodepth2"):
-        odometry.read_sequences(root, train_list=str(path), **SPLIT)
+        odometry.read_sequence(root, 1)
 
 
 def test_poses_and_images_of_different_number(root):
     write_poses(root, 9, 5)
     with pytest.raises(InputError, match="5 poses .* 3 images; missing: 3, 4"):
-        odometry.read_sequences(root, **SPLIT)
+        odometry.read_sequence(root, 9)
     write_poses(root, 9, 2)
     with pytest.raises(InputError, match="2 poses .* 3 images"):
-        odometry.read_sequences(root, **SPLIT)
+        odometry.read_sequence(root, 9)
 
 
 @pytest.mark.parametrize("text", ["", "1 2 3\n", "a " * 12, "nan " * 12])
