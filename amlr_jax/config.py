@@ -173,7 +173,6 @@ _DATA = {
     # KITTI needs 31 GB, not 25. auto: where the disk has room
     "decoded": (AUTO, or_auto(FLAG)),
     "resize": ((), SIZE_OR_NONE),  # prepared so, test frames too; (): as they are
-    "skip_bad": (False, FLAG),  # leave out training frames whose files are damaged
     # Self-supervision alone: the frames of the sources, counted from the target
     "offsets": ((-1, 1), OFFSETS),
     # frames: the camera, "fx,fy,cx,cy" in pixels or a file; empty: ROOT/intrinsics.json

@@ -141,7 +141,9 @@ def test_commands_have_the_options():
 def _options(module: str) -> set[str]:
     path = REPOSITORY / module.replace(".", "/")
     file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
-    return set(re.findall(OPTION, file.read_text())) | {"config"}
+    text = file.read_text()
+    shared = re.findall(r"command\.(\w+)_flag\(\)", text)
+    return {*re.findall(OPTION, text), *shared, "config"}
 
 
 def test_scripts_exist():

@@ -25,9 +25,7 @@ from absl import flags
 from amlr_jax.runtime import command
 from amlr_jax.runtime.errors import InputError
 
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Workdir of a run, or its DIR@STEP or DIR@best; or converted."
-)
+_CHECKPOINT = command.checkpoint_flag()
 _EXAMPLES = flags.DEFINE_string(
     "examples", "", "Image, folder or pattern; default: held-out frames of the run."
 )

@@ -260,7 +260,7 @@ class Engine:
         if read is None:
             return None
         full, size = answer.size, answer.depth.shape
-        camera = read(answer.source, full)
+        camera = read(answer.source.path, answer.source.stem, full)
         return camera_of(resize_intrinsics(camera, before=full, after=size))
 
     def _facts(self, answer: Answer) -> str:

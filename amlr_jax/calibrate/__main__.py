@@ -25,9 +25,7 @@ from absl import flags
 from amlr_jax.runtime import command, paths
 from amlr_jax.runtime.errors import InputError
 
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Workdir of a run, or its DIR@STEP or DIR@best; or converted."
-)
+_CHECKPOINT = command.checkpoint_flag()
 _POINTS = flags.DEFINE_string("points", None, "CSV file of image,x,y,metres.")
 _GROUND_TRUTH = flags.DEFINE_string("ground_truth", None, "Folder of depth maps.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder of the images.")
@@ -65,19 +63,19 @@ def main(argv: list[str]) -> None:
     if height is not None and _SHIFT.value:
         raise InputError("--shift needs different distances; leave out --camera_height")
     # Imported here: a mistyped flag is reported before the seconds that jax takes.
-    from amlr_jax.calibrate import calibrate
+    from amlr_jax.calibrate import calibrate, known
     from amlr_jax.data import cameras
 
-    calibrate.run(
-        command.path_of(_CHECKPOINT),
-        points=points,
-        truth=truth,
-        images=folder,
-        camera_height=height,
-        camera=cameras.reader(_INTRINSICS.value),
-        depth_scale=_DEPTH_SCALE.value,
-        with_shift=_SHIFT.value,
-    )
+    source = str(points or truth or f"height {height} m over the road")
+    camera = cameras.reader(_INTRINSICS.value)
+    if points:
+        given = known.of_points(points, folder)
+    elif truth and folder:
+        given = known.of_folders(folder, truth, depth_scale=_DEPTH_SCALE.value)
+    elif height and folder and camera:
+        given = known.of_camera(folder, height, camera)
+    checkpoint = command.path_of(_CHECKPOINT)
+    calibrate.run(checkpoint, given, source=source, with_shift=_SHIFT.value)
 
 
 if __name__ == "__main__":

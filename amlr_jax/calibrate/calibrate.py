@@ -1,22 +1,18 @@
 """From a checkpoint and known distances to calibration.json."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from amlr_jax.calibrate import ground, known
+from amlr_jax.calibrate import ground
 from amlr_jax.calibrate.fit import LEAST_IMAGES, Fit, fit
 from amlr_jax.calibrate.known import Known
 from amlr_jax.checkpoints import disk
-from amlr_jax.data.cameras import Reader
-from amlr_jax.evaluate.predictor import predictor
+from amlr_jax.evaluate.predictor import with_weights
 from amlr_jax.models import calibration, pretrained
 from amlr_jax.models.depth_network import has_scale
 from amlr_jax.runtime import files, workdir
-from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted
 
@@ -24,39 +20,21 @@ MOST_LINES = 20  # of the list of points that is printed
 
 
 def run(
-    checkpoint: Path,
-    *,
-    points: Path | None = None,
-    truth: Path | None = None,
-    images: Path | None = None,
-    camera_height: float | None = None,
-    camera: Reader | None = None,
-    depth_scale: float = 0.0,
-    with_shift: bool = False,
+    checkpoint: Path, given: Iterable[Known], *, source: str, with_shift: bool = False
 ) -> Fit:
     """Fits, prints and writes the calibration of weights; see the command.
 
-    The distances are those of the list `points`, or of the depth maps in `truth` for
-    `images`, or the height of their `camera` over the road. InputError for
-    weights, files and points that cannot be used.
+    `given` are the known distances, and `source` says where they are from. InputError
+    for weights, files and points that cannot be used.
     """
     folder, _ = disk.place_of(checkpoint)
-    if points is not None:
-        given = known.of_points(points, images)
-    elif truth is not None and images is not None:
-        given = known.of_folders(images, truth, depth_scale=depth_scale)
-    elif camera_height is not None and images is not None and camera is not None:
-        given = known.of_camera(images, camera_height, camera)
-    else:
-        raise InputError("give `points`, or `images` with `truth` or a camera's height")
     every = [one for one in given if one.metres.size]  # checked before the network
     if not every:
-        raise InputError(f"--ground_truth '{truth}' has no measured pixel")
+        raise InputError(f"'{source}' has no measured pixel")
     files.check_writable(folder / workdir.CALIBRATION, option="checkpoint")
     loaded = pretrained.load_network(checkpoint, calibrated=False)
-    network, mesh = loaded.network, parallel.make_mesh()
-    on_device = jax.device_put(loaded.variables, parallel.replicated(mesh))
-    depth = _depths(every, partial(predictor(network, mesh), on_device))
+    network = loaded.network
+    depth = _depths(every, with_weights(network, loaded.variables))
     metres = np.concatenate([one.metres for one in every])
     image = np.repeat(np.arange(len(every)), [one.metres.size for one in every])
     good = np.isfinite(depth)
@@ -64,10 +42,9 @@ def run(
         count = counted(int((~good).sum()), "image is|images are")
         show(f"{count} left out: no level road at the bottom")
     found = fit(depth[good], metres[good], image[good], with_shift=with_shift)
-    source = str(points or truth or f"height {camera_height} m over the road")
     facts = _facts(found, len(np.unique(image[good])), source)
     path = calibration.save(folder, found.calibration, step=loaded.step, **facts)
-    if points is not None:
+    if all(one.listed for one in every):
         _show_points(every, metres, found)
     _show(found, facts, metric=has_scale(network), path=path)
     return found

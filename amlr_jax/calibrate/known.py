@@ -31,6 +31,7 @@ class Known(NamedTuple):
     column: np.ndarray
     metres: np.ndarray  # [N] > 0
     camera: Camera | None = None  # given: `metres` is its height over the road
+    listed: bool = False  # by the user, and so worth a line each
 
 
 class Point(NamedTuple):
@@ -41,13 +42,6 @@ class Point(NamedTuple):
     x: float
     y: float
     metres: float
-
-
-class _Image(NamedTuple):
-    """As `cameras.reader` takes it."""
-
-    path: Path
-    stem: str
 
 
 def of_camera(folder: Path, height: float, camera: Reader) -> Iterator[Known]:
@@ -64,8 +58,7 @@ def of_camera(folder: Path, height: float, camera: Reader) -> Iterator[Known]:
     for path in _spaced(every):
         name = path.relative_to(folder).as_posix()
         image = images.read_as_rgb(path)
-        source = _Image(path, Path(name).with_suffix("").as_posix())
-        found = camera(source, image.shape[:2])
+        found = camera(path, name.removesuffix(path.suffix), image.shape[:2])
         yield Known(name, image, nowhere, nowhere, np.full(1, height), found)
 
 
@@ -94,7 +87,7 @@ def of_points(path: Path, folder: Path | None) -> Iterator[Known]:
                 )
         x, y, metres = np.array([point[2:] for point in own]).T
         row, column = (np.floor(v + 0.5).astype(int) for v in (y, x))
-        yield Known(name, image, row, column, metres)
+        yield Known(name, image, row, column, metres, listed=True)
 
 
 def _points(path: Path) -> list[Point]:

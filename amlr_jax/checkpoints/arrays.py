@@ -82,13 +82,6 @@ def save_file(path: Path, variables: dict) -> None:
     safetensors.save_file(tensors, path, metadata={"format": "jax"})
 
 
-def _load_file(path: Path) -> dict:
-    try:
-        return unflatten_dict(safetensors.load_file(path), sep="/")
-    except SafetensorError as error:
-        raise ValueError(f"it is cut off or damaged ({error})") from error
-
-
 def load(folder: Path) -> dict:
     """Parameters and batch statistics as NumPy arrays, their averages if there are any.
 
@@ -98,7 +91,10 @@ def load(folder: Path) -> dict:
     """
     folder = folder.absolute()
     if folder.suffix == ".safetensors":
-        return _load_file(folder)
+        try:
+            return unflatten_dict(safetensors.load_file(folder), sep="/")
+        except SafetensorError as error:
+            raise ValueError(f"it is cut off or damaged ({error})") from error
     with quiet(), _causes(), ocp.PyTreeCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder).item_metadata
         if metadata is None:
@@ -109,9 +105,8 @@ def load(folder: Path) -> dict:
         wanted = {name: found[name] for name in COLLECTIONS if found.get(name)}
         wanted = {AVERAGE: wanted} if averages else wanted
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(np.ndarray), wanted)
-        arguments = ocp.args.PyTreeRestore(
-            wanted, restore_args=as_numpy, partial_restore=True
-        )
+        options = {"restore_args": as_numpy, "partial_restore": True}
+        arguments = ocp.args.PyTreeRestore(wanted, **options)
         restored = checkpointer.restore(folder, args=arguments)
         return restored[AVERAGE] if averages else restored
 

@@ -72,19 +72,16 @@ def place_of(path: Path) -> tuple[Path, str]:
 def _downloaded(name: str) -> Path:
     """The files of a repository of the hub that `amlr_jax.share` wrote."""
     repository, _, revision = name.partition("@")
+    files = ["*.json", "*.safetensors"]  # no code and no pickles
     try:
         from huggingface_hub import snapshot_download
+
+        options: dict = {"revision": revision or None, "allow_patterns": files}
+        return Path(snapshot_download(repository, **options))
     except ImportError as error:
         raise InputError(
             f"hf://{name} needs huggingface_hub: pip install 'amlr_jax[hub]'"
         ) from error
-    try:
-        files = ["*.json", "*.safetensors"]  # no code and no pickles
-        return Path(
-            snapshot_download(
-                repository, revision=revision or None, allow_patterns=files
-            )
-        )
     except (OSError, ValueError, RuntimeError) as error:  # of the net, name and token
         line = str(error).strip().splitlines()[0]
         raise InputError(f"hf://{name} cannot be read: {line[:200]}") from error
@@ -139,17 +136,15 @@ def _best(folder: Path, found: list[Path]) -> Path:
 def record(path: Path) -> dict:
     """What was saved beside the arrays; OSError or ValueError if it cannot be read.
 
-        step, batches   optimizer steps taken and batches consumed
-        time            of saving, seconds since 1970
-        config          of the run, or None
-        metrics         {name: number}, measured before or after saving
-        leaves          {name: [shape, dtype]}; a third entry is of earlier versions
-
-    The first checkpoints of this project have `batches` alone.
+    step, batches   optimizer steps taken and batches consumed
+    time            of saving, seconds since 1970
+    config          of the run, or None
+    metrics         {name: number}, measured before or after saving
+    leaves          {name: [shape, dtype]}
     """
     found = json.loads((path / DATA / "metadata").read_text())
-    if not isinstance(found, dict) or "batches" not in found:
-        raise ValueError("it has no number of batches")
+    if not isinstance(found, dict) or not {"batches", "leaves"} <= found.keys():
+        raise ValueError("it is not whole")
     later = path / METRICS
     if later.is_file():
         with contextlib.suppress(ValueError):  # only the choice of the best needs it
@@ -184,15 +179,12 @@ def _checksum(path: Path) -> list[int]:
 def damage(path: Path) -> str:
     """Why a checkpoint cannot be used; "" if its files are those that were written.
 
-    Reads all of it. One without checksums is of an earlier version: only its record is
-    read here, and damage of its arrays shows when they are restored.
+    Reads all of it.
     """
     name = f"{DATA}/metadata"
     try:
         record(path)
         name = CHECKSUMS
-        if not (path / CHECKSUMS).exists():
-            return ""
         for name, (size, crc) in json.loads((path / CHECKSUMS).read_text()).items():
             found = _checksum(path / name)
             if found[0] != size:

@@ -240,11 +240,9 @@ def kinds(tree: Any) -> dict[str, list]:
 
 def check_fits(path: Path, record: dict, like: Any) -> None:
     """Raises InputError if the checkpoint has other leaves, shapes or dtypes."""
-    ours = kinds(like)
-    saved = {name: kind[:2] for name, kind in record.get("leaves", ours).items()}
     changes = [
         f"{name} was {_text(old)}, now {_text(new)}"
-        for name, (old, new) in files.differences(saved, ours).items()
+        for name, (old, new) in files.differences(record["leaves"], kinds(like)).items()
     ]
     if changes:
         raise InputError(

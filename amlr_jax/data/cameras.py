@@ -4,25 +4,13 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from amlr_jax.data import calibration
+from amlr_jax.data import calibration, images
 from amlr_jax.data.frames import Camera
 from amlr_jax.data.intrinsics import KEYS, camera_of
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError
-
-
-class Source(Protocol):
-    """An image or a video."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-
-    @property
-    def stem(self) -> str:
-        """Its name without suffix below the folder of all, as "kitchen/0001"."""
 
 
 class Known(NamedTuple):
@@ -32,7 +20,10 @@ class Known(NamedTuple):
     size: tuple[int, int] | None = None
 
 
-Reader = Callable[[Source, tuple[int, int]], Camera]
+# From the file of an image or a video, its name without suffix below the folder of all,
+# as "kitchen/0001", and its (height, width).
+Reader = Callable[[Path, str, tuple[int, int]], Camera]
+Finder = Callable[[Path, str], Known]
 # Of the principal point from the middle, as a share of the image; more means that the
 # intrinsics are those of another size, unless they tell theirs.
 OFF_CENTRE = 0.2
@@ -42,7 +33,7 @@ _FORM = '{"fx": .., "fy": .., "cx": .., "cy": ..} in pixels, the first two posit
 def reader(
     intrinsics: str, fov: float | None = None, *, option: str = "--intrinsics"
 ) -> Reader | None:
-    """From a source and its (height, width) to its camera; None if nothing is known.
+    """What gives the camera of an image; None if nothing is known.
 
     `intrinsics` is "fx,fy,cx,cy"; or a .json file with one such camera, maybe with the
     "width" and "height" of its images, or one for each name without its suffix
@@ -54,49 +45,44 @@ def reader(
     if intrinsics and fov is not None:
         raise InputError("give --intrinsics or --fov, not both")
     if fov is not None:
-        return _of_view(fov)
+        if not 0 < fov < 180:
+            raise InputError(
+                f"--fov is an angle between 0 and 180 degrees, got {fov:g}; that of a "
+                "phone is about 65"
+            )
+        return lambda path, name, size: of_view(fov, size)
     if not intrinsics:
         return None
     path = paths.expanded(intrinsics)
     of_file = {".json": of_json, ".txt": _of_kitti}.get(path.suffix.lower())
     find = of_file(path, option) if of_file else _of_numbers(intrinsics, option)
-    return lambda source, size: _checked(find(source), source, size, option)
+    return lambda path, name, size: _checked(find(path, name), path, size, option)
 
 
-def _of_view(fov: float) -> Reader:
-    """fx = fy = (width / 2) / tan(fov / 2), the centre in the middle."""
-    if not 0 < fov < 180:
-        raise InputError(
-            f"--fov is an angle between 0 and 180 degrees, got {fov:g}; that of a "
-            "phone is about 65"
-        )
-    half = math.tan(math.radians(fov) / 2)
-
-    def camera(_: Source, size: tuple[int, int]) -> Camera:
-        height, width = size
-        focal = width / 2 / half
-        return focal, focal, (width - 1) / 2, (height - 1) / 2
-
-    return camera
+def of_view(fov: float, size: tuple[int, int]) -> Camera:
+    """fx = fy = (width / 2) / tan(fov / 2), the centre in the middle of the image."""
+    height, width = size
+    focal = width / 2 / math.tan(math.radians(fov) / 2)
+    return focal, focal, (width - 1) / 2, (height - 1) / 2
 
 
-def _of_numbers(text: str, option: str) -> Callable[[Source], Known]:
+def _of_numbers(text: str, option: str) -> Finder:
     rule = (
         "must be fx,fy,cx,cy in pixels, the first two positive, or a .json or KITTI's "
         f".txt file; got '{text}'"
     )
     camera = Known(_camera(text.split(","), f"{option} {rule}"))
-    return lambda source: camera
+    return lambda *_: camera
 
 
-def of_json(path: Path, option: str) -> Callable[[Source], Known]:
-    """The camera of a source in a .json file, as `reader` describes it.
+def of_json(path: Path, option: str) -> Finder:
+    """The camera of an image in a .json file, as `reader` describes it.
 
     InputError, which names `option`, for a file or an entry that is none.
     """
-    named = f"{option} '{path}'"
+    named, text = f"{option} '{path}'", images.read(path, what=option)
     try:
-        given = json.loads(_text(path, named))
+        given = json.loads(text)
     except ValueError as error:
         raise InputError(f"{named} is not JSON: {error}") from error
     if not isinstance(given, dict):
@@ -110,46 +96,36 @@ def of_json(path: Path, option: str) -> Callable[[Source], Known]:
         size = values.get("height"), values.get("width")
         return Known(camera, None if None in size else size)
 
-    def camera(source: Source) -> Known:
-        names = (source.stem, *map(str, Path(source.stem).parents))
-        known = next((name for name in names if name in given), None)
+    def camera(file: Path, name: str) -> Known:
+        names = (name, *map(str, Path(name).parents))
+        known = next((one for one in names if one in given), None)
         if known is None:
-            raise InputError(
-                f"'{source.path}' has no camera: {named} lacks '{source.stem}'"
-            )
+            raise InputError(f"'{file}' has no camera: {named} lacks '{name}'")
         return entry(given[known])
 
     if "fx" not in given:
         return camera
     one = entry(given)
-    return lambda source: one
+    return lambda *_: one
 
 
-def _of_kitti(path: Path, option: str) -> Callable[[Source], Known]:
-    named = f"{option} '{path}'"
-    text = _text(path, named)
+def _of_kitti(path: Path, option: str) -> Finder:
+    text = images.read(path, what=option)
     rows = {
         number: calibration.intrinsics_of(
             calibration.read_projection(path, f"P_rect_{number}")
         )
         for number in ("00", "01", "02", "03")
-        if f"P_rect_{number}:" in text
+        if f"P_rect_{number}:".encode() in text
     }
     if "02" not in rows:
-        raise InputError(f"{named} has no line 'P_rect_02:'")
+        raise InputError(f"{option} '{path}' has no line 'P_rect_02:'")
 
-    def camera(source: Source) -> Known:
-        numbers = [part[-2:] for part in source.path.parts if part[:-2] == "image_"]
+    def camera(file: Path, _: str) -> Known:
+        numbers = [part[-2:] for part in file.parts if part[:-2] == "image_"]
         return Known(rows.get(numbers[-1] if numbers else "02", rows["02"]))
 
     return camera
-
-
-def _text(path: Path, named: str) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError as error:
-        raise InputError(f"{named}: {error.strerror}") from error
 
 
 def _camera(values: Iterable, complaint: str) -> Camera:
@@ -166,16 +142,14 @@ def off_centre(camera: Camera, size: tuple[int, int]) -> float:
     return max(abs(cx / width - 0.5), abs(cy / height - 0.5))
 
 
-def _checked(
-    known: Known, source: Source, size: tuple[int, int], option: str
-) -> Camera:
+def _checked(known: Known, path: Path, size: tuple[int, int], option: str) -> Camera:
     """The camera; InputError if it is that of another size of image."""
     (height, width), (_, _, cx, cy) = size, known.camera
     good = off_centre(known.camera, size) <= (OFF_CENTRE if known.size is None else 0.5)
     if not good or known.size not in (None, size):
         given = f" of {known.size[1]} x {known.size[0]}" if known.size else ""
         raise InputError(
-            f"'{source.path}' is {width} x {height}, but {option} has the camera of "
+            f"'{path}' is {width} x {height}, but {option} has the camera of "
             f"another size{given}, with its centre at ({cx:g}, {cy:g}); give that of "
             'this size, or name its "width" and "height" in the .json'
         )

@@ -15,7 +15,7 @@ the formats of depth.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from amlr_jax.data import cameras, depth_files, images, lists
 from amlr_jax.data.frames import (
@@ -49,14 +49,11 @@ MILLIMETRES = 1000.0  # stored values of a metre in a 16-bit PNG, unless depth_s
 def read_layout(
     root: Path,
     *,
-    depth_scale: float = 0.0,
-    depth_cap: float = 0.0,
-    depth_key: str = "",
-    invalid_values: tuple[float, ...] = (),
     train_list: str = "",
     test_list: str = "",
     all_tested: bool = False,
     report: Report = refuse,
+    **unit: Any,
 ) -> Layout:
     """The frames under `root`; with `all_tested` all for the test, none for training.
 
@@ -90,21 +87,17 @@ def read_layout(
         test=chosen.test,
         notes=(*notes, *chosen.notes),
         test_only=all_tested,
-        **units(
-            [frame.depth for frame in frames.values()],
-            report,
-            depth_scale=depth_scale,
-            depth_cap=depth_cap,
-            depth_key=depth_key,
-            invalid_values=tuple(invalid_values),
-        ),
+        **units([frame.depth for frame in frames.values()], report, **unit),
     )
 
 
 def units(
-    depth: Sequence[Path], report: Report, *, depth_scale: float, **others: Any
+    depth: Sequence[Path], report: Report, *, depth_scale: float = 0.0, **others: Any
 ) -> dict[str, Any]:
-    """What the files of ground truth mean, as fields of a `Layout`; `read_layout`."""
+    """What the files of ground truth mean, as fields of a `Layout`; `read_layout`.
+
+    `others` are its depth_cap, depth_key and invalid_values.
+    """
     endings = {path.suffix.lower() for path in depth}
     if len(endings) > 1:
         text = f"the ground truth mixes {', '.join(sorted(endings))}"
@@ -267,13 +260,6 @@ def _name(text: str, frames: Collection[str]) -> str:
     return plain if name not in frames and plain in frames else name  # type: ignore
 
 
-class _Named(NamedTuple):
-    """An image; a `cameras.Source`."""
-
-    stem: str
-    path: Path
-
-
 def _cameras(
     path: Path, colour: Mapping[str, Path], report: Report
 ) -> dict[str, Camera]:
@@ -289,7 +275,7 @@ def _cameras(
         return found
     for name, file in colour.items():
         try:
-            found[name] = camera(_Named(name, file)).camera
+            found[name] = camera(file, name).camera
         except InputError as error:
             bad[name] = str(error)
     if bad:

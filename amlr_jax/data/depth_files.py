@@ -156,11 +156,6 @@ def lidar_depth(
       float32 [H, W] metres.
     """
     points, matrix = np.asarray(points), np.asarray(calibration, np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or matrix.shape != (3, 4):
-        raise ValueError(
-            "`points` must be [N, 3] and `calibration` [3, 4], got shapes "
-            f"{points.shape} and {matrix.shape}."
-        )
     points = points[points[:, 0] >= 0].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = points @ matrix[:, :3].T + matrix[:, 3]

@@ -84,6 +84,11 @@ def decoding(path: Path, *, what: str) -> Iterator[None]:
         raise DamagedFile(" ".join(text.split())) from error
 
 
+def read_rgb(path: Path) -> np.ndarray:
+    """`decode_rgb` of a file."""
+    return decode_rgb(path, read(path, what="image"))
+
+
 def decode_rgb(path: Path, data: bytes) -> np.ndarray:
     """The pixels uint8 RGB [H, W, 3] of an image of a data set.
 

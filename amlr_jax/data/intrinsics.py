@@ -26,7 +26,7 @@ def camera_of(values: Iterable) -> tuple[float, float, float, float] | None:
 
 def crop_intrinsics(intrinsics: ArrayLike, *, top: int, left: int) -> np.ndarray:
     """Intrinsics of `image[top:, left:]`: cx' = cx - left, cy' = cy - top."""
-    return _camera(intrinsics) - np.array([0.0, 0.0, left, top])
+    return np.asarray(intrinsics, np.float64) - np.array([0.0, 0.0, left, top])
 
 
 def resize_intrinsics(
@@ -39,11 +39,9 @@ def resize_intrinsics(
     The half pixel is needed because OpenCV and Pillow align the image's outer edges,
     not the centres of its first and last pixels.
     """
-    if min(*before, *after) <= 0:
-        raise ValueError(f"Sizes must be positive, got {before} and {after}.")
     sy, sx = (new / old for new, old in zip(after, before, strict=True))
-    half = np.array([0.0, 0.0, 0.5, 0.5])
-    return (_camera(intrinsics) + half) * np.array([sx, sy, sx, sy]) - half
+    camera, half = np.asarray(intrinsics, np.float64), np.array([0.0, 0.0, 0.5, 0.5])
+    return (camera + half) * np.array([sx, sy, sx, sy]) - half
 
 
 def flip_intrinsics(intrinsics: ArrayLike, *, width: int) -> np.ndarray:
@@ -52,14 +50,5 @@ def flip_intrinsics(intrinsics: ArrayLike, *, width: int) -> np.ndarray:
     A flip mirrors x: a translation (x, y, z) to another mirrored view becomes
     (-x, y, z), so that the left camera of a stereo pair becomes the right one.
     """
-    fx, fy, cx, cy = np.moveaxis(_camera(intrinsics), -1, 0)
+    fx, fy, cx, cy = np.moveaxis(np.asarray(intrinsics, np.float64), -1, 0)
     return np.stack([fx, fy, width - 1 - cx, cy], axis=-1)
-
-
-def _camera(intrinsics: ArrayLike) -> np.ndarray:
-    camera = np.asarray(intrinsics, np.float64)
-    if camera.shape[-1:] != (4,):
-        raise ValueError(
-            f"`intrinsics` must be [..., 4] (fx, fy, cx, cy), got shape {camera.shape}."
-        )
-    return camera

@@ -160,18 +160,19 @@ def choose(
         return Chosen(*usual(report), split, ())
     if train is None:
         return _remaining(split, usual(report), test or ())
-    if test is not None:
-        _report_shared(train, test, report)
-        return Chosen(train, test, "list", ())
-    reason = "data.split=folder"
-    if split != "folder":
+    name, reason = "list", "data.split=folder"
+    if test is None and split != "folder":
         try:
-            test = usual(refuse)[1]
+            test, name = usual(refuse)[1], f"list-{split}"
         except InputError as error:
             reason = f"data.split={split} is not complete ({str(error)[:120]}...)"
-        else:
-            _report_shared(train, test, report)
-            return Chosen(train, test, f"list-{split}", ())
+    if test is not None:
+        tested = {frame.image for frame in test}
+        shared = tuple(frame.key for frame in train if frame.image in tested)
+        if shared:
+            text = f"{counted(len(shared), 'frame')} of data.list also in the test"
+            report(Problem(text, shared, "take them out of one of the two"))
+        return Chosen(train, test, name, ())
     kept, test = hold_out_last_fifth(dict.fromkeys(train))
     note = (
         f"the last fifth of each drive or scene of data.list is the test set, since "
@@ -186,13 +187,3 @@ def _remaining(split: str, usual: Parts, test: tuple[Frame, ...]) -> Chosen:
     frames = train + rest if split == "folder" else train
     kept = tuple(frame for frame in frames if frame.image not in listed)
     return Chosen(kept, test, f"{split}-list", ())
-
-
-def _report_shared(
-    train: tuple[Frame, ...], test: tuple[Frame, ...], report: Report
-) -> None:
-    tested = {frame.image for frame in test}
-    shared = tuple(frame.key for frame in train if frame.image in tested)
-    if shared:
-        text = f"{counted(len(shared), 'frame')} of data.list also in the test"
-        report(Problem(text, shared, "take them out of one of the two"))

@@ -27,13 +27,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from amlr_jax.data.augment import (
-    Augmentation,
-    augment,
-    check_crops,
-    cropped_example,
-    metric_example,
-)
+from amlr_jax.data import augment
+from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.runtime import signals
 from amlr_jax.runtime.cluster import cores
@@ -83,7 +78,7 @@ def training_part(
     Their batches hold `image` uint8 [B, h, w, 3], `depth` float32 [B, h, w] in metres,
     `intrinsics` float32 [B, 4] in pixels of the image, and `index` int32 [B].
     """
-    check_crops(data.train_sizes, setting.crop, kb_crop=kb_crop)
+    augment.check_crops(data.train_sizes, setting.crop, kb_crop=kb_crop)
     scale = data.depth_scale
     change = partial(_augmented, setting=setting, depth_scale=scale, kb_crop=kb_crop)
     return Part(data.train, change, weight, start)
@@ -104,8 +99,8 @@ def _augmented(
     depth_scale: float,
     kb_crop: bool,
 ) -> dict:
-    cropped = cropped_example(example, kb_crop=kb_crop)
-    return augment(cropped, setting, rng, depth_scale=depth_scale)
+    cropped = augment.cropped_example(example, kb_crop=kb_crop)
+    return augment.augment(cropped, setting, rng, depth_scale=depth_scale)
 
 
 def endless(
@@ -278,8 +273,8 @@ def evaluation_batches(
 
     Each batch is `augment.metric_example` stacked, with `key` an array of strings.
     """
-    read = partial(metric_example, depth_scale=data.depth_scale, kb_crop=kb_crop)
-    dataset = grain.MapDataset.source(data.test).map(read)
+    read = partial(test_frame, data, kb_crop=kb_crop)
+    dataset = grain.MapDataset.range(len(data.test)).map(read)
     options = _read_options(number_of_threads(threads))
     frames = iter(dataset.to_iter_dataset(options))
     for _, of_one_size in groupby(frames, key=lambda frame: frame["depth"].shape):
@@ -289,5 +284,5 @@ def evaluation_batches(
 
 def test_frame(data: Prepared, index: int, *, kb_crop: bool) -> dict:
     """One test frame for evaluation: `augment.metric_example`."""
-    example = data.test[index]
-    return metric_example(example, depth_scale=data.depth_scale, kb_crop=kb_crop)
+    options: dict = {"depth_scale": data.depth_scale, "kb_crop": kb_crop}
+    return augment.metric_example(data.test[index], **options)

@@ -6,7 +6,6 @@
 Depth is uint16 millimetres with holes.
 """
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -110,19 +109,10 @@ def _frames(root: Path, report: Report) -> list[Frame]:
 
 
 def _named(root: Path, pairs: Sequence[tuple[Path, Path]]) -> list[Frame]:
-    """Frames of images and depth, named <scene>/<number>.
-
-    In a scene whose numbers are not of five digits it is the whole name of the depth.
-    """
-    odd = {
-        depth.parent
-        for _, depth in pairs
-        if not re.fullmatch(rf"({_DEPTH})?\d{{5}}", depth.stem)
-    }
+    """Frames of images and depth, named <scene>/<number>."""
     return [
         Frame(
-            f"{depth.parent.relative_to(root)}/"
-            f"{depth.stem if depth.parent in odd else depth.stem[-5:]}",
+            f"{depth.parent.relative_to(root)}/{depth.stem.removeprefix(_DEPTH)}",
             image,
             depth,
             INTRINSICS,

@@ -28,7 +28,7 @@ _CODES_PER_METRE = 1000  # of the histogram for the median
 class Examples:
     """One split, with examples like those of `prepared.Prepared.train`."""
 
-    def __init__(self, source: Sequence[dict], *, name: str) -> None:
+    def __init__(self, source: Sequence[dict], name: str) -> None:
         self._source, self._name = source, name
 
     def __len__(self) -> int:
@@ -62,12 +62,11 @@ class TfdsPrepared:
         builder = _builder(root)
         self.name, self.split = "nyu_tfds", "tfds"
         self.depth_scale = 1.0  # depth is in metres
-        self.skipped: tuple[str, ...] = ()
         self.train_sizes, self.test_sizes = {}, {}  # not recorded
         self.folder = Path(builder.data_dir)
         self.train, self.test = (
-            Examples(builder.as_data_source(split=theirs), name=theirs)
-            for theirs in SPLITS.values()
+            Examples(builder.as_data_source(split=name), name)
+            for name in SPLITS.values()
         )
         self.median_depth, self.valid_share = _depth_facts(self.train)
 
@@ -117,13 +116,8 @@ def _check(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
             f"and depth float in metres; got {', '.join(info.splits)} and "
             f"{', '.join(sorted(features))}"
         )
-    missing = [
-        path
-        for split in SPLITS.values()
-        for path in info.splits[split].filepaths
-        if not path.exists()
-    ]
-    if missing:
+    every = (p for split in SPLITS.values() for p in info.splits[split].filepaths)
+    if missing := [path for path in every if not path.exists()]:
         raise InputError(f"'{folder}' lacks {len(missing)} files: {missing[0].name}")
 
 

@@ -54,15 +54,10 @@ QUALITY = 95  # of the JPEGs of a video's frames
 
 
 class Image(NamedTuple):
-    """A frame of a recording; a `cameras.Source`."""
+    """A frame of a recording."""
 
     key: str  # recording/name
     path: Path
-
-    @property
-    def stem(self) -> str:
-        """The name by which its camera is found."""
-        return self.key
 
 
 class Recordings(NamedTuple):
@@ -120,15 +115,14 @@ def find(config: ConfigDict, *, report: Report = refuse) -> Recordings:
 def _camera_of(config: ConfigDict) -> Callable[[Image], Camera]:
     """The camera of an image, from data.intrinsics or ROOT/intrinsics.json."""
     usual = paths.expanded(config.root).absolute() / "intrinsics.json"
-    if not config.intrinsics and not usual.is_file():
+    given = config.intrinsics or (str(usual) if usual.is_file() else "")
+    read = cameras.reader(given, option="data.intrinsics")
+    if read is None:
         raise InputError(
             "self-supervision needs the camera: give fx,fy,cx,cy in pixels of the "
             f"frames as --config.data.intrinsics='...', or in '{usual}'"
         )
-    given, option = config.intrinsics or str(usual), "data.intrinsics"
-    read = cameras.reader(given, option=option)
-    assert read, "an empty text was excluded"
-    return lambda image: read(image, images.read_size(image.path))
+    return lambda image: read(image.path, image.key, images.read_size(image.path))
 
 
 def read_layout(config: ConfigDict, *, report: Report = refuse) -> Layout:
@@ -226,8 +220,7 @@ def _moving(every: Sequence[Image], least: float, advance: Callable) -> Iterator
 
 
 def _reduced(image: Image) -> np.ndarray:
-    pixels = images.decode_rgb(image.path, images.read(image.path, what="image"))
-    return reduced(pixels)
+    return reduced(images.read_rgb(image.path))
 
 
 def reduced(pixels: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from amlr_jax.data.nyu_tfds import TfdsPrepared
 from amlr_jax.data.prepared import Prepared, cache_folder, prepare
 from amlr_jax.data.storage import Storage
 from amlr_jax.runtime import paths
-from amlr_jax.runtime.console import bar, show
-from amlr_jax.runtime.errors import InputError, counted, preview
+from amlr_jax.runtime.console import show
+from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.rules import AUTO
 
 # Image files and depth files
@@ -38,7 +38,6 @@ _USES = {
     "stereo": DRIVES,
     "decoded": LAYOUTS,
     "resize": LAYOUTS,
-    "skip_bad": LAYOUTS,
 }
 
 
@@ -87,22 +86,10 @@ def read_layout(
 
 def _render_street(config: ConfigDict) -> None:
     """Renders the embedded street in KITTI's layout if it does not exist."""
-    total, seen = config.street.drives * config.street.frames, 0
-    with bar("Rendering the street", total) as shown:
-
-        def progress(done: int, total: int) -> None:
-            nonlocal seen
-            del total
-            shown.advance(done - seen)
-            seen = done
-
-        try:
-            street.generate(
-                paths.expanded(config.root), progress=progress, **config.street
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(f"data.root for the street: {error}") from error
-        progress(total, total)  # all at once if it existed
+    try:
+        street.generate(paths.expanded(config.root), **config.street)
+    except (OSError, ValueError) as error:
+        raise InputError(f"data.root for the street: {error}") from error
 
 
 def load(config: ConfigDict, *, test_only: bool = False) -> Prepared | TfdsPrepared:
@@ -116,14 +103,8 @@ def load(config: ConfigDict, *, test_only: bool = False) -> Prepared | TfdsPrepa
     layout = read_layout(config, test_only=test_only)
     for note in layout.notes:
         show(note)
-    how = Storage(config.decoded, tuple(config.resize) or None, config.skip_bad)
-    data = prepare(layout, cache=cache_folder(config.cache), storage=how)
-    if data.skipped:
-        names = preview(data.skipped)
-        show(
-            f"{counted(len(data.skipped), 'damaged training frame')} left out: {names}"
-        )
-    return data
+    how = Storage(config.decoded, tuple(config.resize) or None)
+    return prepare(layout, cache=cache_folder(config.cache), how=how)
 
 
 def check_keys(config: ConfigDict) -> None:

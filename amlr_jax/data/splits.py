@@ -6,8 +6,6 @@ annotated depth has none for the first and last five) and 697 test frames of 28 
 drives, of which 45 have no annotated depth, so that 652 are evaluated.
 """
 
-from amlr_jax.runtime.errors import InputError
-
 # date -> "drive:N", N = number of frames in the synchronised drive.
 _EIGEN_TRAIN = {
     "2011_09_26": """
@@ -60,36 +58,14 @@ _EIGEN_TEST = {
     """,
 }
 
-# Frames of the test set without annotated depth: 697 - 45 = 652.
-_EIGEN_TEST_NO_DEPTH = {
+# Of the 45 test frames without annotated depth (697 - 45 = 652), those at the end of a
+# drive; the others are the first five of one.
+_UNANNOTATED_END = {
     "2011_09_26": """
-        0002:0,3,72,75
-        0009:0
-        0013:0,140
-        0020:0,3,84
-        0027:0
-        0029:0
-        0036:0,800
-        0046:0,120
-        0048:0-4/1,17-21/1
-        0052:0-4/2
-        0059:0,372
-        0064:0
-        0093:0
-        0096:0
-        0117:0
+        0002:72,75 0013:140 0020:84 0036:800 0046:120 0048:17-21 0059:372
     """,
-    "2011_09_28": "0002:0,3",
-    "2011_09_29": "0071:0,1054",
-    "2011_09_30": """
-        0016:0,275
-        0018:0
-        0027:0
-    """,
-    "2011_10_03": """
-        0027:0
-        0047:0
-    """,
+    "2011_09_29": "0071:1054",
+    "2011_09_30": "0016:275",
 }
 
 
@@ -104,20 +80,16 @@ def eigen_test(*, with_depth: bool = True) -> dict[str, list[int]]:
     frames = {drive: _frames(text) for drive, text in _rows(_EIGEN_TEST).items()}
     if not with_depth:
         return frames
-    missing = {d: _frames(text) for d, text in _rows(_EIGEN_TEST_NO_DEPTH).items()}
-    return {d: sorted(set(f) - set(missing.get(d, ()))) for d, f in frames.items()}
+    late = {drive: _frames(text) for drive, text in _rows(_UNANNOTATED_END).items()}
+    return {
+        drive: [n for n in numbers if n >= 5 and n not in late.get(drive, ())]
+        for drive, numbers in frames.items()
+    }
 
 
 def kitti_split(name: str) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Train and test frames by drive of a published split."""
-    splits = {
-        "eigen": lambda: (eigen_train(), eigen_test()),
-        "eigen_697": lambda: (eigen_train(), eigen_test(with_depth=False)),
-    }
-    if name not in splits:
-        known = ", ".join(["folder", *splits])
-        raise InputError(f"data.split must be one of {known}; got '{name}'")
-    return splits[name]()
+    """Train and test frames by drive of "eigen" or "eigen_697"."""
+    return eigen_train(), eigen_test(with_depth=name != "eigen_697")
 
 
 def _rows(table: dict[str, str]) -> dict[str, str]:

@@ -8,13 +8,12 @@ files and full disks, and they fork, which is not safe beside the threads of JAX
 
 import os
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
-from threading import Thread
+from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 
 import imageio_ffmpeg
@@ -140,29 +139,20 @@ def _time(times: IO[str]) -> float | None:
 
 
 class _Log:
-    """Reads what ffmpeg reports, so that its pipe is never full."""
+    """What ffmpeg reports, in a file, so that no pipe is ever full."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe, self._lines = pipe, deque[str](maxlen=200)
-        self._first = ""
-        self._thread = Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        for raw in self._pipe:
-            line = raw.decode(errors="replace").rstrip()
-            self._first = self._first or re.sub(r"^(\[[^]]*\] )*", "", line)
-            self._lines.append(line)
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
 
     def text(self) -> str:
         """All lines, once ffmpeg has ended."""
-        self._thread.join(timeout=10)
-        return "\n".join(re.sub(r"\[info\] ", "", line) for line in self._lines)
+        self._file.seek(0)
+        return self._file.read().decode(errors="replace").replace("[info] ", "")
 
     def complaint(self) -> str:
         """The first line without prefixes: an error, if only these are told."""
-        self._thread.join(timeout=10)
-        return self._first
+        first, *_ = self.text().splitlines() or [""]
+        return re.sub(r"^(\[[^]]*\] )*", "", first.rstrip())
 
 
 @contextmanager
@@ -176,17 +166,17 @@ def ffmpeg(
     """The Popen of ffmpeg and what it reports; ended with the block."""
     exe = imageio_ffmpeg.get_ffmpeg_exe()
     command = [exe, "-nostats", "-v", f"level+{level}", *arguments]
-    pipes: dict = {"stdin": stdin, "stdout": stdout, "stderr": PIPE}
-    process = Popen(command, pass_fds=pass_fds, **pipes)
-    log = _Log(process.stderr)  # type: ignore[arg-type]
-    try:
-        yield process, log
-    finally:
-        process.kill()
-        for pipe in filter(None, (process.stdin, process.stdout)):
-            with suppress(OSError):
-                pipe.close()
-        process.wait()
+    with TemporaryFile() as said:
+        pipes: dict = {"stdin": stdin, "stdout": stdout, "stderr": said}
+        process = Popen(command, pass_fds=pass_fds, **pipes)
+        try:
+            yield process, _Log(said)
+        finally:
+            process.kill()
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with suppress(OSError):
+                    pipe.close()
+            process.wait()
 
 
 def _url(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -109,6 +110,15 @@ def predictor(
         return join(on_mesh, image, mode)
 
     return Predictor(forward, whole, batch_size, most_sizes)
+
+
+def with_weights(
+    network, variables: dict, **options: Any
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`predictor` on all devices, to which the variables go once and for all."""
+    mesh = parallel.make_mesh()
+    on_devices = jax.device_put(variables, parallel.replicated(mesh))
+    return partial(predictor(network, mesh, **options), on_devices)
 
 
 def _in_parts(see: Callable, views: jax.Array, *, part: int, unit: int) -> jax.Array:

@@ -17,9 +17,7 @@ from absl import flags
 
 from amlr_jax.runtime import command
 
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Workdir of a run, or its DIR@STEP or DIR@best; or converted."
-)
+_CHECKPOINT = command.checkpoint_flag()
 _OUTPUT = flags.DEFINE_string("output", None, "New file to write, or its folder.")
 flags.DEFINE_enum("format", "stablehlo", ["stablehlo"], "StableHLO for jax.export.")
 _SIZE = [
@@ -27,9 +25,7 @@ _SIZE = [
     flags.DEFINE_integer("width", None, "Of the images, pixels.", lower_bound=1),
 ]
 _BATCH = flags.DEFINE_string("batch", "dynamic", "Images per call: dynamic, or N.")
-_PLATFORMS = flags.DEFINE_list(
-    "platforms", None, "Some of cpu, cuda, tpu; default cpu,cuda."
-)
+_PLATFORMS = flags.DEFINE_list("platforms", "cpu,cuda", "Some of cpu, cuda, tpu.")
 
 
 def main(argv: list[str]) -> None:

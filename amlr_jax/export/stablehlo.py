@@ -5,6 +5,7 @@ platforms that it was made for. FILE.json beside it describes input and output, 
 load it, and how it was checked.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import metadata
@@ -21,7 +22,7 @@ from amlr_jax.models import pretrained
 from amlr_jax.models.depth_network import DepthNetwork, has_scale
 from amlr_jax.runtime import files
 from amlr_jax.runtime.console import bar, show
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, require
 
 ENDING = ".stablehlo"
 DYNAMIC = "dynamic"
@@ -43,7 +44,7 @@ def run(
     height: int | None = None,
     width: int | None = None,
     batch: str = DYNAMIC,
-    platforms: list[str] | None = None,
+    platforms: Sequence[str] = ("cpu", "cuda"),
 ) -> Path:
     """Exports the network of a folder of weights and checks the result; its path.
 
@@ -51,7 +52,9 @@ def run(
     their number or "dynamic". InputError for options that do not fit, and for an
     exported network whose depth is not that of the network; then nothing is written.
     """
-    targets, images = _checked_platforms(platforms), _batch(batch)
+    for platform in platforms:
+        require("--platforms", platform, PLATFORMS)
+    targets, images = tuple(dict.fromkeys(platforms)), _batch(batch)
     path = output_file(output)
     with bar("Exporting", 3) as report:
         network, variables, max_depth, _, trained = pretrained.load_network(checkpoint)
@@ -67,24 +70,13 @@ def run(
         report.advance(note="converting")
         data = encoded(partial(network.apply, variables, train=False), shape, targets)
         report.advance(note="checking")
-        facts = describe(network, data, max_depth=max_depth, file=path.name)
-        facts["check"] = compare(network, variables, data)
+        exported = export.deserialize(bytearray(data))
+        facts = describe(network, exported, max_depth=max_depth, file=path.name)
+        facts["check"] = compare(network, variables, exported)
         _write(path, data, facts)
         report.advance(note="")
     _show(path, len(data), facts)
     return path
-
-
-def _checked_platforms(platforms: list[str] | None) -> tuple[str, ...]:
-    if platforms is None:
-        return ("cpu", "cuda")
-    unknown = [p for p in platforms if p not in PLATFORMS]
-    if unknown or not platforms:
-        raise InputError(
-            f"--platforms must be some of {', '.join(PLATFORMS)}, got "
-            f"'{','.join(platforms)}'"
-        )
-    return tuple(dict.fromkeys(platforms))
 
 
 def _batch(text: str) -> int | str:
@@ -149,7 +141,7 @@ def encoded(forward, shape: tuple[int | str, ...], platforms: tuple[str, ...]) -
 
 
 def compare(
-    network: DepthNetwork, variables: dict, data: bytes
+    network: DepthNetwork, variables: dict, exported: export.Exported
 ) -> dict[str, Any] | None:
     """Runs the exported network and the original on the same random images.
 
@@ -157,7 +149,6 @@ def compare(
     depth, the tolerance of the latter, the number of images and the device; None if
     there is no device here that the file was made for. InputError beyond the tolerance.
     """
-    exported = export.deserialize(bytearray(data))
     device = _device(exported.platforms)
     if device is None:
         return None
@@ -192,10 +183,9 @@ def _device(platforms: tuple[str, ...]) -> jax.Device | None:
 
 
 def describe(
-    network: DepthNetwork, data: bytes, *, max_depth: float, file: str
+    network: DepthNetwork, exported: export.Exported, *, max_depth: float, file: str
 ) -> dict[str, Any]:
     """What a user of the file must know, for its JSON."""
-    exported = export.deserialize(bytearray(data))
     shape = [d if isinstance(d, int) else str(d) for d in exported.in_avals[0].shape]
     factor = "" if has_scale(network) else ", up to one unknown factor"
     versions = {name: metadata.version(name) for name in ("jax", "jaxlib")}

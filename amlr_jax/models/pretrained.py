@@ -21,6 +21,7 @@ import functools
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,23 +73,35 @@ def check_output(folder: Path) -> None:
     files.check_writable(folder, option="output")
 
 
-def save(folder: Path, variables: dict, model: dict) -> None:
-    """Writes a folder of weights atomically; InputError if it cannot be written."""
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `folder` at the end; `check_output`.
+
+    If the block fails nothing is left. InputError if it cannot be written.
+    """
     check_output(folder)
     folder = folder.absolute()
     made = [p for p in folder.parents if not p.exists()]
     try:
         with files.replacing(folder) as temporary:
             temporary.mkdir(parents=True)
-            arrays.save(temporary / VARIABLES, variables)
-            files.write_json(temporary / MODEL, model)
+            yield temporary
     except (OSError, ValueError) as error:  # tensorstore's are ValueErrors
         for parent in made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"output '{folder}' cannot be written: {disk.reason(error)}"
         ) from error
+
+
+def save(folder: Path, variables: dict, model: dict) -> None:
+    """Writes a folder of weights atomically; InputError if it cannot be written."""
+    with new_folder(folder) as new:
+        arrays.save(new / VARIABLES, variables)
+        files.write_json(new / MODEL, model)
 
 
 def load(path: Path) -> Pretrained:

@@ -34,9 +34,7 @@ from absl import flags
 
 from amlr_jax.runtime import command
 
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Workdir of a run, or its DIR@STEP or DIR@best; or converted."
-)
+_CHECKPOINT = command.checkpoint_flag()
 _INPUT = flags.DEFINE_string("input", None, "Image, folder, pattern or video.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results.")
 _OPTIONS: list[flags.FlagHolder] = [

@@ -2,18 +2,16 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 from flax import linen as nn
 from rich.markup import escape
 
 from amlr_jax.data import cameras, images, video
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.evaluate import tiling
-from amlr_jax.evaluate.predictor import predictor
+from amlr_jax.evaluate.predictor import with_weights
 from amlr_jax.models import depth as networks
 from amlr_jax.models import pretrained
 from amlr_jax.models.decoders.disparity import DisparityDecoder
@@ -22,7 +20,6 @@ from amlr_jax.predict import inputs, outputs, pipeline, record
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.predict.outputs import OutputStyle
 from amlr_jax.runtime import compilation, files, workdir
-from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted, preview
@@ -82,12 +79,8 @@ def run(
     left = {s: facts[s] for s in facts if not log.done(s, kinds)}
     for line in failed:
         pipeline.show_problem("skipped", line)
-    mesh = parallel.make_mesh()
-    # Once, and not with every image.
-    variables = jax.device_put(variables, parallel.replicated(mesh))
-    spread = outputs.CONFIDENCE in kinds
-    made = predictor(network, mesh, mode=options.mode, with_spread=spread)
-    predict = partial(made, variables)
+    asked: dict = {"mode": options.mode, "with_spread": outputs.CONFIDENCE in kinds}
+    predict = with_weights(network, variables, **asked)
     with ThreadPoolExecutor(THREADS) as pool:
         shared = predict, pool, log, target, style, camera
         numbers = options.batch_size, options.limit, options.smooth

@@ -1,6 +1,5 @@
 """A trained network as a function from an image to depth: `amlr_jax.load`."""
 
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -9,10 +8,9 @@ from numpy.typing import ArrayLike
 
 from amlr_jax.data.images import read_as_rgb
 from amlr_jax.evaluate import tiling
-from amlr_jax.evaluate.predictor import predictor
+from amlr_jax.evaluate.predictor import with_weights
 from amlr_jax.models import pretrained
 from amlr_jax.models.depth_network import has_scale
-from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, require
 
@@ -37,10 +35,8 @@ class ImageToDepth:
         self.unit = "m" if has_scale(self.network) else "relative"
         leaves = jax.tree.leaves(self.variables["params"])
         self.parameters = sum(leaf.size for leaf in leaves)
-        mesh = parallel.make_mesh()
-        on_device = jax.device_put(self.variables, parallel.replicated(mesh))
         mode = tiling.Mode(test_mode)
-        self._predict = partial(predictor(self.network, mesh, mode=mode), on_device)
+        self._predict = with_weights(self.network, self.variables, mode=mode)
 
     def __call__(self, image: ArrayLike | str | Path) -> np.ndarray:
         """The depth of an image of any size; each new size is compiled once.

@@ -97,7 +97,8 @@ def _predicted(
 def _read(job: Pipeline, source: InputFile) -> Loaded | InputError:
     try:
         image = read_as_rgb(source.path)
-        return image, job.camera and job.camera(source, image.shape[:2])
+        size = image.shape[:2]
+        return image, job.camera and job.camera(source.path, source.stem, size)
     except InputError as error:
         return error
 
@@ -202,7 +203,7 @@ def _frames(
     """
     near, number = None, 0
     smooth = Smoothing(job.smooth) if job.smooth else None
-    camera = job.camera and job.camera(source, facts.size)
+    camera = job.camera and job.camera(source.path, source.stem, facts.size)
     frames = islice(video.frames(source.path, facts, reading), job.limit or None)
     for chunk in depth_stream.chunks(frames, job.batch_size):
         pixels = [image for _, image in chunk]

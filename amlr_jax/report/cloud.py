@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from amlr_jax.data.cameras import of_view
+from amlr_jax.data.intrinsics import camera_of
 from amlr_jax.report.keep import Kept
 
 POINTS = 20_000
@@ -69,16 +71,12 @@ def _base64(values: np.ndarray) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
-def intrinsics(frame: Kept) -> tuple[list[float], str]:
+def intrinsics(frame: Kept) -> tuple[tuple[float, ...], str]:
     """fx, fy, cx, cy in pixels and a line about them; assumed where not known."""
-    camera = np.asarray(frame.intrinsics, np.float64)
-    if camera.shape == (4,) and np.isfinite(camera).all() and (camera[:2] > 0).all():
-        fx, fy, cx, cy = camera.tolist()
-        line = f"camera: f = {fx:.1f}, {fy:.1f}, c = {cx:.1f}, {cy:.1f} px"
-        return [fx, fy, cx, cy], line
-    height, width = frame.depth.shape
-    focal = width / 2 / math.tan(math.radians(ASSUMED_VIEW / 2))
-    return [focal, focal, (width - 1) / 2, (height - 1) / 2], (
+    if camera := camera_of(frame.intrinsics):
+        fx, fy, cx, cy = camera
+        return camera, f"camera: f = {fx:.1f}, {fy:.1f}, c = {cx:.1f}, {cy:.1f} px"
+    return of_view(ASSUMED_VIEW, frame.depth.shape), (
         f"camera not known: {ASSUMED_VIEW:.0f} degrees across are assumed, so the "
         "shape is right up to a stretch in depth"
     )

@@ -136,10 +136,7 @@ def _packed(frame: dict) -> dict[str, np.ndarray | np.generic]:
 def encoded(image: np.ndarray, *, quality: int) -> np.ndarray:
     """uint8 RGB as JPEG, uint8 [bytes]."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    good, code = cv2.imencode(".jpg", image[..., ::-1], options)
-    if not good:
-        raise OSError(f"OpenCV cannot encode an image of shape {image.shape}")
-    return code.ravel()
+    return cv2.imencode(".jpg", image[..., ::-1], options)[1].ravel()
 
 
 def _half(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -12,7 +12,6 @@ from typing import Any
 
 from amlr_jax.report import charts, cloud, gather, keep, pictures, tables
 from amlr_jax.runtime import files
-from amlr_jax.runtime.errors import InputError
 
 MAX_CLOUDS = 6
 
@@ -24,14 +23,9 @@ def write(folders: Sequence[Path], output: Path) -> None:
     written.
     """
     text = render(gather.gather(folders))
-    try:
+    with files.refused(f"--output '{output}'"):
         output.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(output, text)
-    except OSError as error:
-        raise InputError(
-            f"output '{output}' cannot be written: {error.strerror}; choose another "
-            "with --output=FILE"
-        ) from error
 
 
 def render(runs: Sequence[gather.RunFiles]) -> str:
@@ -39,7 +33,7 @@ def render(runs: Sequence[gather.RunFiles]) -> str:
     title = ", ".join(run.name for run in runs)
     shown = [run for run in runs if run.frames][:MAX_CLOUDS]
     return _filled(
-        "report.html",
+        "report",
         title=escape(f"{title} - amlr_jax"),
         heading=escape(title),
         summary=tables.summary(runs),
@@ -58,15 +52,21 @@ def render(runs: Sequence[gather.RunFiles]) -> str:
 def render_frame(frame: keep.Kept, figure: str) -> str:
     """A page of one frame alone: its `pictures.frame`, and its points to be turned."""
     data = embedded([{"name": "", **cloud.packed(frame)}])
-    return _filled("frame.html", title=escape(frame.key), frame=figure, data=data)
+    return _filled("single", title=escape(frame.key), frame=figure, data=data)
 
 
-def _filled(template: str, **parts: str) -> str:
-    """A template with the style, the script and its hash, and `parts`."""
+def _filled(kind: str, **parts: str) -> str:
+    """A page of that kind with the style, the script and its hash, and `parts`."""
     script = _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    parts |= {"script": script, "hash": digest, "style": _asset("report.css")}
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset(template))
+    parts |= {
+        "kind": kind,
+        "script": script,
+        "hash": digest,
+        "style": _asset("report.css"),
+    }
+    page = _asset("page.html").replace("{{body}}", _asset(f"{kind}.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], page)
 
 
 def _asset(name: str) -> str:

@@ -25,6 +25,7 @@ CUDA = (
     "CPU set JAX_PLATFORMS=cpu"
 )
 BOOLEANS = ("true", "false")
+flags.disclaim_key_flags()  # --help lists those of the command
 SOURCE = Path(__file__).parents[2]  # of a clone; site-packages, if installed
 
 
@@ -191,6 +192,12 @@ def override(config: ConfigDict, key: str, value) -> None:
 def load_config(file_and_variant: str) -> ConfigDict:
     """The config of FILE[:variant], without the overrides of the command line."""
     return made_by_file(file_and_variant, kind="config")
+
+
+def checkpoint_flag() -> flags.FlagHolder:
+    """Defines --checkpoint, the weights that a command reads."""
+    text = "Workdir of a run, or its DIR@STEP or DIR@best; or converted."
+    return flags.DEFINE_string("checkpoint", None, text)
 
 
 def config_flag() -> flags.FlagHolder:

@@ -19,9 +19,7 @@ from absl import flags
 from amlr_jax.runtime import command
 from amlr_jax.runtime.errors import InputError
 
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Workdir of a run, or its DIR@STEP or DIR@best; or converted."
-)
+_CHECKPOINT = command.checkpoint_flag()
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write; must be new.")
 _FORMAT = flags.DEFINE_enum(
     "format", "jax", ["jax", "torch"], "Names and layout of the parameters."

@@ -100,10 +100,12 @@ def _training(found: Pretrained, run: RunFiles | None) -> Iterator[str]:
         yield ""
         return
     config = of_record(run.config)
+    sets = run.facts.get("sets") or {config.data.name: run.facts.get("data")}
     for label, one in of_each_set(config).items():
         yield f"- data: {label}, split `{one.data.split}`"
-    if known := run.facts.get("data"):
-        yield f"- frames: {known.get('train')} to train, {known.get('test')} held out"
+        if known := sets.get(label):
+            count = "{train} to train, {test} held out".format(**known)
+            yield f"- frames: {count}"
     yield f"- {config.steps} steps of {config.batch_size}, seed {config.seed}"
     if config.objective == "supervised":
         weights = f", weighted by `{config.rebalance.rule}`"

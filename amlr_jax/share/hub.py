@@ -8,7 +8,7 @@ from amlr_jax.checkpoints import arrays, disk
 from amlr_jax.models import pretrained
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.runtime import files, workdir
-from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.share import card
 
@@ -39,8 +39,7 @@ def share(
     found = pretrained.load(checkpoint)
     if not found.model.get("complete"):
         raise InputError(f"'{checkpoint}' holds no whole depth network to share")
-    with files.refused(f"output '{output}'"), files.replacing(output.absolute()) as new:
-        new.mkdir(parents=True)
+    with pretrained.new_folder(output) as new:
         _write(new, found, checkpoint)
         name = f"hf://{repository}" if repository else output.name
         text = card.text(found, checkpoint, new, licence=licence, name=name)
@@ -83,27 +82,26 @@ def _hub(repository: str) -> Any:
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.utils import validate_repo_id
+
+        validate_repo_id(repository)
+        HfApi().whoami()
+        return HfApi()
     except ImportError as error:
         raise InputError(
             "--push needs huggingface_hub: pip install 'amlr_jax[hub]'"
         ) from error
-    try:
-        validate_repo_id(repository)
-        HfApi().whoami()
     except Exception as error:  # of the net, of the token or of the name
         raise InputError(f"--push={repository}: {disk.reason(error)}") from error
-    return HfApi()
 
 
 def _upload(api: Any, folder: Path, repository: str) -> None:
-    with bar("Uploading", 1) as progress:
-        try:
-            api.create_repo(repository, exist_ok=True)
-            api.upload_folder(repo_id=repository, folder_path=folder)
-        except Exception as error:  # the libraries of the net have many kinds
-            raise InputError(
-                f"--push={repository} failed, and '{folder}' is complete: "
-                f"{disk.reason(error)}"
-            ) from error
-        progress.advance()
+    show(f"Uploading to {repository}")
+    try:
+        api.create_repo(repository, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder)
+    except Exception as error:  # the libraries of the net have many kinds
+        raise InputError(
+            f"--push={repository} failed, and '{folder}' is complete: "
+            f"{disk.reason(error)}"
+        ) from error
     show(f"Uploaded; others read it with --checkpoint=hf://{repository}")

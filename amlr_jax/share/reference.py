@@ -36,8 +36,7 @@ def write(checkpoint: Path, output: Path) -> None:
         stem, colon, rest = name.partition(":")
         stem, rest = (stem, rest) if colon else ("model", name)
         by_file.setdefault(stem, {})[rest] = tensor
-    with files.refused(f"output '{output}'"), files.replacing(output.absolute()) as new:
-        new.mkdir(parents=True)
+    with pretrained.new_folder(output) as new:
         for stem, part in by_file.items():
             safetensors.save_file(part, new / f"{stem}.safetensors", {"format": "pt"})
         settings = _settings(found, source)

@@ -214,7 +214,7 @@ def main() -> None:
         layout = layout_under(options.root, Path(folder))
         cache = Path(folder) / "cache"
         files = prepare(layout, cache=cache)
-        decoded = prepare(layout, cache=cache, storage=Storage(decoded=True))
+        decoded = prepare(layout, cache=cache, how=Storage(decoded=True))
         parallel = max(options.threads, options.workers)
         how = {"threads": options.threads, "workers": options.workers}
         runs = {

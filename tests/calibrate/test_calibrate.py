@@ -71,7 +71,8 @@ def test_points_put_metres_on_every_command(
     weights, given, checkpoint, tmp_path, capsys
 ):
     folder, depths = weights
-    found = calibrate.run(checkpoint, points=given, images=folder / "images")
+    points = known.of_points(given, folder / "images")
+    found = calibrate.run(checkpoint, points, source="a list")
     assert found.calibration.factor == pytest.approx(30, rel=1e-4)
     shown = " ".join(capsys.readouterr().out.split())
     assert "metres = 30 * depth of the network, from 5 distances in 3 images" in shown
@@ -112,13 +113,8 @@ def test_a_folder_of_sparse_depth(weights, checkpoint, tmp_path):
         metres = np.where(rng.random(SIZE) < 0.05, 2 * depths[number] + 0.5, 0)
         codes = np.rint(scale * metres).astype(np.uint16)
         Image.fromarray(codes).save(tmp_path / f"{number}.png")
-    found = calibrate.run(
-        checkpoint,
-        truth=tmp_path,
-        images=folder / "images",
-        depth_scale=scale,
-        with_shift=True,
-    )
+    maps = known.of_folders(folder / "images", tmp_path, depth_scale=scale)
+    found = calibrate.run(checkpoint, maps, source="maps", with_shift=True)
     np.testing.assert_allclose(found.calibration, (2, 0.5), rtol=2e-3)
     depth = amlr_jax.load(checkpoint)(folder / "images/0.png")
     np.testing.assert_allclose(depth, 2 * depths[0] + 0.5, rtol=5e-3)
@@ -181,13 +177,18 @@ def test_bad_lists(weights, checkpoint, tmp_path, lines, message):
     path = tmp_path / "points.csv"
     path.write_text(lines)
     with pytest.raises(InputError, match=message) as caught:
-        calibrate.run(checkpoint, points=path, images=weights[0] / "images")
+        points = known.of_points(path, weights[0] / "images")
+        calibrate.run(checkpoint, points, source="a list")
     assert "\n" not in str(caught.value)
     assert not (checkpoint / "calibration.json").exists()
 
 
 def test_bad_folders(weights, checkpoint, tmp_path):
-    of = {"images": weights[0] / "images"}
+
+    def run(truth):
+        maps = known.of_folders(weights[0] / "images", truth, depth_scale=0)
+        calibrate.run(checkpoint, maps, source=str(truth))
+
     (tmp_path / "empty").mkdir()
     other = tmp_path / "other"
     other.mkdir()
@@ -195,15 +196,15 @@ def test_bad_folders(weights, checkpoint, tmp_path):
         (other / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.zeros(size, np.uint16)).save(other / f"{name}.png")
     with pytest.raises(InputError, match="is no folder with depth files"):
-        calibrate.run(checkpoint, truth=tmp_path / "empty", **of)
+        run(tmp_path / "empty")
     with pytest.raises(InputError, match="no name is both in"):
-        calibrate.run(checkpoint, truth=other, **of)
+        run(other)
     (other / "a.png").rename(other / "0.png")
     with pytest.raises(InputError, match="has no measured pixel"):
-        calibrate.run(checkpoint, truth=other, **of)
+        run(other)
     Image.fromarray(np.ones((5, 5), np.uint16)).save(other / "0.png")
     with pytest.raises(InputError, match="differ in size"):
-        calibrate.run(checkpoint, truth=other, **of)
+        run(other)
     with pytest.raises(InputError, match="cannot be read"):
         list(known.of_points(tmp_path / "nowhere.csv", None))
 
@@ -231,12 +232,11 @@ def test_the_height_of_a_camera(weights, checkpoint, monkeypatch, capsys):
     depth, camera = road(0.033, pitch=0.0)
     walls = [depth, np.full((120, 192), 5.0), 1.01 * depth]
     monkeypatch.setattr(
-        calibrate, "predictor", lambda *_: lambda variables, image: [walls.pop()]
+        calibrate, "with_weights", lambda *_: lambda image: [walls.pop()]
     )
-    options = {"images": weights[0] / "images", "camera": lambda source, size: camera}
-    found = calibrate.run(checkpoint, camera_height=1.65, **options)
+    heights = known.of_camera(weights[0] / "images", 1.65, lambda *_: camera)
+    found = calibrate.run(checkpoint, heights, source="height")
     assert found.calibration.factor == pytest.approx(50, rel=0.02)
     assert "1 image is left out: no level road" in capsys.readouterr().out
     with pytest.raises(InputError, match="is no folder with images"):
-        options["images"] = checkpoint / "nowhere"
-        calibrate.run(checkpoint, camera_height=1.65, **options)
+        list(known.of_camera(checkpoint / "nowhere", 1.65, lambda *_: camera))

@@ -104,10 +104,7 @@ def test_harm_to_any_file_is_found(folder, tmp_path, harm):
         copy = shutil.copytree(folder, tmp_path / "copy")
         harm(copy / name)
         why = disk.damage(copy / "00000002")
-        if name.name == "checksums.json" and harm is remove:
-            assert why == ""  # as one of an earlier version
-        else:
-            assert why, f"{harm.__name__} of {name}"
+        assert why, f"{harm.__name__} of {name}"
         assert disk.damage(copy / "00000001") == ""
         shutil.rmtree(copy)
 
@@ -164,17 +161,6 @@ def test_none_is_good(folder, lines):
         with opened(folder) as checkpoints, pytest.raises(InputError, match=message):
             checkpoints.restore_newest(state_of(0), ONE)
     assert not lines
-
-
-def test_arrays_without_checksums_that_cannot_be_read(folder, lines):
-    """As an earlier version may have left them."""
-    (folder / "00000002" / "checksums.json").unlink()
-    shutil.rmtree(folder / "00000002" / "state" / "ocdbt.process_0")
-    with opened(folder) as checkpoints:
-        assert_is_of(checkpoints.restore_newest(state_of(0), ONE)[0], 1)
-    assert len(lines) == 1
-    assert "going on from step 1" in lines[0]
-    assert "\n" not in lines[0]
 
 
 def test_one_each_hour_stays(tmp_path, monkeypatch):

@@ -1,8 +1,5 @@
 """A checkpoint holds every bit of the state, and fits or says that it does not."""
 
-import json
-import shutil
-import zlib
 from contextlib import closing
 
 import jax
@@ -135,39 +132,3 @@ def test_the_best_stays(state, tmp_path):
 def written(state, tmp_path_factory):
     """A checkpoint of step 6."""
     return saved(tmp_path_factory.mktemp("written"), state, 6)
-
-
-def as_version_1(path):
-    """Earlier versions kept a fingerprint of each array, and checksums of all files."""
-    record = json.loads((path / "data" / "metadata").read_text())
-    leaves = {name: [*kind, 12345] for name, kind in record["leaves"].items()}
-    (path / "data" / "metadata").write_text(json.dumps(record | {"leaves": leaves}))
-    files = [p for p in path.rglob("*") if p.is_file() and p.name != disk.CHECKSUMS]
-    sums = {
-        str(p.relative_to(path)): [p.stat().st_size, zlib.crc32(p.read_bytes())]
-        for p in files
-    }
-    assert "_CHECKPOINT_METADATA" in sums
-    (path / disk.CHECKSUMS).write_text(json.dumps(sums))
-
-
-def as_version_0(path):
-    """The first ones had no checksums, and only the batches as their record."""
-    (path / disk.CHECKSUMS).unlink()
-    (path / "data" / "metadata").write_text('{"batches": 6}')
-
-
-@pytest.mark.parametrize("change", [as_version_1, as_version_0])
-def test_one_of_an_earlier_version_is_read(state, written, tmp_path, change):
-    folder = shutil.copytree(written, tmp_path / "old")
-    change(folder / "00000006")
-    with closing(Checkpoints(folder, keep=1)) as checkpoints:
-        got, record = checkpoints.restore_newest(state, whole())
-        assert_same_state(got, state)
-        assert record["batches"] == 6
-        other = state._replace(loss_weights={})
-        with pytest.raises(InputError, match="checkpoint 6 .*fit|00000006: ") as caught:
-            checkpoints.restore_newest(other, whole())
-        assert "\n" not in str(caught.value)
-        checkpoints.save(state, step=7)
-    assert [path.name for path in disk.all_of(folder)] == ["00000007"]

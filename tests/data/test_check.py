@@ -192,16 +192,6 @@ def test_views_without_a_test_or_that_cannot_be(root):
     assert fault.level == FAULT and "training would stop: oxts" in fault.text
 
 
-def test_skip_bad_makes_damaged_training_frames_a_warning(root):
-    cut(image(root, 1))
-    cut(image(root, 13))
-    found = matching(findings(root, skip_bad=True), "files", "damaged")
-    assert {f.level: "0001.png" in f.names[0] for f in found} == {
-        WARNING: True,
-        FAULT: False,
-    }
-
-
 def test_a_whole_missing_drive_is_one_line(root):
     shutil.rmtree(image(root).parent)
     found = findings(root)
@@ -340,7 +330,6 @@ def test_counts_of_the_published_split(clean):
         ({"split": "eign"}, "data.split must be one of eigen"),
         ({"name": "kity"}, "data.name must be one of"),
         ({"list": "/nowhere.txt"}, "list '/nowhere.txt' cannot be read"),
-        ({"crop": (64,)}, "data.crop must be"),
         ({"depth_scale": 3.0}, "data.depth_scale=3.0 is for"),
     ],
 )

@@ -57,7 +57,7 @@ def test_unpadded_numbers_keep_their_order(tmp_path):
     layout = nyu.read_layout(tmp_path, split="folder")
     assert layout.test[0].key == "padded/00004"
     rest = [frame.key for frame in layout.test[1:]]
-    assert rest == [f"room/sync_depth_{n}" for n in range(97, 121)]
+    assert rest == [f"room/{n}" for n in range(97, 121)]
     assert layout.test[-1].image.name == "rgb_120.jpg"
 
 

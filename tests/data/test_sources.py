@@ -5,6 +5,7 @@ import pytest
 from amlr_jax.config import base
 from amlr_jax.data import sources
 from amlr_jax.runtime.errors import InputError
+from amlr_jax.street import writer
 from tests import tiny_kitti
 from tests.data import test_custom
 
@@ -18,13 +19,13 @@ def config(tmp_path, **changes):
 
 
 def test_the_street_is_read_as_kitti(tmp_path, counter, monkeypatch):
-    monkeypatch.setattr(sources, "bar", counter)
+    monkeypatch.setattr(writer, "bar", counter)
     data = sources.load(config(tmp_path))
     assert (data.name, len(data.train), len(data.test)) == ("street", 1, 1)
     assert data.train[0]["image"].shape == (375, 1242, 3)
     assert counter.steps == 2 + 2  # rendered, prepared
     sources.load(config(tmp_path))
-    assert counter.steps == 2 + 2 + 2  # found, not prepared again
+    assert counter.steps == 2 + 2  # both are found
 
 
 def test_root_of_something_else(tmp_path):

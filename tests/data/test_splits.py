@@ -2,10 +2,7 @@
 
 import json
 
-import pytest
-
 from amlr_jax.data import splits
-from amlr_jax.runtime.errors import InputError
 
 
 def test_published_counts():
@@ -39,8 +36,3 @@ def test_697_are_the_652_and_those_without_annotation():
     assert train == splits.eigen_train()
     assert sum(map(len, test.values())) == 697
     assert all(set(annotated[drive]) <= set(test[drive]) for drive in annotated)
-
-
-def test_unknown_split_names_the_known_ones():
-    with pytest.raises(InputError, match="folder, eigen, eigen_697; got 'egein'"):
-        splits.kitti_split("egein")

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from amlr_jax.export import stablehlo
 from amlr_jax.models import depth, pretrained
@@ -127,7 +128,8 @@ def test_check_finds_a_small_difference():
 
     def exported(factor):
         forward = lambda image: factor * network.apply(0.5, image, False)  # noqa: E731
-        return stablehlo.encoded(forward, ("batch", *SIZE, 3), ("cuda", "cpu"))
+        data = stablehlo.encoded(forward, ("batch", *SIZE, 3), ("cuda", "cpu"))
+        return export.deserialize(bytearray(data))
 
     check = stablehlo.compare(network, 0.5, exported(1.0))
     assert check["relative"] < 1e-6
@@ -157,7 +159,7 @@ def test_portable_drops_what_one_machine_has():
     [
         ({"batch": "0"}, "--batch must be dynamic or at least 1, got '0'"),
         ({"batch": "some"}, "--batch must be dynamic or at least 1, got 'some'"),
-        ({"platforms": ["gpu"]}, "--platforms must be some of cpu, cuda, tpu, got"),
+        ({"platforms": ["gpu"]}, "--platforms must be one of cpu, cuda, tpu; got"),
         ({"output": "there.bin"}, "there.bin' exists; choose another"),
         ({"output": "half.bin"}, "half.bin.json' exists"),
         ({"output": "there.bin/a.bin"}, "cannot be made: .* is a file"),

@@ -65,18 +65,18 @@ def toy(tmp_path, monkeypatch):
 def shapes(monkeypatch):
     """Shapes that the network was given, in order."""
     seen = []
-    make = predict_module.predictor
+    make = predict_module.with_weights
 
     def counting(*arguments, **options):
         predict = make(*arguments, **options)
 
-        def counted(variables, image):
+        def counted(image):
             seen.append(image.shape[:3])
-            return predict(variables, image)
+            return predict(image)
 
         return counted
 
-    monkeypatch.setattr(images_to_depth, "predictor", counting)
+    monkeypatch.setattr(images_to_depth, "with_weights", counting)
     return seen
 
 
@@ -352,14 +352,14 @@ def test_a_file_that_does_not_fit_is_reported(toy, tmp_path, monkeypatch):
         _image(tmp_path / f"in/{name}.png", size=(width, 20))
 
     def predictor(*arguments, **options):
-        def predict(variables, image):
+        def predict(image):
             if image.shape[2] == 60:
                 raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
             return np.full(image.shape[:3], 5, np.float32)
 
         return predict
 
-    monkeypatch.setattr(images_to_depth, "predictor", predictor)
+    monkeypatch.setattr(images_to_depth, "with_weights", predictor)
     options = Options(save=("npy",), batch_size=2)
     failed = images_to_depth.run(toy, tmp_path / "in", tmp_path / "out", options)
     assert len(failed) == 1 and "b.png': 1 images of 60 x 20 do not fit" in failed[0]

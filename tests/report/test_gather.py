@@ -72,7 +72,7 @@ def test_two_checkpoints_of_one_run(tmp_path):
         path = folder / "checkpoints" / f"{step:08d}" / "data" / "metadata"
         path.parent.mkdir(parents=True)
         metrics = {} if value is None else {"abs_rel": value}
-        path.write_text(json.dumps({"batches": step, "metrics": metrics}))
+        path.write_text(json.dumps({"batches": step, "leaves": {}, "metrics": metrics}))
     names = [folder.with_name(f"one@{choice}") for choice in (10, "best", 30)]
     first, best, last = gather.gather(names)
     assert [run.name for run in (first, best, last)] == ["one@10", "one@20", "one@30"]

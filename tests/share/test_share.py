@@ -70,7 +70,7 @@ def trained(tmp_path, variables, monkeypatch):
     (folder / "panel.png").write_bytes(b"picture")
     record = folder / "checkpoints" / "00000030" / "data" / "metadata"
     record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"batches": 30}))
+    record.write_text(json.dumps({"batches": 30, "leaves": {}}))
     found = Pretrained(folder, variables, {**MODEL, "step": 30})
     monkeypatch.setattr(pretrained, "load", lambda _: found)
     return folder

@@ -12,15 +12,7 @@ from ml_collections import ConfigDict
 from amlr_jax.config import DRIVES
 from amlr_jax.data import sources
 from amlr_jax.data.check import depth, leaks, picture, rules
-from amlr_jax.data.check.facts import (
-    Examined,
-    Example,
-    Facts,
-    examine,
-    histogram,
-    pixels,
-    quantile,
-)
+from amlr_jax.data.check.facts import Examined, Example, Facts, examine, quantile, read
 from amlr_jax.data.check.findings import (
     COLORS,
     FAULT,
@@ -37,7 +29,7 @@ from amlr_jax.runtime import paths
 from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.console import bar, show
 from amlr_jax.runtime.errors import InputError, counted
-from amlr_jax.runtime.files import make_writable
+from amlr_jax.runtime.files import make_writable, refused
 
 RULES: tuple[Callable[[Examined], list[Finding]], ...] = (
     rules.counts,
@@ -75,8 +67,6 @@ def check(
     the data set. `max_depth` in metres is the network's. Raises InputError for a
     mistake in the config, and where there is nothing to check.
     """
-    if len(data.crop) != 2:
-        raise InputError(f"data.crop must be (height, width), got {tuple(data.crop)}")
     listed = _list(data, video=video)
     if output is not None:
         _prepare_output(output, data)
@@ -86,19 +76,15 @@ def check(
     used = RULES if facts else RULES[:1]  # only video is without a test
     findings = listed.findings + [f for rule in used for f in rule(examined)]
     findings.sort(key=lambda finding: list(COLORS).index(finding.level))
-    bars = histogram(fact.depth for fact in facts if fact.depth)
-    print_report(findings, bars)
+    print_report(findings)
     if output is None:
         hint = "--output=DIR writes all names and pictures of frames"
     else:
         hint = f"all names in {output / REPORT}, frames in {PICTURE}"
-        try:
-            write_report(output / REPORT, findings, bars, data=data)
+        with refused(f"--output '{output}'"):
+            write_report(output / REPORT, findings, data=data)
             if facts:
                 _draw(output / PICTURE, listed, examined)
-        except OSError as error:
-            text = f"--output '{output}' cannot be written: {error.strerror}"
-            raise InputError(text) from error
     show(f"{totals(findings)}; {hint}")
     return findings
 
@@ -119,7 +105,14 @@ def _list(data: ConfigDict, *, video: bool) -> Listed:
         layout = Layout(data.name, data.split, 1.0, (), (), test_only=True)
         return Listed(layout, [], _views(data, ()))
     if data.name == sources.NYU_TFDS:
-        return _tfds(data)
+        made = TfdsPrepared(paths.expanded(data.root))
+        layout = Layout(made.name, made.split, 1.0, (), (), in_metres=True)
+        examples: list[tuple[str, Frame | Example]] = [
+            (part, Example(f"{part}/{index:05d}", some, index))
+            for part, some in (("train", made.train), ("test", made.test))
+            for index in range(len(some))
+        ]
+        return Listed(layout, examples, [])
     asked = data.copy_and_resolve_references()
     if video:
         asked.list = ""  # names views
@@ -127,7 +120,7 @@ def _list(data: ConfigDict, *, video: bool) -> Listed:
     layout = sources.read_layout(asked, test_only=video, report=problems.append)
     # The first problem of missing files is enough: a rule names them all.
     kept = problems[:1] + [problem for problem in problems[1:] if not problem.missing]
-    findings = [_of_problem(problem) for problem in kept]
+    findings = [_fault(p._replace(names=()), p.names) for p in kept]
     findings += [Finding("layout", NOTE, note) for note in layout.notes]
     if video:
         findings += _views(data, layout.test)
@@ -136,30 +129,16 @@ def _list(data: ConfigDict, *, video: bool) -> Listed:
     return Listed(layout, frames, findings)
 
 
-def _of_problem(problem: Problem) -> Finding:
-    advice = f"; {problem.advice}" if problem.advice else ""
-    text = f"training would stop: {problem.text}{advice}"
-    return Finding("layout", FAULT, text, problem.names)
-
-
-def _tfds(data: ConfigDict) -> Listed:
-    made = TfdsPrepared(paths.expanded(data.root))
-    frames: list[tuple[str, Frame | Example]] = [
-        (part, Example(f"{part}/{index:05d}", examples, index))
-        for part, examples in (("train", made.train), ("test", made.test))
-        for index in range(len(examples))
-    ]
-    return Listed(
-        Layout(made.name, made.split, 1.0, (), (), in_metres=True), frames, []
-    )
+def _fault(problem: Problem | InputError, names: tuple[str, ...] = ()) -> Finding:
+    return Finding("layout", FAULT, f"training would stop: {problem}", names)
 
 
 def _read(listed: Listed, advance: Callable) -> tuple[Facts, ...]:
     """The facts in order, with a thread per core; decoding releases the GIL."""
-    parts, frames = zip(*listed.frames, strict=True) if listed.frames else ((), ())
+    layout, frames, _ = listed
     found = []
     with ThreadPoolExecutor(cores()) as pool:
-        for facts in pool.map(examine, frames, parts, [listed.layout] * len(parts)):
+        for facts in pool.map(lambda one: examine(one[0], one[1], layout), frames):
             found.append(facts)
             advance()
     return tuple(found)
@@ -176,7 +155,7 @@ def _draw(path: Path, listed: Listed, examined: Examined) -> None:
     for place in np.linspace(0, len(there) - 1, count).round().astype(int):
         (_, frame), facts = listed.frames[there[place]], examined.facts[there[place]]
         trouble = ", ".join(f"{fault.role}: {fault.kind}" for fault in facts.faults)
-        shown = pixels(frame, listed.layout, facts)
+        shown = read(frame, listed.layout)[:2]
         tile = picture.draw_tile(facts.key, *shown, trouble, near=near, far=far)
         tiles.append(tile)
     picture.write(path, tiles, near=near, far=far)
@@ -193,7 +172,7 @@ def _views(data: ConfigDict, tested: Sequence[Frame]) -> list[Finding]:
     try:
         found = read_views(data, tuple(tested))
     except InputError as error:
-        return [Finding("layout", FAULT, f"training would stop: {error}")]
+        return [_fault(error)]
     findings = [_count_views(data, found), _cameras_of_views(data, found)]
     findings += [Finding("leak", NOTE, note) for note in found.notes]
     lost = tuple(view.key for view in found.train if view.partner is None)

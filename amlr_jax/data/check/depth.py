@@ -3,13 +3,11 @@
 import math
 import statistics
 from collections import Counter
-from typing import NamedTuple
 
 import numpy as np
 
-from amlr_jax.data.check.facts import DepthSummary, Examined, quantile
-from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
-from amlr_jax.runtime.errors import counted
+from amlr_jax.data.check.facts import Examined, quantile
+from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding, named
 
 _BEYOND = 0.05  # share of measurements that a limit may remove without a warning
 _SHARED = 0.01  # share of measurements that may have one extreme value
@@ -37,10 +35,9 @@ def depth_range(examined: Examined) -> list[Finding]:
         f"median {middle:.3g}, 98 % between {low:.3g} and {far:.3g}"
     )
     findings = [Finding("depth", NOTE, text)]
-    empty = tuple(f.key for f in examined.facts if f.depth and not f.depth.share)
-    if empty:
-        text = f"{counted(len(empty), 'frame has|frames have')} no valid depth"
-        findings.append(Finding("depth", FAULT, text, empty))
+    empty = [f.key for f in examined.facts if f.depth and not f.depth.share]
+    text = "{n:frame has|frames have} no valid depth"
+    findings += named("depth", FAULT, text, empty)
     cap, limit = examined.layout.depth_cap, examined.max_depth
     lost = statistics.mean(summary.beyond for summary in every)
     if lost > _BEYOND:
@@ -67,7 +64,8 @@ def shared_extreme(examined: Examined) -> list[Finding]:
     for metres, count in sorted(pixels.items()):
         if count < _SHARED * total or 0 < layout.depth_cap < metres:
             continue
-        names = [f.key for f in examined.facts if f.depth and _has(f.depth, metres)]
+        known = {f.key: dict(f.depth.spikes) for f in examined.facts if f.depth}
+        names = tuple(key for key, spikes in known.items() if metres in spikes)
         code = _as_stored(metres, layout.depth_scale)
         text = (
             f"{count / total:.1%} of the measured pixels have the same extreme value, "
@@ -76,12 +74,8 @@ def shared_extreme(examined: Examined) -> list[Finding]:
         if layout.name == "custom":
             text += '; if it means "not measured", set '
             text += f"--config.data.invalid_values='({code},)'"
-        findings.append(Finding("depth", WARNING, text, tuple(names)))
+        findings.append(Finding("depth", WARNING, text, names))
     return findings
-
-
-def _has(summary: DepthSummary, metres: float) -> bool:
-    return any(metres == value for value, _ in summary.spikes)
 
 
 def _as_stored(metres: float, scale: float) -> str:
@@ -91,20 +85,10 @@ def _as_stored(metres: float, scale: float) -> str:
     return str(int(np.rint(value))) if whole else str(value)
 
 
-class Band(NamedTuple):
-    """The expected ranges of the median and the 99 % quantile of a set, metres."""
-
-    median: tuple[float, float]
-    far: tuple[float, float]
-
-    def holds(self, median: float, far: float) -> bool:
-        """Whether both are inside."""
-        (a, b), (c, d) = self.median, self.far
-        return a <= median <= b and c <= far <= d
-
-
-_DRIVES = Band((4.0, 35.0), (20.0, 100.0))
-_ROOMS = Band((1.0, 6.0), (2.0, 10.5))
+# Least and greatest expected median, and the same of the 99 % quantile, in metres.
+Band = tuple[float, float, float, float]
+_DRIVES: Band = (4.0, 35.0, 20.0, 100.0)
+_ROOMS: Band = (1.0, 6.0, 2.0, 10.5)
 _BANDS = {"kitti": _DRIVES, "street": _DRIVES, "nyu": _ROOMS, "nyu_tfds": _ROOMS}
 
 
@@ -114,24 +98,28 @@ def unit(examined: Examined) -> list[Finding]:
     every = [fact.depth for fact in examined.facts if fact.depth]
     median, far = quantile(every, 0.5), quantile(every, 0.99)
     # Of scenes with this largest depth.
-    usual = Band((0.01 * limit, limit), (0.08 * limit, 1.5 * limit))
+    usual = 0.01 * limit, limit, 0.08 * limit, 1.5 * limit
     band = _BANDS.get(name, usual)
     knows = name in _BANDS or not examined.layout.test_only  # a network without scale
-    if not knows or math.isnan(median) or band.holds(median, far):
+    if not knows or math.isnan(median) or _is_within(band, median, far):
         return []
     where = f"of {name}" if name in _BANDS else f"with model.max_depth={limit:g}"
     text = (
         f"depth has median {median:.3g} m and 99 % below {far:.3g} m; expected {where} "
-        f"is median {band.median[0]:.3g} to {band.median[1]:.3g}, 99 % below "
-        f"{band.far[0]:.3g} to {band.far[1]:.3g}"
+        f"is median {band[0]:.3g} to {band[1]:.3g}, 99 % below "
+        f"{band[2]:.3g} to {band[3]:.3g}"
     )
     now = examined.layout.depth_scale
     fits = [
         words
         for other, words in SCALES.items()
-        if other != now and band.holds(median * now / other, far * now / other)
+        if other != now and _is_within(band, median * now / other, far * now / other)
     ]
     if fits:
         fix = " (data.depth_scale)" if name == "custom" else ""
         text += f"; read as {now:g} a metre{fix}, stored as {' or '.join(fits)}?"
     return [Finding("scale", WARNING, text)]
+
+
+def _is_within(band: Band, median: float, far: float) -> bool:
+    return band[0] <= median <= band[1] and band[2] <= far <= band[3]

@@ -19,10 +19,8 @@ from amlr_jax.runtime.errors import InputError
 MISSING, DAMAGED, SIZE = "missing", "damaged", "of another size"
 KIND = "of the wrong kind"
 
-# Metres between the bars of the histogram; the last bar is open.
-EDGES = (0, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40, 60, 80, 120, 1000)
-# Bin edges of the counts, fine enough for quantiles of many frames.
-_BORDERS = np.union1d(np.geomspace(1e-3, 3e4, 512), EDGES[1:])
+# Edges of the bins of depth, fine enough for quantiles of many frames.
+_BORDERS = np.geomspace(1e-3, 3e4, 512)  # metres
 
 Read = TypeVar("Read")
 
@@ -51,6 +49,16 @@ class Example(NamedTuple):
     key: str
     examples: Any  # dicts by number
     number: int
+
+
+class Pixels(NamedTuple):
+    """What the files of a frame hold, None where one is missing or has a fault."""
+
+    image: np.ndarray | None  # uint8 [H, W, 3]
+    metres: np.ndarray | None  # [H, W], 0 = none, without the layout's cap
+    camera: Camera = UNKNOWN_CAMERA
+    digest: bytes = b""  # of the image
+    faults: tuple[FileFault, ...] = ()
 
 
 class Facts(NamedTuple):
@@ -97,60 +105,41 @@ class Examined(NamedTuple):
         """The facts of each drive or scene."""
         return by_group(self.facts)
 
-    def may_be_damaged(self, fact: Facts) -> bool:
-        """Whether training leaves the frame out if it is damaged."""
-        return self.data.skip_bad and fact.part == "train"
+
+def examine(part: str, frame: Frame | Example, layout: Layout) -> Facts:
+    """The facts of a frame; never raises."""
+    found = read(frame, layout)
+    size = None if found.image is None else found.image.shape[:2]
+    depth = None
+    if found.metres is not None:
+        depth = summarize(found.metres, cap=layout.depth_cap)
+    known = found.faults, size, depth, found.digest
+    return Facts(frame.key, part, found.camera, *known)
 
 
-def examine(frame: Frame | Example, part: str, layout: Layout) -> Facts:
+def read(frame: Frame | Example, layout: Layout) -> Pixels:
     """Reads and decodes a frame; a fault in one file does not stop the other.
 
     Never raises: any exception of a decoder is a fault of the frame.
     """
     try:
         if isinstance(frame, Example):
-            return _examine_example(frame, part, layout)
+            example = frame.examples[frame.number]
+            image, (fx, fy, cx, cy) = example["image"], example["intrinsics"].tolist()
+            metres = example["depth"][..., 0]
+            return Pixels(image, metres, (fx, fy, cx, cy), _digest(image.tobytes()))
         faults: list[FileFault] = []
-        image = _tried(frame.image, "image", faults, lambda: _image(frame.image))
-        size, digest = image or (None, b"")
-        read = partial(_depth, frame, layout, size)
-        depth = _tried(frame.depth, "ground truth", faults, read)
-        known = frame.key, part, frame.intrinsics
-        return Facts(*known, tuple(faults), size, depth, digest)
+        found = _tried(frame.image, "image", faults, partial(_image, frame.image))
+        image, digest = found or (None, b"")
+        size = None if image is None else image.shape[:2]
+        of_frame = partial(_metres, frame, layout, size)
+        metres = _tried(frame.depth, "ground truth", faults, of_frame)
+        return Pixels(image, metres, frame.intrinsics, digest, tuple(faults))
     except Exception as error:  # decoders raise anything on damaged data
         text = f"{frame.key} cannot be read: {' '.join(str(error).split())}"
-        fault = FileFault(DAMAGED, "image", frame.key, text)
-        return Facts(frame.key, part, UNKNOWN_CAMERA, (fault,))
-
-
-def pixels(
-    frame: Frame | Example, layout: Layout, facts: Facts
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Image uint8 [H, W, 3] and metres [H, W], each None where it has a fault."""
-    bad = {fault.role for fault in facts.faults}
-    if isinstance(frame, Example):
-        example = frame.examples[frame.number] if not bad else None
-        return (example["image"], example["depth"][..., 0]) if example else (None, None)
-    image = metres = None
-    if "image" not in bad:
-        data = images.read(frame.image, what="image")
-        image = images.decode_rgb(frame.image, data)
-    if facts.depth and facts.size and not bad:
-        metres = _metres(frame, layout, facts.size)
-    return image, metres
-
-
-def _examine_example(frame: Example, part: str, layout: Layout) -> Facts:
-    example = frame.examples[frame.number]
-    image, (fx, fy, cx, cy) = example["image"], map(float, example["intrinsics"])
-    return Facts(
-        frame.key,
-        part,
-        (fx, fy, cx, cy),
-        size=image.shape[:2],
-        depth=summarize(example["depth"][..., 0], cap=layout.depth_cap),
-        digest=hashlib.blake2b(image.tobytes(), digest_size=16).digest(),
-    )
+        return Pixels(
+            None, None, faults=(FileFault(DAMAGED, "image", frame.key, text),)
+        )
 
 
 def _tried(
@@ -169,33 +158,29 @@ def _tried(
         return None
 
 
-def _image(path: Path) -> tuple[tuple[int, int], bytes]:
-    """Size and digest of an image."""
+def _image(path: Path) -> tuple[np.ndarray, bytes]:
+    """Pixels and digest of an image."""
     data = images.read(path, what="image")
-    height, width, _ = images.decode_rgb(path, data).shape
-    return (height, width), hashlib.blake2b(data, digest_size=16).digest()
+    return images.decode_rgb(path, data), _digest(data)
 
 
-def _depth(
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _metres(
     frame: Frame, layout: Layout, size: tuple[int, int] | None
-) -> DepthSummary | None:
-    """The summary of the ground truth; None if it cannot be read alone."""
+) -> np.ndarray | None:
+    """float32 metres [H, W] without the layout's cap; None if it cannot be read alone.
+
+    A scan needs a camera, and all but a PNG an image; other rules report these.
+    """
     ending = frame.depth.suffix.lower()
-    # A scan needs a camera, and all but a PNG an image; other rules report these.
     if size is None and ending != ".png" or ending == ".bin" and not frame.projection:
         return None
-    if size is None:
-        data = images.read(frame.depth, what="ground truth")
-        size = images.decode_grey(frame.depth, data).shape
-    return summarize(_metres(frame, layout, size), cap=layout.depth_cap)
-
-
-def _metres(frame: Frame, layout: Layout, size: tuple[int, int]) -> np.ndarray:
-    """float32 metres [H, W] of a frame without the layout's cap, 0 = none."""
-    depth = depth_files.read(frame, layout._replace(depth_cap=0.0), size)
-    if layout.in_metres:
-        return np.asarray(depth.stored)[..., 0]
-    return depth.codes.astype(np.float32) / np.float32(layout.depth_scale)
+    stored = depth_files.read(frame, layout._replace(depth_cap=0.0), size).stored
+    scale = depth_files.stored_scale(layout)
+    return stored[..., 0].astype(np.float32) / np.float32(scale)
 
 
 def summarize(metres: np.ndarray, *, cap: float) -> DepthSummary:
@@ -241,12 +226,3 @@ def quantile(summaries: Iterable[DepthSummary], q: float) -> float:
     low, high = (_BORDERS[np.clip(k, 0, len(_BORDERS) - 1)] for k in (index - 1, index))
     beyond = (up_to[index] - wanted) / counts[index]
     return float(high * (low / high) ** beyond)
-
-
-def histogram(summaries: Iterable[DepthSummary]) -> list[tuple[str, int]]:
-    """Metres as text, and the pixels measured there, of all frames."""
-    bars = np.searchsorted(EDGES[1:], _BORDERS)  # the bar below each border
-    bars = np.append(bars, len(EDGES) - 1)
-    counts = np.bincount(bars, _counts(summaries), minlength=len(EDGES)).astype(int)
-    names = (f"{low:g} - {high:g}" for low, high in zip(EDGES, EDGES[1:], strict=False))
-    return list(zip((*names, f"{EDGES[-1]:g} - ..."), counts.tolist(), strict=True))

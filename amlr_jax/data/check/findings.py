@@ -1,5 +1,6 @@
 """Findings of the rules, and the reports of them: on the screen and as JSON."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,6 @@ from amlr_jax.runtime.files import write_json
 FAULT, WARNING, NOTE = "fault", "warning", "note"
 COLORS = {FAULT: "red", WARNING: "yellow", NOTE: "green"}  # from the worst level on
 _NAME = 300  # characters of a name on the screen
-_BAR = 40  # characters of the longest bar
 
 # In the order of the summary; each with its subject.
 CHECKS = {
@@ -28,7 +28,6 @@ CHECKS = {
     "intrinsics": "the cameras",
     "leak": "training and test do not overlap",
 }
-Histogram = Sequence[tuple[str, int]]  # metres as text, pixels
 
 
 class Finding(NamedTuple):
@@ -48,10 +47,14 @@ class Finding(NamedTuple):
         return f"{self.text}: {preview(names)}" if names else self.text
 
 
-def print_report(findings: Sequence[Finding], histogram: Histogram) -> None:
-    """Prints the histogram of depth, the findings, worst last, and the summary."""
-    if any(count for _, count in histogram):
-        show(_histogram_table(histogram))
+def named(check: str, level: str, text: str, names: Sequence[str]) -> list[Finding]:
+    """A finding about `names`, counted by `{n:one|several}`; none without names."""
+    text = re.sub(r"\{n:(.*?)\}", lambda m: counted(len(names), m[1]), text)
+    return [Finding(check, level, text, tuple(names))] if names else []
+
+
+def print_report(findings: Sequence[Finding]) -> None:
+    """Prints the findings, worst last, and the summary."""
     for finding in findings[::-1]:
         color = COLORS[finding.level]
         show(f"[{color}]{finding.level}[/{color}] {escape(str(finding))}")
@@ -75,17 +78,6 @@ def _result(findings: Sequence[Finding], check: str) -> str:
     return next(bad, "ok")
 
 
-def _histogram_table(rows: Histogram) -> Table:
-    table = Table("metres", "share", "", title="Measured depth", title_justify="left")
-    table.columns[0].justify = table.columns[1].justify = "right"
-    total = sum(count for _, count in rows)
-    most = max(count for _, count in rows)
-    filled = [i for i, (_, count) in enumerate(rows) if count]
-    for name, count in rows[filled[0] : filled[-1] + 1]:
-        table.add_row(name, f"{count / total:.1%}", "#" * round(_BAR * count / most))
-    return table
-
-
 def totals(findings: Sequence[Finding]) -> str:
     """The last line of the report."""
     return ", ".join(
@@ -93,9 +85,7 @@ def totals(findings: Sequence[Finding]) -> str:
     )
 
 
-def write_report(
-    path: Path, findings: Sequence[Finding], histogram: Histogram, *, data: ConfigDict
-) -> None:
+def write_report(path: Path, findings: Sequence[Finding], *, data: ConfigDict) -> None:
     """Writes all findings with the full lists of names."""
     content = {
         "data": data.to_dict(),
@@ -112,6 +102,5 @@ def write_report(
             }
             for check in CHECKS
         },
-        "depth_histogram": [{"metres": n, "pixels": count} for n, count in histogram],
     }
     write_json(path, content)

@@ -5,8 +5,7 @@ from itertools import pairwise
 
 from amlr_jax.data import splits
 from amlr_jax.data.check.facts import Examined, Facts
-from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
-from amlr_jax.data.check.rules import named
+from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding, named
 from amlr_jax.data.frames import by_group
 from amlr_jax.runtime.errors import counted
 from amlr_jax.runtime.paths import last_number, natural

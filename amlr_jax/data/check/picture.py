@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from amlr_jax.data import colors
 from amlr_jax.runtime.files import replacing
@@ -28,8 +29,7 @@ def write(path: Path, tiles: Sequence[np.ndarray], *, near: float, far: float) -
     page = page.reshape(-1, _COLUMNS * WIDTH, 3)
     page = colors.with_scale(page, near=near, far=far)
     with replacing(path) as temporary:
-        # imencode, because imwrite does not report a failed write.
-        temporary.write_bytes(cv2.imencode(".png", page[..., ::-1])[1].tobytes())
+        Image.fromarray(page).save(temporary)
 
 
 def draw_tile(

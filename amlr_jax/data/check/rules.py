@@ -1,32 +1,26 @@
 """Rules on the facts: counts, files, sizes and cameras."""
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from amlr_jax import metrics
 from amlr_jax.data import benchmarks, calibration, nyu, splits
 from amlr_jax.data.cameras import OFF_CENTRE, off_centre
-from amlr_jax.data.check.facts import MISSING, SIZE, Examined, Facts, FileFault
-from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding
+from amlr_jax.data.check.facts import MISSING, SIZE, Examined, Facts
+from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding, named
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.kitti import files as kitti_files
 from amlr_jax.data.storage import size_name
 from amlr_jax.runtime import paths
-from amlr_jax.runtime.errors import InputError, counted
+from amlr_jax.runtime.errors import InputError
 
 # KITTI's depth devkit has 85,898 and 6,852 frames of two cameras.
 BENCHMARK = {"train": 42949, "test": 3426}
+PART_NAMES = {"train": "training", "test": "test"}
 # Field of view in degrees; KITTI has 81, NYUv2 63, a telephoto lens 20.
 FIELD_OF_VIEW = (20, 150)
 _NYU_SIZE = (480, 640)  # image size of the camera of the labelled set's toolbox
-
-
-def named(check: str, level: str, text: str, names: Sequence[str]) -> list[Finding]:
-    """A finding about `names`, counted by `{n:one|several}`; none without names."""
-    text = re.sub(r"\{n:(.*?)\}", lambda m: counted(len(names), m[1]), text)
-    return [Finding(check, level, text, tuple(names))] if names else []
 
 
 # ------------------------------------------------------------------ counts and files
@@ -35,17 +29,15 @@ def named(check: str, level: str, text: str, names: Sequence[str]) -> list[Findi
 def counts(examined: Examined) -> list[Finding]:
     """Frames with both files, compared with published numbers where known."""
     found = {part: _whole(examined.part(part)) for part in examined.parts}
-    names = {"train": "training"}
-    text = " and ".join(f"{n} {names.get(part, part)}" for part, n in found.items())
+    text = " and ".join(f"{n} {PART_NAMES[part]}" for part, n in found.items())
     noun = "frame" if list(found.values()) == [1] else "frames"
     text = f"{text} {noun}" if text else "no test frame, nothing to evaluate"
     groups = examined.groups()
     whole = sum(_whole(facts) > 0 for facts in groups.values())
     text += f" in {whole} drives or scenes" if whole > 1 else ""
     findings = [Finding("counts", NOTE, text)]
-    for part in examined.parts:
-        if not examined.part(part):
-            findings.append(Finding("counts", FAULT, f"no {part} frame at all"))
+    lacking = (part for part in examined.parts if not examined.part(part))
+    findings += [Finding("counts", FAULT, f"no {p} frame at all") for p in lacking]
     wanted, level = _published(examined.layout)
     short = [
         f"{part} {found[part]} of {wanted[part]}"
@@ -86,15 +78,12 @@ def files(examined: Examined) -> list[Finding]:
     """Files that are missing, damaged or of the wrong kind."""
     findings = []
     for role in ("image", "ground truth"):
-        found: dict[tuple[str, str], list[FileFault]] = {}
-        for fact in examined.facts:
-            level = WARNING if examined.may_be_damaged(fact) else FAULT
-            for fault in fact.faults:
-                if fault.role == role and fault.kind not in (MISSING, SIZE):
-                    found.setdefault((fault.kind, level), []).append(fault)
-        for (kind, level), faults in found.items():
-            names = [fault.text for fault in faults]
-            findings += named("files", level, f"{{n:{role} file}}: {kind}", names)
+        found: dict[str, list[str]] = {}
+        for fault in (fault for fact in examined.facts for fault in fact.faults):
+            if fault.role == role and fault.kind not in (MISSING, SIZE):
+                found.setdefault(fault.kind, []).append(fault.text)
+        for kind, texts in found.items():
+            findings += named("files", FAULT, f"{{n:{role} file}}: {kind}", texts)
         lost = sum(fact.lacks(role) for fact in examined.facts)
         text = f"{role} of {lost} of {len(examined.facts)} frames missing"
         findings += named("files", FAULT, text, tuple(_missing(examined, role)))
@@ -117,16 +106,10 @@ def _missing(examined: Examined, role: str) -> Iterator[str]:
 
 def sizes(examined: Examined) -> list[Finding]:
     """Size of image against depth, against its drive, and against the crops."""
-    findings = []
-    for left_out, level in ((False, FAULT), (True, WARNING)):
-        differ = [
-            fault.text
-            for fact in examined.facts
-            for fault in fact.faults
-            if fault.kind == SIZE and examined.may_be_damaged(fact) == left_out
-        ]
-        text = "image and ground truth of {n:frame} differ in size"
-        findings += named("sizes", level, text, differ)
+    faults = (fault for fact in examined.facts for fault in fact.faults)
+    differ = [fault.text for fault in faults if fault.kind == SIZE]
+    text = "image and ground truth of {n:frame} differ in size"
+    findings = named("sizes", FAULT, text, differ)
     odd = []
     for facts in examined.groups().values():
         found = Counter(fact.size for fact in facts if fact.size)

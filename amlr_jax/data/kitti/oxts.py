@@ -32,8 +32,6 @@ def camera_poses(
     The first pose is the identity. Raises InputError for a record or a calibration
     that is missing or damaged.
     """
-    if not len(frames):
-        raise ValueError("`frames` must name at least one frame.")
     records = np.stack([read_record(root, drive, frame) for frame in frames])
     imu_from_cam = np.linalg.inv(camera_from_imu(root, drive, camera=camera))
     world_from_cam = world_from_imu(records) @ imu_from_cam

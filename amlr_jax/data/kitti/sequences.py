@@ -103,10 +103,13 @@ class _Reader:
 
     def _view(self, frame: DriveFrame) -> View:
         drive, number, camera, _ = frame
-        own, intrinsics, place = self._images(drive, camera), *self._pair(drive, camera)
+        own, (intrinsics, offset) = (
+            self._images(drive, camera),
+            self._pair(drive, camera),
+        )
         sources = tuple(own[number + step] for step in self._offsets)
         partner = self._images(drive, partner_of(camera)).get(number)
-        place = place if partner else None
+        place = offset if partner else None
         return View(frame.key, own[number], sources, intrinsics, partner, place)
 
 

@@ -10,25 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from amlr_jax.data import depth_files, images
+from amlr_jax.data import depth_files, images, storage
 from amlr_jax.data.frames import Contents, Frame, Layout, contents, fingerprint
-from amlr_jax.data.prepared.shards import (
-    Records,
-    SetBuilder,
-    SetConfig,
-    damaged,
-    is_prepared,
-    prepared_builder,
-)
-from amlr_jax.data.storage import (
-    AS_THE_FILES,
-    Size,
-    Storage,
-    array,
-    image_feature,
-    size_name,
-    stored,
-)
+from amlr_jax.data.prepared import shards
+from amlr_jax.data.storage import Size, Storage, size_name
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.rules import AUTO
 
@@ -44,16 +29,14 @@ class Prepared:
     `depth` [H, W, 1] in uint16 codes, or in float32 metres where the layout's files are
     not all PNGs; `intrinsics` [4], `key`, `index`. `median_depth` (metres) and
     `valid_share` are those of the training frames, or of the test frames where the
-    layout has no others (`Layout.test_only`). `skipped` names the training frames that
-    were left out because their files are damaged. `train_sizes` and `test_sizes` have
-    a frame's name for each (height, width); they are empty for a set prepared before
-    sizes were recorded. Reading a damaged record raises InputError.
+    layout has no others (`Layout.test_only`). `train_sizes` and `test_sizes` have
+    a frame's name for each (height, width). Reading a damaged record raises InputError.
     """
 
     def __init__(self, builder: "DepthFrames", layout: Layout) -> None:
         facts = builder.info.metadata
-        if not {"median_code", "valid_share"} <= set(facts):
-            raise damaged(builder.data_dir, "metadata.json is not whole")
+        if not {"median_code", "valid_share", "sizes"} <= set(facts):
+            raise shards.damaged(builder.data_dir, "metadata.json is not whole")
         resize = builder.builder_config.storage.resize
         # Metrics of resized frames carry the size in the data set's name.
         self.name = layout.name + (f"@{size_name(resize)}" if resize else "")
@@ -61,27 +44,22 @@ class Prepared:
         self.depth_scale = depth_files.stored_scale(layout)
         self.median_depth = facts["median_code"] / depth_files.count_scale(layout)
         self.valid_share = facts["valid_share"]
-        self.skipped = tuple(facts.get("skipped", ()))
-        sizes = facts.get("sizes", {})
         self.train_sizes, self.test_sizes = (
-            {(height, width): key for height, width, key in sizes.get(part, ())}
+            {(height, width): key for height, width, key in facts["sizes"][part]}
             for part in ("train", "test")
         )
         self.folder = Path(builder.data_dir)
-        self.train = Records(builder, "train")
-        self.test = Records(builder, "test")
+        self.train = shards.Records(builder, "train")
+        self.test = shards.Records(builder, "test")
         self._layout = layout
 
     def contents(self, part: str) -> Contents:
-        """The frames of "train" or "test", without those that were left out."""
-        skipped = set(self.skipped) if part == "train" else ()
-        return contents(
-            [f for f in getattr(self._layout, part) if f.key not in skipped]
-        )
+        """The frames of "train" or "test"."""
+        return contents(getattr(self._layout, part))
 
 
 def prepare(
-    layout: Layout, *, cache: Path, storage: Storage = AS_THE_FILES
+    layout: Layout, *, cache: Path, how: Storage = storage.AS_THE_FILES
 ) -> Prepared:
     """Prepares `layout` under `cache`, or reuses an existing set.
 
@@ -98,21 +76,16 @@ def prepare(
             )
     name = f"{layout.name}-{layout.split}-{fingerprint(layout)}"
 
-    def config(how: Storage) -> SetConfig:
-        return SetConfig(name=name + how.tag, source=layout, storage=how)
+    def config(how: Storage) -> shards.SetConfig:
+        return shards.SetConfig(name=name + how.tag, source=layout, storage=how)
 
-    if storage.decoded == AUTO:
-        forms = [storage._replace(decoded=decoded) for decoded in (True, False)]
-        found = [f for f in forms if is_prepared(DepthFrames, config(f), cache)]
-        storage = found[0] if found else forms[0 if _has_room(layout, cache) else 1]
-    builder = prepared_builder(
-        DepthFrames,
-        config(storage),
-        cache=cache,
-        title=f"Preparing {layout.name}",
-        total=len(layout.train) + len(layout.test),
-    )
-    return Prepared(builder, layout)
+    if how.decoded == AUTO:
+        forms = [how._replace(decoded=decoded) for decoded in (True, False)]
+        found = [f for f in forms if shards.is_prepared(DepthFrames, config(f), cache)]
+        how = found[0] if found else forms[0 if _has_room(layout, cache) else 1]
+    title, total = f"Preparing {layout.name}", len(layout.train) + len(layout.test)
+    made = shards.prepared_builder(DepthFrames, config(how), cache, title, total)
+    return Prepared(made, layout)
 
 
 def _has_room(layout: Layout, cache: Path) -> bool:
@@ -121,7 +94,7 @@ def _has_room(layout: Layout, cache: Path) -> bool:
     some = frames[:: -(-len(frames) // SAMPLED)]
     sizes = []
     for frame in some:
-        with suppress(InputError):  # preparing reports a damaged file, or skips it
+        with suppress(InputError):  # preparing reports a damaged file
             sizes.append(math.prod(images.read_size(frame.image)))
     of_a_pixel = 3 + (4 if layout.in_metres else 2)  # bytes of image and depth
     needed = sum(sizes) / max(len(sizes), 1) * of_a_pixel * len(frames)
@@ -129,7 +102,7 @@ def _has_room(layout: Layout, cache: Path) -> bool:
     return needed + SPARE <= shutil.disk_usage(folder).free
 
 
-class DepthFrames(SetBuilder):
+class DepthFrames(shards.SetBuilder):
     """Image, depth, camera and name of each frame, in the layout's order."""
 
     VERSION = tfds.core.Version("1.1.0")
@@ -137,8 +110,8 @@ class DepthFrames(SetBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         metres = self.builder_config.source.in_metres
         features = {
-            "image": image_feature(self.builder_config.storage),
-            "depth": array(1, np.float32 if metres else np.uint16),
+            "image": storage.image_feature(self.builder_config.storage),
+            "depth": storage.array(1, np.float32 if metres else np.uint16),
             "intrinsics": tfds.features.Tensor(shape=(4,), dtype=np.float32),
             "key": tfds.features.Text(),
             "index": np.int64,
@@ -149,18 +122,14 @@ class DepthFrames(SetBuilder):
         self, dl_manager: Any, download_config: Any = None
     ) -> None:
         del dl_manager, download_config
-        layout, skipped = self.builder_config.source, []
+        layout, splits = self.builder_config.source, []
         sizes: dict[str, dict[Size, str]] = {"train": {}, "test": {}}
         counts = np.zeros(CODES, np.int64)
-        splits = []
         for name, frames in (("train", layout.train), ("test", layout.test)):
             counted = counts if name == "train" or layout.test_only else None
-            may_skip = name == "train" and self.builder_config.storage.skip_bad
-            skips = skipped if may_skip else None
-            records = self._records(frames, counted, skips, sizes[name])
-            size = sum(
-                path.stat().st_size for f in frames for path in (f.image, f.depth)
-            )
+            records = self._records(frames, counted, sizes[name])
+            paths = (path for f in frames for path in (f.image, f.depth))
+            size = sum(path.stat().st_size for path in paths)
             splits.append(self.write_split(name, records, count=len(frames), size=size))
         self.info.set_splits(tfds.core.splits.SplitDict(splits))
         median, valid_share = depth_facts(counts)
@@ -169,33 +138,19 @@ class DepthFrames(SetBuilder):
             part: [[*size, key] for size, key in found.items()]
             for part, found in sizes.items()
         }
-        self.info.metadata.update(facts, skipped=skipped, sizes=named)
+        self.info.metadata.update(facts, sizes=named)
 
     def _records(
-        self,
-        frames: Sequence[Frame],
-        counts: np.ndarray | None,
-        skipped: list[str] | None,
-        sizes: dict[Size, str],
-    ) -> Iterator[bytes | None]:
-        """The frames as records; adds their depth codes to `counts`, and to `sizes`.
-
-        A damaged frame is an error; with `skipped` it is named there and gives None.
-        """
+        self, frames: Sequence[Frame], counts: np.ndarray | None, sizes: dict[Size, str]
+    ) -> Iterator[bytes]:
+        """The frames as records; adds their depth codes to `counts`, and to `sizes`."""
         config = self.builder_config
         for index, frame in enumerate(frames):
             config.advance()
-            try:
-                example, file, codes = _checked_example(frame, index, config.source)
-            except InputError:
-                if skipped is None:
-                    raise
-                skipped.append(frame.key)
-                yield None
-                continue
+            example, file, codes = _checked_example(frame, index, config.source)
             if counts is not None:
                 counts += np.bincount(codes.ravel(), minlength=CODES)
-            kept = stored(example, file, config.storage)
+            kept = storage.stored(example, file, config.storage)
             sizes.setdefault(kept["depth"].shape[:2], frame.key)
             yield self.info.features.serialize_example(kept)
 

@@ -72,15 +72,12 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: Any) -> None:
-        raise RuntimeError("_download_and_prepare writes the splits itself")
-
-    _generate_examples = _split_generators
+    _split_generators = _generate_examples = None  # not used, see above
 
     def write_split(
-        self, name: str, records: Iterable[bytes | None], *, count: int, size: int
+        self, name: str, records: Iterable[bytes], *, count: int, size: int
     ) -> tfds.core.SplitInfo:
-        """Writes `count` records of about `size` bytes in total; None is left out.
+        """Writes `count` records of about `size` bytes in total.
 
         Raises RuntimeError if a file cannot be written, for example on a full disk.
         """
@@ -101,30 +98,20 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
 
-def _write_shard(path: Path, records: Iterator[bytes | None]) -> tuple[int, int]:
-    length = written = 0
-    writer = ArrayRecordWriter(str(path), "group_size:1")
-    try:
+def _write_shard(path: Path, records: Iterator[bytes]) -> tuple[int, int]:
+    lengths = []
+    with contextlib.closing(ArrayRecordWriter(str(path), "group_size:1")) as writer:
         for record in records:
-            if record is not None:
-                writer.write(record)
-                length += 1
-                written += len(record)
-    finally:
-        writer.close()
-    return length, written
+            writer.write(record)
+            lengths.append(len(record))
+    return len(lengths), sum(lengths)
 
 
 Builder = TypeVar("Builder", bound=SetBuilder)
 
 
 def prepared_builder(
-    kind: type[Builder],
-    config: SetConfig,
-    *,
-    cache: Path,
-    title: str,
-    total: int,
+    kind: type[Builder], config: SetConfig, cache: Path, title: str, total: int
 ) -> Builder:
     """The builder of a set under `cache`, which is prepared if it does not exist.
 

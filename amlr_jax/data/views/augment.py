@@ -7,6 +7,7 @@ then resizes it; here the resized image is flipped: the filter is symmetric, so 
 results differ by rounding of one level only.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import cv2
@@ -24,19 +25,19 @@ class ViewAugmentation(NamedTuple):
 
 
 def augment_view(
-    view: dict, setting: ViewAugmentation, rng: np.random.Generator
+    view: dict, rng: np.random.Generator, *, setting: ViewAugmentation
 ) -> dict:
     """A random change of a view (`index.Views`).
 
     `image`, `sources` and `partner` are unchanged, for the loss. `network_image` and
     `network_sources`, of the same shapes, are for the networks; only the loss uses the
-    partner.
+    partner. `key` is left out.
     """
     if rng.random() < setting.flip:
         view = flip_view(view)
     drawn = draw_jitter(rng, probability=setting.jitter)
     return {
-        **view,
+        **{name: value for name, value in view.items() if name != "key"},
         "network_image": apply_jitter(view["image"], drawn),
         "network_sources": np.stack([apply_jitter(s, drawn) for s in view["sources"]]),
     }
@@ -65,36 +66,29 @@ def _mirrored(image: np.ndarray) -> np.ndarray:
     return cv2.flip(image, 1)  # ten times as fast as a copy of [:, ::-1]
 
 
-class ColorJitter(NamedTuple):
-    """Changes of torchvision's ColorJitter, in their order; none if it is empty."""
+def draw_jitter(
+    rng: np.random.Generator, *, probability: float = 0.5
+) -> dict[str, float]:
+    """Changes of torchvision's ColorJitter by name, in their order; maybe none.
 
-    brightness: float = 1.0  # factor
-    contrast: float = 1.0  # factor, about the mean grey
-    saturation: float = 1.0  # factor, about each pixel's grey
-    hue: float = 0.0  # shift in turns of the colour wheel
-    order: tuple[str, ...] = ()
-
-
-def draw_jitter(rng: np.random.Generator, *, probability: float = 0.5) -> ColorJitter:
-    """Factors of U(0.8, 1.2) and a hue of U(-0.1, 0.1) in random order, or none."""
+    brightness is a factor, contrast one about the mean grey, saturation one about each
+    pixel's grey, all of U(0.8, 1.2); hue is a shift of U(-0.1, 0.1) turns.
+    """
     happens = rng.random() < probability
-    factors, hue = rng.uniform(0.8, 1.2, 3), rng.uniform(-0.1, 0.1)
+    values = [*rng.uniform(0.8, 1.2, 3).tolist(), rng.uniform(-0.1, 0.1)]
+    named = list(zip(CHANGES, values, strict=True))
     order = rng.permutation(len(CHANGES))
-    if not happens:
-        return ColorJitter()
-    names = tuple(tuple(CHANGES)[k] for k in order)
-    brightness, contrast, saturation = map(float, factors)
-    return ColorJitter(brightness, contrast, saturation, float(hue), names)
+    return dict(named[k] for k in order) if happens else {}
 
 
-def apply_jitter(image: np.ndarray, drawn: ColorJitter) -> np.ndarray:
-    """The image uint8 [H, W, 3] with the changes of `drawn`.
+def apply_jitter(image: np.ndarray, drawn: Mapping[str, float]) -> np.ndarray:
+    """The image uint8 [H, W, 3] with the changes of `draw_jitter`.
 
     As torchvision on PIL images: Pillow's ImageEnhance, and a shift in Pillow's HSV.
     """
     picture = Image.fromarray(image)
-    for name in drawn.order:
-        picture = CHANGES[name](picture, getattr(drawn, name))
+    for name, value in drawn.items():
+        picture = CHANGES[name](picture, value)
     return np.array(picture)
 
 

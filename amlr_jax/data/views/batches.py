@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from amlr_jax.data import sources
@@ -73,13 +72,9 @@ def load(config: ConfigDict) -> PreparedViews:
     found = read_views(data, read(with_depth(config)).test if tests else ())
     for note in found.notes:
         show(note)
-    return prepare_views(
-        found,
-        cache=cache_folder(data.cache),
-        size=tuple(data.size),
-        stereo=data.stereo,
-        camera=data.camera,
-    )
+    options: dict = {"stereo": data.stereo, "camera": data.camera}
+    place, size = cache_folder(data.cache), tuple(data.size)
+    return prepare_views(found, cache=place, size=size, **options)
 
 
 def batches(
@@ -101,13 +96,5 @@ def batches(
             f"a batch holds images of one size, the views are of {names}; set "
             "--config.data.size='(192, 640)'"
         )
-    change = partial(_augmented, setting=setting)
+    change = partial(augment_view, setting=setting)
     return endless([Part(views.train, change)], **options)
-
-
-def _augmented(
-    view: dict, rng: np.random.Generator, *, setting: ViewAugmentation
-) -> dict:
-    changed = augment_view(view, setting, rng)
-    del changed["key"]
-    return changed

@@ -14,7 +14,6 @@ from amlr_jax.data.storage import Size, size_name
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, counted, preview
 
-CAMERAS = ("file", "monodepth2")
 # fx / W, fy / H, cx / W, cy / H of every KITTI camera in monodepth2.
 _MONODEPTH2 = np.array([0.58, 1.92, 0.5, 0.5])
 
@@ -130,15 +129,12 @@ class Views:
         camera: str,
     ) -> None:
         row_of: dict = {path: row for row, path in enumerate(paths)}
-        groups = [(view.image, *view.sources) for view in views]
+        groups = [
+            (v.image, *v.sources, *([v.partner] if stereo else [])) for v in views
+        ]
         rows = np.array([[row_of[p] for p in group] for group in groups], np.int32)
-        used, self._partners = rows, None
-        if stereo:
-            self._partners = np.array([row_of[v.partner] for v in views], np.int32)
-            offsets = [view.partner_from_target for view in views]
-            self._partner_from_target = np.array(offsets, np.float32)
-            used = np.column_stack([rows, self._partners])
-        _require_one_size(views, file_sizes[used])
+        _require_one_size(views, file_sizes[rows])
+        offsets = [v.partner_from_target for v in views] if stereo else []
         before = file_sizes[rows[:, 0]]
         after = np.broadcast_to(size, before.shape) if size else before
         cameras = [
@@ -147,7 +143,8 @@ class Views:
             else intrinsics.resize_intrinsics(view.intrinsics, before=old, after=new)
             for view, old, new in zip(views, before, after, strict=True)
         ]
-        self._images, self._rows = images, rows
+        self._images, self._rows, self._stereo = images, rows, stereo
+        self._partner_from_target = np.array(offsets, np.float32)
         self._keys = tuple(view.key for view in views)
         self._intrinsics = np.array(cameras, np.float32)
         self.sizes = tuple(map(tuple, np.unique(after, axis=0).tolist()))
@@ -158,18 +155,14 @@ class Views:
     def __getitem__(self, place: int) -> dict:
         if not 0 <= place < len(self):
             raise IndexError(place)  # ends a `for` over the sequence
-        target, *sources = (self._image(row) for row in self._rows[place])
+        target, *others = (self._images[int(k)]["image"] for k in self._rows[place])
         view = {
             "image": target,
-            "sources": np.stack(sources),
             "intrinsics": self._intrinsics[place].copy(),
             "key": self._keys[place],
             "index": int(place),
         }
-        if self._partners is not None:
-            view["partner"] = self._image(self._partners[place])
+        if self._stereo:
+            view["partner"] = others.pop()
             view["partner_from_target"] = self._partner_from_target[place].copy()
-        return view
-
-    def _image(self, row: np.integer) -> np.ndarray:
-        return self._images[int(row)]["image"]
+        return {**view, "sources": np.stack(others)}

@@ -21,13 +21,7 @@ from PIL import Image
 
 from amlr_jax.data import images
 from amlr_jax.data.frames import Contents, Sequences, contents
-from amlr_jax.data.prepared.shards import (
-    Records,
-    SetBuilder,
-    SetConfig,
-    damaged,
-    prepared_builder,
-)
+from amlr_jax.data.prepared import shards
 from amlr_jax.data.storage import Size, Storage, image_feature
 from amlr_jax.data.views.index import Views, check_views
 from amlr_jax.runtime.cluster import cores
@@ -78,27 +72,13 @@ def prepare_views(
     found |= {view.partner for view in views if stereo and view.partner}
     paths = tuple(sorted(found))
     storage = Storage(decoded=True, resize=size or None)
-    builder = prepared_builder(
-        ViewImages,
-        SetConfig(
-            name=f"{sequences.name}-{_fingerprint(paths)}{storage.tag}",
-            source=paths,
-            storage=storage,
-        ),
-        cache=cache,
-        title=f"Preparing {sequences.name}",
-        total=len(paths),
-    )
-    train = Views(
-        Records(builder, "images"),
-        views,
-        paths,
-        _file_sizes(builder, len(paths)),
-        size=storage.resize,
-        stereo=stereo,
-        camera=camera,
-    )
-    return PreparedViews(sequences, train)
+    name = f"{sequences.name}-{_fingerprint(paths)}{storage.tag}"
+    config = shards.SetConfig(name=name, source=paths, storage=storage)
+    title = f"Preparing {sequences.name}"
+    made = shards.prepared_builder(ViewImages, config, cache, title, len(paths))
+    images, sizes = shards.Records(made, "images"), _file_sizes(made, len(paths))
+    options: dict = {"size": storage.resize, "stereo": stereo, "camera": camera}
+    return PreparedViews(sequences, Views(images, views, paths, sizes, **options))
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:
@@ -116,7 +96,7 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-class ViewImages(SetBuilder):
+class ViewImages(shards.SetBuilder):
     """The images in the order of the paths; `sizes` of the files, run-length coded."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -161,7 +141,7 @@ def read_pixels(path: Path, size: Size | None) -> tuple[Size, np.ndarray]:
     Resized with Pillow's LANCZOS as in monodepth2, which is antialiased. InputError for
     a file that is not an intact RGB image.
     """
-    pixels = images.decode_rgb(path, images.read(path, what="image"))
+    pixels = images.read_rgb(path)
     if not size:
         return pixels.shape[:2], pixels
     picture = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.LANCZOS)
@@ -172,5 +152,5 @@ def _file_sizes(builder: ViewImages, count: int) -> np.ndarray:
     """Height and width of each image file, int [count, 2], from their run lengths."""
     runs = np.array(builder.info.metadata.get("sizes", ()), int).reshape(-1, 3)
     if runs[:, 0].sum() != count:
-        raise damaged(builder.data_dir, "metadata.json is not whole")
+        raise shards.damaged(builder.data_dir, "metadata.json is not whole")
     return np.repeat(runs[:, 1:], runs[:, 0], axis=0)

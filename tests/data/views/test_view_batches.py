@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_the_place_in_the_epoch_does_not_matter_the_seed_does(data):
         made = changed(
             place,
             data.train[4],
-            change=lambda view, rng: augment_view(view, setting, rng),
+            change=partial(augment_view, setting=setting),
             seed=seed,
             count=10,
         )
