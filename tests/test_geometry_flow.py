@@ -11,7 +11,10 @@ torch = pytest.importorskip("torch")
 
 rng = np.random.default_rng(0)
 IMAGE, OTHER = rng.normal(size=(2, 2, 6, 9, 5)).astype(np.float32)
-CONSISTENCY, VISIBILITY = jax.jit(geometry.consistency), jax.jit(geometry.visibility)
+CONSISTENCY, VISIBILITY = (
+    jax.jit(geometry.flow_consistency),
+    jax.jit(geometry.flow_visibility),
+)
 FLOW = rng.normal(0, 3, (2, 6, 9, 2)).astype(np.float32)
 
 
@@ -75,7 +78,7 @@ def test_flow_that_is_not_finite_gives_nothing_and_spoils_nothing():
 def test_consistent_where_both_ways_cancel():
     there = np.broadcast_to(np.float32([2, 1]), (6, 9, 2))
     error, near = CONSISTENCY(there, -there)
-    places, inside = geometry.matches(there)
+    places, inside = geometry.flow_matches(there)
     assert near[inside].all() and float(error[inside].max()) == 0
     assert (error[~inside] > 0).any()
     error, near = CONSISTENCY(there, 0 * there)
@@ -87,7 +90,7 @@ def test_consistent_where_both_ways_cancel():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: geometry.matches(FLOW[..., :1]),
+        lambda: geometry.flow_matches(FLOW[..., :1]),
         lambda: geometry.flow_warp(IMAGE, FLOW[:, :5]),
         lambda: geometry.correlation(IMAGE, OTHER[:, :5]),
         lambda: geometry.correlation(IMAGE, OTHER, radius=-1),

@@ -26,11 +26,11 @@ from amlr_jax.geometry.camera import (
     transform,
 )
 from amlr_jax.geometry.flow import (
-    consistency,
     correlation,
+    flow_consistency,
+    flow_matches,
+    flow_visibility,
     flow_warp,
-    matches,
-    visibility,
 )
 from amlr_jax.geometry.rigid import (
     inverse_pose,
@@ -46,17 +46,17 @@ __all__ = (
     "backproject",
     "bilinear_sample",
     "bundle_adjustment",
-    "consistency",
+    "flow_consistency",
     "correlation",
     "flow_warp",
     "in_image",
     "inverse_pose",
-    "matches",
+    "flow_matches",
     "pose_from_axis_angle",
     "project",
     "reproject",
     "rotation_from_axis_angle",
     "transform",
-    "visibility",
+    "flow_visibility",
     "warp",
 )

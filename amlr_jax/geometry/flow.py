@@ -17,7 +17,7 @@ SHARE = 0.01  # of the squared lengths, which is tolerated in addition to CONSTA
 CONSTANT = 0.5  # pixels^2
 
 
-def matches(flow: jax.Array) -> tuple[jax.Array, jax.Array]:
+def flow_matches(flow: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Each pixel's place in the second image, and whether it lies within that image.
 
     Args:
@@ -30,7 +30,7 @@ def matches(flow: jax.Array) -> tuple[jax.Array, jax.Array]:
       ValueError: `flow` is not [..., H, W, 2].
 
     >>> import jax.numpy as jnp
-    >>> places, inside = matches(jnp.ones((2, 2, 2)))
+    >>> places, inside = flow_matches(jnp.ones((2, 2, 2)))
     >>> places[1, 0].tolist(), inside.tolist()
     ([1.0, 2.0], [[True, False], [False, False]])
     """
@@ -69,7 +69,7 @@ def flow_warp(image: jax.Array, flow: jax.Array) -> Warped:
             "`flow` must be [..., H, W, 2] with the axes of `image` [..., H, W, C], "
             f"got flow {flow.shape} and image {image.shape}."
         )
-    places, inside = matches(flow)
+    places, inside = flow_matches(flow)
     return Warped(sampled(image, places, padding="zeros"), inside)
 
 
@@ -112,7 +112,7 @@ def correlation(first: jax.Array, second: jax.Array, *, radius: int = 4) -> jax.
     return jnp.stack(costs, axis=-1)
 
 
-def visibility(backward: jax.Array) -> jax.Array:
+def flow_visibility(backward: jax.Array) -> jax.Array:
     """How much of the second image arrives at each pixel of the first, in [0, 1].
 
     Each pixel of the second image gives 1 to the four pixels around its match, with
@@ -127,10 +127,10 @@ def visibility(backward: jax.Array) -> jax.Array:
       [..., H, W].
 
     >>> import jax.numpy as jnp
-    >>> visibility(jnp.array([[[1.0, 0.0], [1.0, 0.0]]])).tolist()
+    >>> flow_visibility(jnp.array([[[1.0, 0.0], [1.0, 0.0]]])).tolist()
     [[0.0, 1.0]]
     """
-    places, _ = matches(jax.lax.stop_gradient(backward))
+    places, _ = flow_matches(jax.lax.stop_gradient(backward))
     splat = _splat
     for _ in places.shape[:-3]:
         splat = jax.vmap(splat)
@@ -154,7 +154,9 @@ def _splat(places: jax.Array) -> jax.Array:
     return total[2 : 2 + height, 2 : 2 + width]
 
 
-def consistency(forward: jax.Array, backward: jax.Array) -> tuple[jax.Array, jax.Array]:
+def flow_consistency(
+    forward: jax.Array, backward: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Where the way to the second image and back ends, and whether that is near.
 
         b' = backward at the match,   e = |f + b'|^2
@@ -170,7 +172,7 @@ def consistency(forward: jax.Array, backward: jax.Array) -> tuple[jax.Array, jax
       e, [..., H, W] pixels^2, and a boolean mask [..., H, W].
 
     >>> import jax.numpy as jnp
-    >>> error, near = consistency(jnp.ones((2, 2, 2)), -jnp.ones((2, 2, 2)))
+    >>> error, near = flow_consistency(jnp.ones((2, 2, 2)), -jnp.ones((2, 2, 2)))
     >>> float(error[0, 0]), bool(near.all())
     (0.0, True)
     """

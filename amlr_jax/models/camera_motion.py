@@ -54,9 +54,9 @@ def trusted(flow: jax.Array, back: jax.Array) -> tuple[jax.Array, jax.Array]:
     0 where it leaves the image, too: at coarse scales an outward flow of less than 1.7
     pixels is consistent there, would be compared with nothing and be pushed inwards.
     """
-    error, near = geometry.consistency(flow, back)
-    _, inside = geometry.matches(jax.lax.stop_gradient(flow))
-    return geometry.visibility(back) * (near & inside), error
+    error, near = geometry.flow_consistency(flow, back)
+    _, inside = geometry.flow_matches(jax.lax.stop_gradient(flow))
+    return geometry.flow_visibility(back) * (near & inside), error
 
 
 def camera_motion(
@@ -90,7 +90,7 @@ def camera_motion(
     )
     pairs, height, width = trusted.shape
     count = max(LEAST, min(count, int(SHARE * height * width)))
-    second, inside = geometry.matches(flow)
+    second, inside = geometry.flow_matches(flow)
     first = second - flow
     seen = trusted * inside  # False for NaN
     keys = jax.random.split(key)

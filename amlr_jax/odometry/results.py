@@ -40,7 +40,7 @@ SIDE = 7.0  # inches of a panel
 
 
 class MeasuredDrive(NamedTuple):
-    """A drive with the errors of a network, and of a car that drives straight ahead."""
+    """A drive with a network's errors, and those of a camera moving straight ahead."""
 
     drive: Drive
     steps: np.ndarray  # predicted next_from_previous [N - 1, 4, 4]
@@ -112,7 +112,7 @@ def as_json(made: Sequence[MeasuredDrive], *, how: str, size, **facts) -> dict:
             "segments_m": list(trajectories.LENGTHS),
             "segment_every_frames": trajectories.EVERY,
             "rpe": "mean over steps of one frame",
-            "straight_on": "a car that drives straight on at one speed",
+            "straight_on": "a camera that moves straight ahead at one speed",
         },
         "drives": {
             one.drive.name: {

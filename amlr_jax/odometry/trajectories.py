@@ -25,7 +25,7 @@ ALIGNMENTS = {
 SNIPPET = 5  # frames
 LENGTHS = (100, 200, 300, 400, 500, 600, 700, 800)  # metres of KITTI's segments
 EVERY = 10  # frames from the start of one segment to the start of the next
-STANDS = 1.0  # metres; a car that stays within them stands, and gives no scale
+STANDS = 1.0  # metres; a camera that stays within them stands, and gives no scale
 
 
 class Aligned(NamedTuple):
@@ -40,7 +40,7 @@ class Measurement(NamedTuple):
     """The errors of one predicted drive.
 
     `values` has the names and units of odometry.json; it lacks what the drive is too
-    short for. `aligned` is None where the car stands.
+    short for. `aligned` is None where the camera stands.
     """
 
     values: dict
@@ -78,7 +78,7 @@ def pose_of(axis_angle: np.ndarray, translation: np.ndarray) -> np.ndarray:
 
 
 def straight(count: int) -> np.ndarray:
-    """The steps [count, 4, 4] of a car that drives straight ahead at constant speed."""
+    """The steps [count, 4, 4] of a camera moving straight ahead at constant speed."""
     steps = np.tile(np.eye(4), (count, 1, 1))
     steps[:, 2, 3] = -1.0
     return steps
@@ -185,7 +185,7 @@ def measure(truth: np.ndarray, steps: np.ndarray, how: str = "7dof") -> Measurem
         "ate_5_frames_std_m": float(each.std()),
     }
     if _extent(truth) < STANDS:
-        note = f"the car stands: it stays within {STANDS:g} m, so there is no scale"
+        note = f"the camera stands: it stays within {STANDS:g} m, so there is no scale"
         return Measurement(values, None, (note,))
     predicted = chain(steps)
     aligned = align(truth, predicted, how)

@@ -110,7 +110,7 @@ def test_a_car_that_stands_has_no_picture(tmp_path):
         path.write_text(still)
     measure(tmp_path / "raw", tmp_path / "out")
     values = json.loads((tmp_path / "out/odometry.json").read_text())["drives"][DRIVE]
-    assert "the car stands" in values["notes"][0]
+    assert "the camera stands" in values["notes"][0]
     assert values["network"].keys() == {"ate_5_frames_mean_m", "ate_5_frames_std_m"}
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"{DRIVE}.txt", "odometry.json"]

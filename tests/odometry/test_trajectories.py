@@ -231,7 +231,7 @@ def test_a_standing_car_has_no_scale_and_says_so():
     found = trajectories.measure(still, trajectories.straight(29))
     assert found.aligned is None and found.values.keys() == set(NAMES[:2])
     assert np.isfinite([*found.values.values()]).all()
-    assert "the car stands" in found.notes[0]
+    assert "the camera stands" in found.notes[0]
 
 
 def test_a_prediction_of_nothing(truth):
