@@ -104,12 +104,16 @@ def correlation(first: jax.Array, second: jax.Array, *, radius: int = 4) -> jax.
     height, width = first.shape[-3:-1]
     frame = [(0, 0)] * (first.ndim - 3) + [(radius, radius)] * 2 + [(0, 0)]
     padded = jnp.pad(second, frame)
-    costs = [
-        (first * padded[..., i : i + height, j : j + width, :]).sum(-1)
-        for i in range(2 * radius + 1)
-        for j in range(2 * radius + 1)
-    ]
-    return jnp.stack(costs, axis=-1)
+    window = range(2 * radius + 1)
+
+    def of_row(i: jax.Array) -> jax.Array:
+        rows = jax.lax.dynamic_slice_in_dim(padded, i, height, axis=-3)
+        costs = [(first * rows[..., j : j + width, :]).sum(-1) for j in window]
+        return jnp.stack(costs, axis=-1)
+
+    # A loop over the rows: 81 products at five levels take minutes to compile.
+    costs = jnp.moveaxis(jax.lax.map(of_row, jnp.arange(len(window))), 0, -2)
+    return costs.reshape(*costs.shape[:-2], len(window) ** 2)
 
 
 def flow_visibility(backward: jax.Array) -> jax.Array:

@@ -5,8 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from amlr_jax import geometry
 from amlr_jax.models.camera_motion import camera_motion, epipolar_distance, parallax
 
 HEIGHT, WIDTH = 24, 64
@@ -30,14 +30,19 @@ def road(rng):
 def pairs(*names, noise=0.0):
     rng = np.random.default_rng(0)
     depth = np.stack([road(rng)] * len(names))
-    moves = np.float32([MOVES[name] for name in names])
-    pose = geometry.pose_from_axis_angle(moves[:, 0], moves[:, 1])
-    camera = np.tile(CAMERA, (len(names), 1))
-    pixels, _ = geometry.reproject(depth, pose, camera)
+    turns, shifts = map(np.array, zip(*(MOVES[name] for name in names), strict=True))
+    pose = np.tile(np.eye(4), (len(names), 1, 1))
+    pose[:, :3, :3] = Rotation.from_rotvec(turns).as_matrix()
+    pose[:, :3, 3] = shifts
     v, u = np.mgrid[:HEIGHT, :WIDTH]
-    flow = np.asarray(pixels) - np.stack([u, v], -1)
+    pixels = np.stack([u, v], -1)
+    rays = np.dstack([(pixels - CAMERA[2:]) / CAMERA[:2], np.ones_like(u)])
+    points = np.einsum("nij,nhwj->nhwi", pose[:, :3, :3], depth[..., None] * rays)
+    points += pose[:, None, None, :3, 3]
+    flow = CAMERA[:2] * points[..., :2] / points[..., 2:] + CAMERA[2:] - pixels
     flow += rng.normal(0, noise, flow.shape)
-    return np.float32(flow), 1 / depth, camera, np.asarray(pose)
+    camera = np.tile(CAMERA, (len(names), 1))
+    return np.float32(flow), 1 / depth, camera, pose
 
 
 def find(flow, inverse, camera, trusted=None):

@@ -28,6 +28,7 @@ from amlr_jax.train.objectives.self_supervised import (
 
 PHOTOMETRIC = "photometric"
 EDGE = 10.0  # weight of image gradients in the smoothness
+AGREE = 0.5  # of a frame must be trusted for the rest to be left out
 UNIT = 20.0  # pixels of flow that count as 1 in the smoothness
 
 
@@ -109,7 +110,8 @@ def both_ways(flow: FlowNetwork, params: Any, pairs: Pairs) -> list[jax.Array]:
 def optical_flow(flow: FlowNetwork, error: Callable) -> Callable:
     """The loss function of the flow stage; both directions, four scales s.
 
-        m            visibility x consistency, without gradient
+        m            visibility x consistency, without gradient; where that is less
+                     than half of a frame, all pixels whose match is in the image
         photometric  mean over s and pairs of  sum m r(I_s, warped I'_s) / sum m
         smoothness   mean over s of  (e^(-10 |dx I|) |dx dx f| + the same in y) / 2,
                      f in units of 20 pixels
@@ -117,7 +119,9 @@ def optical_flow(flow: FlowNetwork, error: Callable) -> Callable:
     I_s is the image at 1/2**s and the flow, predicted at a quarter of that, is enlarged
     to it; the smoothness is of the predicted flow. r is `error`; GVO's is monodepth2's,
     .15 of the absolute error and .85 of the structural dissimilarity. GVO adds up the
-    scales where this takes their mean, so both losses are an eighth of its own.
+    scales where this takes their mean, so both losses are an eighth of its own. It has
+    no least m: flows that nowhere agree then cost nothing and have no gradient, which
+    is where training ended from a bad start.
     """
 
     def loss_function(params, batch_stats, batch, key, loss_weights):
@@ -142,7 +146,9 @@ def _of_scale(
     flow = enlarged(found, image.shape[1:3])
     back = pairs.others(flow)
     mask = trusted(flow, back)[0]
-    warped = geometry.flow_warp(pairs.others(image), flow).image
+    warped, inside = geometry.flow_warp(pairs.others(image), flow)
+    agree = jnp.mean(mask, axis=(1, 2), keepdims=True) >= AGREE
+    mask = jnp.where(agree, mask, inside)
     each = jnp.sum(mask * error(warped, image), axis=(1, 2))
     photometric = jnp.mean(each / jnp.maximum(jnp.sum(mask, axis=(1, 2)), 1.0))
     edges = _resized(image, found.shape[1:3])
