@@ -5,6 +5,7 @@ Geometric Bundle Adjustment" (Pattern Recognition 2023, arXiv 2111.11141), on th
 pyramid of Sun et al., "PWC-Net" (CVPR 2018).
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import numpy as np
 
 from amlr_jax.geometry import correlation, flow_warp
 from amlr_jax.models import layers
+from amlr_jax.models.depth import compute_dtype
 
 RADIUS = 4  # pixels of a level
 SLOPE = 0.1  # of the leaky ReLU below 0
@@ -40,12 +42,14 @@ class FlowNetwork(nn.Module):
 
     Initial values are ours: He's, without biases, and zero for what becomes flow. With
     GVO's, torch's defaults, features of two places differ by a tenth of what they have
-    in common, and no cost tells a match.
+    in common, and no cost tells a match. `unit_features`, ours too, takes costs of
+    features less their mean, of length 1, with a learned gain for each level.
     """
 
     channels: ClassVar = (16, 32, 64, 96, 128, 196)  # of levels 1 to 6
     widths: ClassVar = (96, 96, 64, 64, 32)  # of the convolutions of a decoder
     refiner: ClassVar = ((128, 1), (128, 2), (128, 4), (96, 8), (64, 16), (32, 1))
+    unit_features: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -123,8 +127,7 @@ class FlowNetwork(nn.Module):
             size = first.shape[1:3]
             flow = rescaled(flow, size)
             x = self._conv(resize_aligned(x, size), 2, f"level{level}_reduce", size=1)
-            second = flow_warp(second, flow).image
-        costs = nn.leaky_relu(correlation(first, second, radius=RADIUS), SLOPE)
+        costs = nn.leaky_relu(self._costs(level, first, second, flow), SLOPE)
         parts = [costs] if flow is None else [costs, first, flow, x]
         x = jnp.concatenate([part.astype(self.dtype) for part in parts], axis=-1)
         for place, width in enumerate(self.widths):
@@ -134,11 +137,26 @@ class FlowNetwork(nn.Module):
         moved = position_weighted(scores.astype(jnp.float32))
         return moved if flow is None else flow + moved, x
 
+    def _costs(self, level: int, first, second, flow) -> jax.Array:
+        if self.unit_features:
+            gain = self.param(f"level{level}_gain", nn.initializers.ones_init(), ())
+            first, second = gain * unit_features(first), unit_features(second)
+        if flow is not None:
+            second = flow_warp(second, flow).image
+        return correlation(first, second, radius=RADIUS)
+
     def _refine(self, x: jax.Array) -> jax.Array:
         for place, (channels, dilation) in enumerate(self.refiner):
             x = self._leaky(x, channels, f"refine_conv{place}", dilation=dilation)
         x = self._conv(x, 2, f"refine_conv{len(self.refiner)}", init=ZERO)
         return x.astype(jnp.float32)
+
+
+def unit_features(x_BHWC: jax.Array) -> jax.Array:
+    """Features less their mean over the image, of length 1 at each pixel, or 0."""
+    x = x_BHWC.astype(jnp.float32)
+    x -= x.mean((1, 2), keepdims=True)
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
 
 
 def position_weighted(scores: jax.Array) -> jax.Array:
@@ -184,6 +202,12 @@ def enlarged(flow_BHW2: jax.Array, size: tuple[int, ...]) -> jax.Array:
     Both components grow by exactly that factor, as in GVO.
     """
     return resize_aligned(flow_BHW2, size) * float(2**FINEST)
+
+
+def network_of(params: Mapping[str, Any], dtype: str | None) -> FlowNetwork:
+    """The network that has the parameters "flow" among `params`."""
+    unit = "level6_gain" in params["flow"]
+    return FlowNetwork(unit_features=unit, dtype=compute_dtype(dtype))
 
 
 def variable_shapes(network: FlowNetwork) -> dict:

@@ -10,7 +10,12 @@ from amlr_jax.models import depth, pretrained
 from amlr_jax.models.camera_motion import camera_motion, trusted
 from amlr_jax.models.decoders.disparity import resize_disparity
 from amlr_jax.models.depth_network import DepthNetwork
-from amlr_jax.models.optical_flow import FlowNetwork, enlarged, variable_shapes
+from amlr_jax.models.optical_flow import (
+    FlowNetwork,
+    enlarged,
+    network_of,
+    variable_shapes,
+)
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import counted
@@ -66,7 +71,7 @@ def load(found: Pretrained, size: tuple[int, int] | None) -> MatchWeights | None
     if not {"encoder", "decoder", "flow"} <= found.variables["params"].keys():
         return None
     network = pretrained.network_of(found)
-    flow = FlowNetwork(dtype=depth.compute_dtype(found.model["options"].get("dtype")))
+    flow = network_of(found.variables["params"], found.model["options"].get("dtype"))
     shapes = depth.variable_shapes(network)
     flow_shapes = variable_shapes(flow)["params"]
     shapes["params"] = {**shapes["params"], "flow": flow_shapes}

@@ -21,7 +21,7 @@ from amlr_jax.evaluate.depth_stream import in_order
 from amlr_jax.evaluate.evaluator import config_of_run
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import as_float
-from amlr_jax.models.optical_flow import FlowNetwork
+from amlr_jax.models.optical_flow import network_of
 from amlr_jax.models.pose import PoseNetwork, variable_shapes
 from amlr_jax.odometry import from_matches
 from amlr_jax.odometry.from_matches import MatchWeights
@@ -98,7 +98,7 @@ def of_state(config: ConfigDict, variables: dict) -> PoseWeights | MatchWeights 
     """The pose or flow network of a run in memory; None if it has none."""
     size, dtype = tuple(config.data.size) or None, config.model.dtype
     if "flow" in variables["params"] and config.objective == "depth_from_flow":
-        flow = FlowNetwork(dtype=depth.compute_dtype(dtype))
+        flow = network_of(variables["params"], dtype)
         network = depth.network(**dict(config.model))
         return MatchWeights(network, flow, variables, size)
     if "pose" not in variables["params"]:

@@ -36,9 +36,24 @@ def test_resize_aligned_is_that_of_torch(size):
     np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
 
 
+def test_unit_features_have_length_one_and_no_mean_and_are_known_by_their_gain():
+    features = np.random.default_rng(0).normal(3, 2, (2, 4, 5, 6)).astype(np.float32)
+    features[1] = 7.0
+    found = optical_flow.unit_features(features)
+    expected = features[0] - features[0].mean((0, 1))
+    expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+    assert not found[1].any()
+    for unit in (False, True):
+        network = optical_flow.FlowNetwork(unit_features=unit)
+        params = {"flow": optical_flow.variable_shapes(network)["params"]}
+        assert optical_flow.network_of(params, None) == network
+
+
 @pytest.mark.slow
-def test_both_ways_are_the_same_network():
-    network = optical_flow.FlowNetwork()
+@pytest.mark.parametrize("unit", [False, True])
+def test_both_ways_are_the_same_network(unit):
+    network = optical_flow.FlowNetwork(unit_features=unit)
     images = jax.random.uniform(jax.random.key(0), (3, 1, 40, 72, 3))
     images = images.at[2].set(0.0)  # black
     first, second = jnp.concatenate([images[0], images[2]]), images[[1, 2], 0]

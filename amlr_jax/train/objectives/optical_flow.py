@@ -58,7 +58,10 @@ def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
 
 def flow_network(config: ConfigDict) -> FlowNetwork:
     """The flow network of a config."""
-    return FlowNetwork(dtype=depth_networks.compute_dtype(config.model.dtype))
+    return FlowNetwork(
+        unit_features=config.selfsup.unit_features,
+        dtype=depth_networks.compute_dtype(config.model.dtype),
+    )
 
 
 def error_of(options: ConfigDict) -> Callable:
