@@ -244,16 +244,6 @@ _MODEL = {
     "remat": (False, FLAG),  # recompute blocks in the backward pass to save memory
 }
 
-_RULES = [
-    "amlr",
-    "log_amlr",
-    "lee_kim",
-    "fixed",
-    "dwa",
-    "softadapt",
-    "uncertainty",
-    "famo",
-]
 _REBALANCE = {
     "rule": ("log_amlr", one_of(*RULES)),
     # The paper's lambda; also of uncertainty, imtl_l, famo, grad_norm

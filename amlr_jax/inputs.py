@@ -118,3 +118,18 @@ def check_image(name: str, image: ArrayLike, *, data_range: Any = 1.0) -> None:
             f"`{name}` is {dtype} and must be floating point in [0, 1]; divide it by "
             "255, or where a function takes it pass data_range=255."
         )
+
+
+def depth_mask(
+    prediction: jax.Array, target: jax.Array, where: jax.Array | None
+) -> jax.Array:
+    """The mask of two depth maps, which must be of one shape and in metres.
+
+    Raises ValueError and TypeError as `check_same_shape`, `check_unit` and
+    `resolve_where`.
+    """
+    check_same_shape(prediction=prediction, target=target)
+    check_unit(prediction=prediction, target=target)
+    if where is not None:
+        check_same_shape(prediction=prediction, where=where)
+    return resolve_where(where, jnp.shape(prediction))

@@ -10,7 +10,7 @@ from amlr_jax.evaluate import pictures, protocols
 from amlr_jax.evaluate.evaluator import Evaluator
 from amlr_jax.evaluate.results import as_json
 from amlr_jax.models import depth
-from amlr_jax.odometry import at_end
+from amlr_jax.odometry import results as odometry
 from amlr_jax.report import keep, page
 from amlr_jax.runtime import workdir
 from amlr_jax.runtime.console import show
@@ -98,7 +98,7 @@ class Results:
         The frames are those of the evaluation before, of the same variables.
         """
         folder, far = self._run.folder, self._farthest
-        at_end.of_run(self._run.config, variables, folder)
+        odometry.of_run(self._run.config, variables, folder)
         if not is_first():
             return
         if (folder / workdir.METRICS).is_file():

@@ -132,25 +132,11 @@ def better_ssim(config: ConfigDict, *, views: int, epochs: int = 20) -> None:
     config.losses = ConfigDict()
     config.selfsup.kind = "ssim_a"
     config.rebalance.rule = "fixed"
-    config.rebalance.weights = ConfigDict(
-        {
-            "mae": 0.4,
-            "luminance": 0.5,
-            "contrast": 0.5,
-            "structure": 0.7,
-            "smoothness": 1e-3,
-        }
-    )
+    weights = dict(mae=0.4, luminance=0.5, contrast=0.5, structure=0.7, smoothness=1e-3)
+    config.rebalance.weights = ConfigDict(weights)
     # For other rules: the shares of an untrained network under these weights (street).
-    config.rebalance.shares = ConfigDict(
-        {
-            "mae": 0.13,
-            "luminance": 0.06,
-            "contrast": 0.21,
-            "structure": 0.6,
-            "smoothness": 2e-4,
-        }
-    )
+    shares = dict(mae=0.13, luminance=0.06, contrast=0.21, structure=0.6)
+    config.rebalance.shares = ConfigDict(shares | {"smoothness": 2e-4})
     config.model.name = "five_level"
     config.model.max_depth = 100.0
     config.data.kb_crop = False

@@ -1,6 +1,5 @@
 """Evaluates a run during and after training, or a set of weights."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.views import batches as view_batches
 from amlr_jax.evaluate import (
     confidence,
+    measure,
     metric_sets,
     protocols,
     published,
@@ -25,13 +25,7 @@ from amlr_jax.evaluate import (
     side_outputs,
     tables,
 )
-from amlr_jax.evaluate.measure import (
-    Evaluation,
-    evaluate_test_set,
-    fitted_to_set,
-    require_depth,
-    with_predictions,
-)
+from amlr_jax.evaluate.measure import Evaluation
 from amlr_jax.evaluate.metric_sets import NO_CHOICES, Choices
 from amlr_jax.evaluate.predictor import in_frame, predictor
 from amlr_jax.metrics import KB_CROP_SHAPE
@@ -71,7 +65,7 @@ class Evaluator:
         choices: Choices = NO_CHOICES,
     ) -> None:
         self.protocol = protocols.protocol(config, network, data, choices)
-        require_depth(data, self.protocol)
+        measure.require_depth(data, self.protocol)
         self._config, self._data, self._folder = config, data, folder
         options = {k: config.eval[k] for k in ("at_once", "batch_size")}
         self._predictor = predictor(network, mesh, mode=self.protocol.mode, **options)
@@ -121,23 +115,28 @@ class Evaluator:
         facts: dict,
         *,
         title: str,
+        first: str = "network",
         writes: bool = True,
         inspect: Callable | None = None,
     ) -> Evaluation:
         """`__call__` for a predictor; `facts` are written with the metrics.
 
-        `inspect` is called as that of `measure.evaluate`, with the `protocol`, too.
+        `first` names it in the table. `inspect` is called as that of
+        `measure.evaluate`, with the `protocol`, too.
         """
         data, config = self._data, self._config
-        self.protocol = fitted_to_set(predict, data, self.protocol, config=config)
+        self.protocol = measure.fitted_to_set(
+            predict, data, self.protocol, config=config
+        )
         options: dict = {"config": config}
         if inspect:
             options["inspect"] = partial(inspect, protocol=self.protocol)
-        result = evaluate_test_set(predict, data, self.protocol, **options)
+        result = measure.evaluate_test_set(predict, data, self.protocol, **options)
         if writes and is_first():
             values = results.as_json(result, self.protocol, **facts)
             files.write_json(self._folder / workdir.EVALUATION, values)
-        tables.show_result(result, protocol=self.protocol, title=title)
+        shown = {"title": title, "first": first}
+        tables.show_result(result, protocol=self.protocol, **shown)
         return result
 
     def facts(self) -> dict:
@@ -151,7 +150,7 @@ class Evaluator:
         count = min(self._config.eval.pictures, frames)
         indices = np.linspace(0, frames - 1, count).round() if count else ()
         predict = self.predict(variables)
-        return with_predictions(indices, predict, self._data, self.protocol)
+        return measure.with_predictions(indices, predict, self._data, self.protocol)
 
 
 def evaluate_weights(
@@ -273,13 +272,13 @@ def _require_run(config: ConfigDict, folder: Path) -> None:
             f"workdir '{folder}' holds no run; train there with amlr_jax.main, or name "
             "the weights with --checkpoint=DIR"
         )
-    try:
-        changed = files.differences(
-            json.loads(path.read_text())["model"], config.model.to_dict()
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"'{path}' is damaged: {error}") from error
-    changed = {k: v for k, v in changed.items() if not _same(k, *v)}
+    trained = files.read_json(path, "model")["model"]
+    changed = files.differences(trained, config.model.to_dict())
+    changed = {
+        k: both
+        for k, both in changed.items()
+        if not (workdir.is_free(f"model.{k}") or (k == "dtype" and AUTO in both))
+    }
     if changed:
         changes = (f"model.{k} was {a}, now {b}" for k, (a, b) in changed.items())
         raise InputError(
@@ -287,9 +286,3 @@ def _require_run(config: ConfigDict, folder: Path) -> None:
             f"{preview(changes, limit=6)}); repeat its config, or give "
             f"--checkpoint={folder} and another --workdir"
         )
-
-
-def _same(key: str, old: Any, new: Any) -> bool:
-    """Whether a key of `config.model` may differ from that of a trained network."""
-    chosen = key == "dtype" and AUTO in (old, new)
-    return chosen or workdir.is_free(f"model.{key}")

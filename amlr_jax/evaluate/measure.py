@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from amlr_jax import metrics
 from amlr_jax.data import benchmarks, loader
-from amlr_jax.evaluate import fitting, metric_sets
+from amlr_jax.evaluate import metric_sets
 from amlr_jax.evaluate.protocols import Protocol, check_frame
 from amlr_jax.metrics.alignment import SHIFTED
 from amlr_jax.runtime import paths
@@ -50,9 +50,17 @@ def _in_metres(
 
     And by what: its median `ratio` [...], or `scale` and `shift` if it is aligned.
     """
-    limits = protocol.limits
-    if protocol.choices.align:
-        found = fitting.aligned(prediction, target, where, protocol=protocol)
+    limits, choices = protocol.limits, protocol.choices
+    if choices.align:
+        prediction = metrics.sanitize(prediction, **limits)
+        if choices.fit:
+            each = [jnp.full(where.shape[:-2], x, jnp.float32) for x in choices.fit]
+            moved = metrics.apply_alignment(
+                prediction, *each, how=choices.align, **limits
+            )
+            return moved, dict(zip(("scale", "shift"), each, strict=True))
+        fitted: dict = {"how": choices.align, "robust": choices.align_robust}
+        found = metrics.align(prediction, target, where=where, **fitted, **limits)
         return found.prediction, {"scale": found.scale, "shift": found.shift}
     if protocol.median_scaling:
         scaled = metrics.median_scaled(prediction, target, where=where, **limits)
@@ -162,16 +170,26 @@ def evaluate(
     used = [row for row in images if row["pixels"]]
     if not used:
         raise _nothing(len(images), protocol)
-    fitting.check_rows(used, choices)
+    metric_sets.require_fits(used, choices)
     metric_sets.require_dense(used)
     names = [name for name in metric_sets.names(choices) if name in used[0]]
+    ratio = None
+    if protocol.median_scaling:
+        ratios = np.array([row["ratio"] for row in used], np.float32)
+        ratio = dict(
+            zip(
+                ("median", "std"),
+                map(float, metrics.ratio_summary(ratios)),
+                strict=True,
+            )
+        )
     return Evaluation(
         metrics=_means(used, names),
         constant=_means([row for row in constants if row["pixels"]], names),
         frames=len(used),
         skipped=len(images) - len(used),
         images=tuple(images),
-        ratio=_ratio(used) if protocol.median_scaling else None,
+        ratio=ratio,
         narrow=narrow,
         bands=tuple(metric_sets.of_bands(used, choices)),
     )
@@ -210,7 +228,7 @@ def fitted_to_set(
             found = metrics.sanitize(predict(batch["image"]), **protocol.limits)
             pairs.append((np.asarray(found)[where], batch["depth"][where]))
             report.advance(len(where))
-    return protocol._replace(choices=fitting.of_set(pairs, choices=choices))
+    return protocol._replace(choices=metric_sets.fitted_to(pairs, choices=choices))
 
 
 def test_batches(
@@ -278,9 +296,3 @@ def _means(rows: list[dict], names: Sequence[str]) -> dict[str, float]:
         mean = np.nanmean if name in metrics.BOUNDARY_ERRORS else np.mean
         means[name] = float(mean([row[name] for row in rows]))
     return means
-
-
-def _ratio(rows: list[dict]) -> dict[str, float]:
-    ratios = np.array([row["ratio"] for row in rows], np.float32)
-    median, spread = metrics.ratio_summary(ratios)
-    return {"median": float(median), "std": float(spread)}

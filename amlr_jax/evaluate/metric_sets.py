@@ -1,6 +1,7 @@
 """What is measured beyond a protocol: alignment, sets of metrics, bands of distance."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from amlr_jax import metrics
-from amlr_jax.runtime.errors import InputError, require
+from amlr_jax.runtime.errors import InputError, counted, require
 
 SETS = {
     "standard": metrics.METRIC_NAMES,
@@ -29,6 +30,7 @@ _FUNCTIONS: dict[str, Callable] = {
     "delta": metrics.delta_metrics,
     "boundary": _boundary,
 }
+LEAST_PIXELS = 10  # of a fit; fewer give one that says nothing
 DENSE = 0.5  # share of a frame's pixels that `boundary` needs
 
 
@@ -151,4 +153,42 @@ def check(choices: Choices) -> None:
         raise InputError(
             "--align_robust is for --align=scale, scale_shift and "
             f"disparity_scale_shift; got --align={choices.align}"
+        )
+
+
+def fitted_to(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], *, choices: Choices
+) -> Choices:
+    """The choices with one fit to the prediction and ground truth of all pixels.
+
+    In float64; all pixels are in memory. InputError if there are too few, or if all
+    predictions are one value.
+    """
+    p, g = (np.concatenate(one).astype(float)[None] for one in zip(*pairs, strict=True))
+    how, robust = choices.align, choices.align_robust
+    with jax.enable_x64(True):
+        fit = jax.jit(partial(metrics.fit_alignment, how=how, robust=robust))
+        scale, shift = map(float, fit(p, g))
+    _require_fit("the set", p.size, scale, choices=choices)
+    return choices._replace(fit=(scale, shift))
+
+
+def require_fits(rows: list[dict], choices: Choices) -> None:
+    """InputError for an image whose fit is not determined by its pixels."""
+    for row in rows if choices.align and not choices.fit else ():
+        of, pixels = f"frame {row['key']}", row["pixels"]
+        _require_fit(of, pixels, row["scale"], choices=choices)
+
+
+def _require_fit(of: str, pixels: int, scale: float, *, choices: Choices) -> None:
+    how = choices.align
+    if pixels < LEAST_PIXELS:
+        raise InputError(
+            f"{of} has {counted(pixels, 'evaluated pixel')}, and --align={how} needs "
+            f"{LEAST_PIXELS} or more; leave the frame out, or give --align_over=set"
+        )
+    if not scale:
+        raise InputError(
+            f"the prediction of {of} is one value at all evaluated pixels, so that "
+            f"--align={how} finds no scale; leave it out, or give --align=median"
         )

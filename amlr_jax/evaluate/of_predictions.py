@@ -9,18 +9,15 @@ from amlr_jax.config import DRIVES, base
 from amlr_jax.data import custom, sources
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.views.batches import with_depth
-from amlr_jax.evaluate import metric_sets, protocols, results, tables
-from amlr_jax.evaluate.measure import (
-    Evaluation,
-    evaluate_test_set,
-    evaluated,
-    fitted_to_set,
-)
+from amlr_jax.evaluate import metric_sets, protocols, results
+from amlr_jax.evaluate.evaluator import Evaluator
+from amlr_jax.evaluate.measure import Evaluation, evaluated
 from amlr_jax.evaluate.metric_sets import NO_CHOICES, Choices
 from amlr_jax.evaluate.prediction_files import PredictionFiles, depth_folder
 from amlr_jax.evaluate.protocols import Protocol
 from amlr_jax.metrics.alignment import DISPARITY, SHIFTED
-from amlr_jax.runtime import files, workdir
+from amlr_jax.runtime import files
+from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted
 
@@ -63,24 +60,24 @@ def evaluate_predictions(
     )
     for note in (*layout.notes, *data.notes):
         show(note)
-    made = protocols.protocol(config, None, data, choices)
-    made = fitted_to_set(_as_it_is, data, made, config=config)
-
-    def inspect(prediction: np.ndarray, batch: dict) -> None:
-        _require_everywhere(prediction, batch, protocol=made)
-
-    result = evaluate_test_set(_as_it_is, data, made, config=config, inspect=inspect)
-    for old, new in sorted(data.resized):
-        show("Predictions of {} x {} were resized to {} x {}".format(*old, *new))
-    title = f"Predictions of {predictions}"
-    tables.show_result(result, protocol=made, title=title, first="predictions")
     if folder is not None:
         files.make_writable(folder)
-        values = results.as_json(result, made, predictions=str(predictions))
-        files.write_json(folder / workdir.EVALUATION, values)
-        shared = {"data": data, "protocol": made, "config": config}
-        shared |= {"predict": _as_it_is, "picture": data.picture}
-        results.write_frames(result, folder, **shared)
+    mesh = parallel.make_mesh()
+    evaluator = Evaluator(config, None, data, mesh, folder or Path(), choices)
+    result = evaluator.measure(
+        _as_it_is,
+        {"predictions": str(predictions)},
+        title=f"Predictions of {predictions}",
+        first="predictions",
+        writes=folder is not None,
+        inspect=_require_everywhere,
+    )
+    for old, new in sorted(data.resized):
+        show("Predictions of {} x {} were resized to {} x {}".format(*old, *new))
+    if folder is not None:
+        shown: dict = {"data": data, "predict": _as_it_is, "picture": data.picture}
+        shown["protocol"] = evaluator.protocol
+        results.write_frames(result, folder, config=config, **shown)
     return result
 
 

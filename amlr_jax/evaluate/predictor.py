@@ -67,11 +67,11 @@ class Predictor:
         what = "the network, {} x {}x{}".format(*shape)
         remedy = "lower eval.batch_size, eval.at_once or the size of the images"
         images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=self._whole)
-        line = f"out of memory: {what}; {remedy}"
         first = not self._compiled  # of many sizes the others pass without a line
-        with compilation.announced(what, show=first), compilation.explained(line):
-            made = self._jitted.lower(variables, images).compile()
-        return compilation.within_memory(made, what=what, remedy=remedy)
+        made, _ = compilation.compiled(
+            self._jitted, variables, images, what=what, remedy=remedy, show=first
+        )
+        return made
 
 
 def predictor(

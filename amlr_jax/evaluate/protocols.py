@@ -205,7 +205,11 @@ def protocol(
         cap_target=preset.cap_target or bool(options.min_depth or options.max_depth),
         clamp=preset.clamp,
     )
-    _check_frames(made, data)
+    for size, key in data.test_sizes.items():
+        check_frame(made, size, key)
+    if len(data.test) and not data.test_sizes:  # not recorded
+        frame = loader.test_frame(data, 0, kb_crop=made.crops_frames)
+        check_frame(made, frame["depth"].shape, frame["key"])
     return with_choices(made, choices)
 
 
@@ -235,12 +239,3 @@ def check_frame(made: Protocol, size: tuple[int, int], key: str) -> None:
             f"test frame {key} does not fit {rule} of eval.protocol={made.name}: "
             f"{error} Leave it out of the test, or set {remedy} (another protocol)"
         ) from error
-
-
-def _check_frames(made: Protocol, data: Any) -> None:
-    """`check_frame` for every size that the prepared set says its test frames have."""
-    for size, key in data.test_sizes.items():
-        check_frame(made, size, key)
-    if len(data.test) and not data.test_sizes:  # not recorded
-        frame = loader.test_frame(data, 0, kb_crop=made.crops_frames)
-        check_frame(made, frame["depth"].shape, frame["key"])

@@ -75,28 +75,18 @@ def write_frames(
     result: Evaluation,
     folder: Path,
     *,
-    data: Any,
-    predict: Callable[[np.ndarray], np.ndarray],
-    protocol: Protocol,
     config: ConfigDict,
     also: Sequence[str] = (),
-    picture: Callable[[int], np.ndarray | None] | None = None,
+    **shown: Any,
 ) -> None:
     """Writes per_image.csv and frames.png to `folder`, and prints what is there.
 
-    `also` are the names of results beside evaluation.json that were written before.
-    `picture` is that of `write_pictures`.
+    `also` are the names of results beside evaluation.json that were written before,
+    `shown` the other arguments of `write_pictures`.
     """
     write_csv(result, folder / workdir.PER_IMAGE)
-    write_pictures(
-        result,
-        folder / workdir.FRAMES_PICTURE,
-        data=data,
-        predict=predict,
-        protocol=protocol,
-        count=-(-config.eval.pictures // 2),
-        picture=picture,
-    )
+    count = -(-config.eval.pictures // 2)
+    write_pictures(result, folder / workdir.FRAMES_PICTURE, count=count, **shown)
     names = workdir.EVALUATION, workdir.PER_IMAGE, workdir.FRAMES_PICTURE, *also
     there = [name for name in names if (folder / name).is_file()]
     show(f"Results in {folder}: {', '.join(there)}")

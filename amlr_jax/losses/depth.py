@@ -22,14 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amlr_jax.inputs import as_floats, check_map
-from amlr_jax.losses.masked import (
-    Axis,
-    checked_mask,
-    masked_mean,
-    masked_variance,
-    reduced_axes,
-)
+from amlr_jax.inputs import as_floats, check_map, depth_mask
+from amlr_jax.losses.masked import Axis, masked_mean, masked_variance, reduced_axes
 
 MIN_DEPTH = 1e-6  # metres; far below any sensor, keeps 1 / depth representable
 MAX_DEPTH = float(np.finfo(np.float32).max)  # metres; turns infinity into a number
@@ -189,7 +183,7 @@ def log_difference(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """d = log y - log y*, exactly 0 under the mask, and the mask."""
-    where = checked_mask(prediction, target, where)
+    where = depth_mask(prediction, target, where)
     prediction, target = as_floats(prediction, target)
     return _safe_log(target, where) - _safe_log(prediction, where), where
 

@@ -12,13 +12,7 @@ masked mean inside a jitted, sharded step is the mean over the global batch.
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.inputs import (
-    as_float,
-    check_map,
-    check_same_shape,
-    check_unit,
-    resolve_where,
-)
+from amlr_jax.inputs import as_float, check_map, resolve_where
 
 Axis = int | tuple[int, ...] | None
 
@@ -33,17 +27,6 @@ def reduced_axes(per_image: bool, x: jax.Array) -> Axis:
         return None
     check_map("prediction", x)
     return (-2, -1)
-
-
-def checked_mask(
-    prediction: jax.Array, target: jax.Array, where: jax.Array | None
-) -> jax.Array:
-    """The mask of two depth maps of one shape, in metres."""
-    check_same_shape(prediction=prediction, target=target)
-    check_unit(prediction=prediction, target=target)
-    if where is not None:
-        check_same_shape(prediction=prediction, where=where)
-    return resolve_where(where, jnp.shape(prediction))
 
 
 def valid_count(

@@ -6,7 +6,8 @@ mean over the channels. Windows, masks and dtypes as in `amlr_jax.losses.ssim`.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -245,20 +246,8 @@ def _check_components(
     return shape
 
 
-def _monodepth2(
-    x: jax.Array,
-    y: jax.Array,
-    *,
-    where: Mask,
-    ssim_weight: float = 0.85,
-    **window: Any,
-) -> jax.Array:
-    similarity = ssim_error(x, y, where=where, **window)
-    mae = _mean_absolute_error(x, y, where, **window)
-    return ssim_weight * similarity + (1.0 - ssim_weight) * mae
-
-
-def _multiplicative(
+def _blended(
+    error: Callable[..., jax.Array],
     x: jax.Array,
     y: jax.Array,
     *,
@@ -266,7 +255,8 @@ def _multiplicative(
     ssim_weight: float = 0.85,
     **options: Any,
 ) -> jax.Array:
-    similarity = multiplicative_ssim_error(x, y, where=where, **options)
+    """k `error` + (1 - k) MAE."""
+    similarity = error(x, y, where=where, **options)
     mae = _mean_absolute_error(x, y, where, **options)
     return ssim_weight * similarity + (1.0 - ssim_weight) * mae
 
@@ -295,4 +285,8 @@ def _mean_absolute_error(
     return jnp.asarray(valid_pixels(error, **cut))
 
 
-_KINDS = {"monodepth2": _monodepth2, "ssim_m": _multiplicative, "ssim_a": _additive}
+_KINDS: dict[str, Callable[..., jax.Array]] = {
+    "monodepth2": partial(_blended, ssim_error),
+    "ssim_m": partial(_blended, multiplicative_ssim_error),
+    "ssim_a": _additive,
+}

@@ -9,9 +9,9 @@ gives a large finite loss with gradient 0. The gradient at a zero error is 0.
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.inputs import as_floats
+from amlr_jax.inputs import as_floats, depth_mask
 from amlr_jax.losses.depth import log_difference
-from amlr_jax.losses.masked import checked_mask, masked_max, masked_mean, reduced_axes
+from amlr_jax.losses.masked import masked_max, masked_mean, reduced_axes
 
 LARGEST = 1e30  # metres; 1e8 such errors still have a float32 sum
 BERHU_SHARE = 0.2  # of the largest error, Laina et al. 2016
@@ -107,7 +107,7 @@ def _absolute_error(
     prediction: jax.Array, target: jax.Array, where: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """|y - y*|, 0 under the mask, and the mask."""
-    where = checked_mask(prediction, target, where)
+    where = depth_mask(prediction, target, where)
     maps = (jnp.where(where, depth, 0.0) for depth in as_floats(prediction, target))
     first, second = (jnp.clip(depth, -LARGEST, LARGEST) for depth in maps)
     return absolute(first - second), where

@@ -74,11 +74,8 @@ def dissimilarities(
 
 def _deviation(variance: jax.Array, mean: jax.Array) -> jax.Array:
     """The root of a variance, 0 where the variance is rounding error."""
-    return jnp.sqrt(jnp.where(_flat(variance, mean), 0.0, variance))
-
-
-def _flat(variance: jax.Array, mean: jax.Array) -> jax.Array:
-    return variance <= NOISE * jnp.square(mean)
+    flat = variance <= NOISE * jnp.square(mean)
+    return jnp.sqrt(jnp.where(flat, 0.0, variance))
 
 
 def _dissimilarities_backward(

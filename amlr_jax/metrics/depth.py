@@ -6,14 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from amlr_jax.inputs import (
-    as_float,
-    as_floats,
-    check_map,
-    check_same_shape,
-    check_unit,
-    resolve_where,
-)
+from amlr_jax.inputs import as_float, as_floats, check_map, check_unit, depth_mask
 
 # The order of printed tables: as in the AMLR paper, with silog, which it does not
 # print, after the other errors. Dicts that leave a jitted function are sorted by key.
@@ -212,9 +205,7 @@ def valid_pixels(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Prediction and target as floats with 1 under the mask, and the mask."""
     check_map("prediction", prediction)
-    check_same_shape(prediction=prediction, target=target)
-    check_unit(prediction=prediction, target=target)
-    where = resolve_where(where, jnp.shape(prediction))
+    where = depth_mask(prediction, target, where)
     p, g = (jnp.where(where, x, 1.0) for x in as_floats(prediction, target))
     return p, g, where
 

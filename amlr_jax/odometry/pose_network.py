@@ -1,6 +1,5 @@
 """A pose network from a folder of weights or a state, and the steps it predicts."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,8 +25,8 @@ from amlr_jax.models.pose import PoseNetwork, variable_shapes
 from amlr_jax.odometry import from_matches
 from amlr_jax.odometry.from_matches import MatchWeights
 from amlr_jax.odometry.trajectories import pose_of
+from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
-from amlr_jax.runtime import workdir
 from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import InputError
 
@@ -116,7 +115,7 @@ def _size(folder: Path, options: dict) -> tuple[int, int] | None:
     path = folder / workdir.CONFIG
     if (folder / pretrained.MODEL).is_file() or not path.is_file():
         return tuple(options.get("input_size") or SIZE)
-    size = json.loads(path.read_text()).get("data", {}).get("size", SIZE)
+    size = files.read_json(path).get("data", {}).get("size", SIZE)
     return tuple(size) or None
 
 
@@ -160,7 +159,13 @@ def predictor(
             found.append(jax.device_get(compiled(variables, *placed, seen))[:count])
             advance(count)
         motion = np.concatenate(found)
-        _check_finite(motion, paths)
+        bad = np.flatnonzero(~np.isfinite(motion).all(axis=1))
+        if len(bad):
+            raise InputError(
+                f"the pose network gives no finite motion for {len(bad)} of "
+                f"{len(motion)} pairs, the first from '{paths[bad[0]]}'; its weights "
+                "are damaged"
+            )
         return weights.steps(motion, paths)
 
     return predict
@@ -180,15 +185,6 @@ def _camera_seen(
     before, pixels = read_pixels(paths[0], weights.size)
     after = pixels.shape[:2]
     return resize_intrinsics(camera, before=before, after=after).astype(np.float32)
-
-
-def _check_finite(motion: np.ndarray, paths: Sequence[Path]) -> None:
-    bad = np.flatnonzero(~np.isfinite(motion).all(axis=1))
-    if len(bad):
-        raise InputError(
-            f"the pose network gives no finite motion for {len(bad)} of {len(motion)} "
-            f"pairs, the first from '{paths[bad[0]]}'; its weights are damaged"
-        )
 
 
 def _batches(paths: Sequence[Path], size, batch_size: int) -> Iterator[np.ndarray]:

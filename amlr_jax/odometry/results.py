@@ -7,22 +7,21 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 from rich.table import Table
 
-from amlr_jax.odometry import trajectories
+from amlr_jax.config import VIDEO
+from amlr_jax.data import recordings, splits
+from amlr_jax.data.kitti.files import read_list
+from amlr_jax.odometry import drives, own_recordings, pose_network, trajectories
 from amlr_jax.odometry.drives import Drive
 from amlr_jax.odometry.from_matches import MatchWeights
-from amlr_jax.odometry.pose_network import BATCH, PoseWeights, predictor
-from amlr_jax.odometry.trajectories import (
-    ALIGNMENTS,
-    Aligned,
-    Measurement,
-    measure,
-    straight,
-)
-from amlr_jax.runtime import files, workdir
+from amlr_jax.odometry.pose_network import BATCH, PoseWeights
+from amlr_jax.runtime import files, paths, workdir
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.console import bar, show
+from amlr_jax.runtime.distributed import is_first
+from amlr_jax.runtime.errors import InputError
 
 # Columns of the table beside the first: heading, key in odometry.json, format.
 COLUMNS = (
@@ -37,6 +36,8 @@ FIRST = "5-frame\nATE (m)"
 TOO_SHORT = "too short for t_err and r_err"
 TRUE, PREDICTED = "#333333", "#d55e00"  # distinct for colour-blind eyes, and in grey
 SIDE = 7.0  # inches of a panel
+# Of a run at its end; `amlr_jax.odometry` measures whole drives.
+DRIVES, FRAMES = 2, 200
 
 
 class MeasuredDrive(NamedTuple):
@@ -44,8 +45,8 @@ class MeasuredDrive(NamedTuple):
 
     drive: Drive
     steps: np.ndarray  # predicted next_from_previous [N - 1, 4, 4]
-    network: Measurement
-    straight: Measurement
+    network: trajectories.Measurement
+    straight: trajectories.Measurement
 
     @property
     def metres(self) -> float:
@@ -66,12 +67,17 @@ def measure_drives(
     batch_size: int = BATCH,
 ) -> list[MeasuredDrive]:
     """Predicts and measures each drive; `how` is one of `ALIGNMENTS`."""
-    predict = predictor(weights, parallel.make_mesh(), batch_size=batch_size)
+    predict = pose_network.predictor(
+        weights, parallel.make_mesh(), batch_size=batch_size
+    )
     made = []
     with bar("Odometry", sum(len(drive.images) - 1 for drive in found)) as progress:
         for drive in found:
             steps = predict(drive.images, progress.advance, drive.camera)
-            both = (measure(drive.truth, s, how) for s in (steps, straight(len(steps))))
+            both = (
+                trajectories.measure(drive.truth, one, how)
+                for one in (steps, trajectories.straight(len(steps)))
+            )
             made.append(MeasuredDrive(drive, steps, *both))
     return made
 
@@ -108,7 +114,7 @@ def as_json(made: Sequence[MeasuredDrive], *, how: str, size, **facts) -> dict:
             "snippet_frames": trajectories.SNIPPET,
             "snippet_error": "one scale a snippet, sqrt(sum |difference|^2) / frames",
             "alignment": how,
-            "alignment_is": ALIGNMENTS[how],
+            "alignment_is": trajectories.ALIGNMENTS[how],
             "segments_m": list(trajectories.LENGTHS),
             "segment_every_frames": trajectories.EVERY,
             "rpe": "mean over steps of one frame",
@@ -134,7 +140,7 @@ def _is_short(one: MeasuredDrive) -> bool:
 
 def as_table(made: Sequence[MeasuredDrive], *, how: str) -> Table:
     """The printed table: two rows a drive, the protocol and notes below."""
-    lines = [f"aligned by {how}: {ALIGNMENTS[how]}"]
+    lines = [f"aligned by {how}: {trajectories.ALIGNMENTS[how]}"]
     if any(map(_is_short, made)):
         shortest = trajectories.LENGTHS[0]
         lines.append(f"t_err, r_err: no segment of {shortest} m in a drive with -")
@@ -177,7 +183,7 @@ def write_picture(made: Sequence[MeasuredDrive], path: Path, *, how: str) -> Non
         figure.savefig(temporary, dpi=100)
 
 
-def _draw(axis: Axes, aligned: Aligned) -> None:
+def _draw(axis: Axes, aligned: trajectories.Aligned) -> None:
     lines = (
         (aligned.truth, "ground truth", TRUE, "-", 2.5),
         (aligned.predicted, "predicted, aligned", PREDICTED, "--", 1.8),
@@ -202,3 +208,62 @@ def _title(one: MeasuredDrive, how: str) -> str:
     parts = [f"{heading} {cell}".replace("\n", " ") for heading, cell in cells]
     name = f"{one.drive.name}, {one.metres:.0f} m, aligned by {how}"
     return "\n".join([name, "; ".join(parts[:3]), "; ".join(parts[3:])])
+
+
+# ------------------------------------------------------------ at the end of a run
+
+
+def of_run(config: ConfigDict, variables: dict, folder: Path) -> bool:
+    """Writes odometry.json and trajectory.png to `folder`; returns whether it did.
+
+    Measures two drives of `config.data`: the first ones without a training frame, as
+    KITTI's of the Eigen test, or the first ones if all have some. Prints one line where
+    the data has no readable poses, and nothing where the run has no pose network. All
+    processes call it; the first writes.
+
+    Args:
+      config: the run's.
+      variables: {"params", "batch_stats"} of its state.
+    """
+    weights = pose_network.of_state(config, variables)
+    if weights is None or config.data.name not in VIDEO:
+        return False
+    try:
+        found, choice = _chosen(paths.expanded(config.data.root), config.data)
+        made = measure_drives(weights, found, how="7dof")
+    except InputError as error:
+        show(f"No trajectory: {error}")
+        return False
+    if is_first():
+        facts = {"size": weights.size, "choice": choice}
+        values = as_json(made, how="7dof", **facts)
+        files.write_json(folder / workdir.ODOMETRY, values)
+        write_picture(made, folder / workdir.TRAJECTORY, how="7dof")
+        show(as_table(made, how="7dof"))
+        show(f"{workdir.ODOMETRY}, {workdir.TRAJECTORY}: {choice}")
+    return True
+
+
+def _chosen(root: Path, data: ConfigDict) -> tuple[list[Drive], str]:
+    """A few drives, and a sentence on whether the run was trained on them."""
+    if data.name == recordings.NAME:
+        own = own_recordings.find(data, limit=FRAMES)
+        some = own[:DRIVES]
+        return some, f"{len(some)} of {len(own)} recordings with poses, of the training"
+    names = drives.drives_with_poses(root)
+    held_out = _held_out(names, data.list)
+    chosen = (held_out or names)[:DRIVES]
+    if not chosen:
+        raise InputError(f"no drive under '{root}' has oxts records and calibration")
+    found = [drives.raw_drive(root, name, limit=FRAMES) for name in chosen]
+    kind = "without a training frame" if held_out else "with training frames"
+    return found, f"{len(found)} of {len(names)} drives with poses, {kind}"
+
+
+def _held_out(names: list[str], train_list: str) -> list[str]:
+    """The drives that the list does not name; without one, those of the Eigen test."""
+    if train_list:
+        trained = {row.drive for row in read_list(train_list)}
+        return [name for name in names if name not in trained]
+    tested = splits.eigen_test(with_depth=False)
+    return [name for name in names if name in tested]

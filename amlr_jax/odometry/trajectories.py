@@ -50,19 +50,17 @@ class Measurement(NamedTuple):
 
 def steps_of(trajectory: np.ndarray) -> np.ndarray:
     """The steps P_(i+1)^-1 P_i, [N - 1, 4, 4], of a trajectory [N, 4, 4]."""
-    trajectory = checked("trajectory", trajectory)
     return np.linalg.inv(trajectory[1:]) @ trajectory[:-1]
 
 
 def chain(steps: np.ndarray) -> np.ndarray:
     """The trajectory of steps: P_0 = I, P_(i+1) = P_i S_i^-1; [N, 4, 4]."""
-    back = np.linalg.inv(checked("steps", steps))
+    back = np.linalg.inv(steps)
     return np.stack([*accumulate(back, np.matmul, initial=np.eye(4))])
 
 
 def from_first(trajectory: np.ndarray) -> np.ndarray:
     """The trajectory in the frame of its own first camera."""
-    trajectory = checked("trajectory", trajectory)
     return np.linalg.inv(trajectory[:1]) @ trajectory
 
 
@@ -86,26 +84,16 @@ def straight(count: int) -> np.ndarray:
 
 def distances(trajectory: np.ndarray) -> np.ndarray:
     """Metres driven up to each frame, [N]."""
-    positions = checked("trajectory", trajectory)[:, :3, 3]
+    positions = trajectory[:, :3, 3]
     moved = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     return np.concatenate([[0.0], np.cumsum(moved)])
 
 
 def write_kitti(trajectory: np.ndarray, path: Path) -> None:
     """Writes KITTI's poses/NN.txt: 12 numbers a line, the rows of [R | t]."""
-    rows = checked("trajectory", trajectory)[:, :3].reshape(-1, 12)
+    rows = trajectory[:, :3].reshape(-1, 12)
     with files.replacing(path) as temporary:
         np.savetxt(temporary, rows, fmt="%.9e")
-
-
-def checked(name: str, poses: np.ndarray) -> np.ndarray:
-    """Finite float64 [N, 4, 4] with N > 0; ValueError otherwise."""
-    poses = np.asarray(poses, np.float64)
-    if poses.ndim != 3 or poses.shape[1:] != (4, 4) or not len(poses):
-        raise ValueError(f"`{name}` must be [N, 4, 4], got shape {poses.shape}.")
-    if not np.isfinite(poses).all():
-        raise ValueError(f"`{name}` must be finite.")
-    return poses
 
 
 def umeyama(
@@ -143,10 +131,7 @@ def align(truth: np.ndarray, predicted: np.ndarray, how: str = "7dof") -> Aligne
       truth, predicted: trajectories [N, 4, 4].
       how: one of `ALIGNMENTS`.
     """
-    if how not in ALIGNMENTS:
-        raise ValueError(f"`how` must be one of {', '.join(ALIGNMENTS)}; got {how}.")
     truth, predicted = from_first(truth), from_first(predicted)
-    _check_length("predicted", predicted, truth, of="frames")
     points, target = predicted[:, :3, 3], truth[:, :3, 3]
     scale, rotation, shift = 1.0, np.eye(3), np.zeros(3)
     if how == "scale":
@@ -162,13 +147,6 @@ def align(truth: np.ndarray, predicted: np.ndarray, how: str = "7dof") -> Aligne
 def _ratio(above: float, below: float, *, default: float) -> float:
     """above / below, or `default` where `below` is zero but for rounding."""
     return float(above / below) if below > np.finfo(np.float64).tiny else default
-
-
-def _check_length(name: str, poses: np.ndarray, truth: np.ndarray, *, of: str) -> None:
-    if len(poses) != len(truth):
-        raise ValueError(
-            f"`{name}` must have the {len(truth)} {of} of `truth`, got {len(poses)}."
-        )
 
 
 def measure(truth: np.ndarray, steps: np.ndarray, how: str = "7dof") -> Measurement:
@@ -220,15 +198,11 @@ def snippet_errors(
 
     Args:
       truth, predicted: steps, [N - 1, 4, 4]; metres, and any unit.
-      frames: of a whole snippet.
+      frames: of a whole snippet, at least 2.
 
     Returns:
       [N - 1] in metres; papers give its mean and standard deviation.
     """
-    truth, predicted = checked("truth", truth), checked("predicted", predicted)
-    _check_length("predicted", predicted, truth, of="steps")
-    if frames < 2:
-        raise ValueError(f"`frames` must be at least 2, got {frames}.")
     errors = []
     for start in range(len(truth)):
         x, y = (_positions(s[start:][: frames - 1]) for s in (truth, predicted))

@@ -35,26 +35,13 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def run(
-    main: Callable[[list[str]], int | None],
-    *,
-    required: Sequence[str] = (),
-    takes_paths: bool = False,
-    takes_overrides: bool = False,
-) -> None:
-    """Runs `main` as a command of absl flags.
+def run(main: Callable[[list[str]], int | None], **options: Any) -> None:
+    """Runs `main` as a command of absl flags; `options` are those of `parse`.
 
-    `main` gets the arguments that are no flags, of which there are none unless
-    `takes_paths`. With `takes_overrides` it gets every `--config.KEY=VALUE` as it is,
-    in a command without --config. A mistyped flag and an InputError are one line and
-    status 1.
+    `main` gets the arguments that are no flags. A mistyped flag and an InputError are
+    one line and status 1.
     """
-    parser = partial(
-        parse,
-        required=required,
-        takes_paths=takes_paths,
-        takes_overrides=takes_overrides,
-    )
+    parser = partial(parse, **options)
     app.run(report_input_errors(main), flags_parser=parser, argv=sys.argv)
 
 
@@ -74,19 +61,14 @@ def report_input_errors(main: Callable) -> Callable:
         except InputError as error:
             fail(str(error))
         except Exception as error:
-            if not _is_of_jax_without_device(error):
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            if Path(last.filename).name != "xla_bridge.py":  # where jax chooses devices
                 raise
             asked, why = os.environ.get("JAX_PLATFORMS", ""), str(error)
             why = f" ({why.partition(' (set')[0]})" if why else ""
             fail(f"jax finds no device for JAX_PLATFORMS={asked}{why}. {CUDA}")
 
     return guarded
-
-
-def _is_of_jax_without_device(error: Exception) -> bool:
-    """Whether jax raised it while it chose its devices."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return Path(last.filename).name == "xla_bridge.py"
 
 
 class _Warnings(logging.Handler):
@@ -117,7 +99,11 @@ def parse(
     takes_paths: bool = False,
     takes_overrides: bool = False,
 ) -> list[str]:
-    """Parses flags for app.run; a mistyped or missing flag is reported in one line."""
+    """Parses flags for app.run; a mistyped or missing flag is reported in one line.
+
+    There are no arguments that are no flags unless `takes_paths`. With
+    `takes_overrides` every `--config.KEY=VALUE` is one, in a command without --config.
+    """
     kept = [a for a in argv if takes_overrides and a.startswith("--config.")]
     try:
         check_config_keys(argv)

@@ -1,15 +1,14 @@
 """Compiling: functions kept on disk, a line about each, and running out of memory.
 
 jax itself keeps compiled functions in a folder (its persistent compilation cache), from
-which the next start loads them in seconds. It neither replaces a damaged file nor
-notices every damage, so each file gets a checksum beside it when the process ends.
+which the next start loads them in seconds. It does not replace a damaged file.
 """
 
-import atexit
 import functools
 import glob
 import platform
 import re
+import tempfile
 import threading
 import time
 import warnings
@@ -23,11 +22,10 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from amlr_jax.runtime import console, files
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError
 
 FOLDER = "xla"  # in the folder of all caches
 ENTRIES = "*-cache"  # jax's names of compiled functions
-CHECKSUM = ".crc32"
 MOST_BYTES = 8 * 2**30  # of a folder; the oldest entries go first
 SHORTEST = 0.5  # seconds of compiling from which a function is kept
 GIB = 2**30
@@ -36,9 +34,9 @@ GIB = 2**30
 def use_cache(caches: Path, *, wanted: bool = True) -> None:
     """Keeps compiled functions in `caches`/xla; call it before the first is compiled.
 
-    A folder that cannot be written is one line, and damaged entries are removed: work
-    goes on without them. Several processes may use a folder; of one run rank 0 alone
-    writes. A cache that is set already, as by JAX_COMPILATION_CACHE_DIR, stays.
+    A folder that cannot be written is one line, and work goes on without it. Several
+    processes may use a folder; of one run rank 0 alone writes. A cache that is set
+    already, as by JAX_COMPILATION_CACHE_DIR, stays.
 
     There is no cache without `wanted`, and for several CPU devices: the collective
     operations of functions that were loaded deadlock there.
@@ -57,10 +55,9 @@ def use_cache(caches: Path, *, wanted: bool = True) -> None:
     folder = caches / FOLDER / _processor()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with files.replacing(folder / "writable") as probe:
-            probe.touch()
-        files.remove(folder / "writable")
-        remove_damaged(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        remove_oldest(folder)
     except OSError as error:
         why = error.strerror
         _note(f"compiled functions are not kept: '{folder}' cannot be written ({why})")
@@ -68,7 +65,6 @@ def use_cache(caches: Path, *, wanted: bool = True) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
     _handle_errors(folder)
-    atexit.register(write_checksums, folder)
 
 
 def _note(line: str) -> None:
@@ -86,43 +82,13 @@ def _processor() -> str:
     return f"{platform.machine()}-{zlib.crc32(features.encode()):08x}"
 
 
-def write_checksums(folder: Path) -> None:
-    """Writes the checksum of each entry that has none."""
-    for entry in folder.glob(ENTRIES):
-        beside = entry.with_name(entry.name + CHECKSUM)
-        try:
-            if not beside.exists():
-                files.write_text(beside, _checksum(entry))
-        except OSError:  # removed meanwhile, or a full disk: only the check is lost
-            continue
-
-
-def _checksum(path: Path) -> str:
-    return f"{zlib.crc32(path.read_bytes()):08x}"
-
-
-def remove_damaged(folder: Path) -> None:
-    """Removes entries that do not have their checksum, and what is over the limit."""
+def remove_oldest(folder: Path) -> None:
+    """Removes the oldest entries where all have more than `MOST_BYTES`."""
     entries = sorted(folder.glob(ENTRIES), key=lambda p: p.stat().st_mtime)
-    damaged = [entry for entry in entries if _is_damaged(entry)]
-    if damaged:
-        names = preview(entry.name[:40] for entry in damaged)
-        _note(f"damaged in '{folder}', compiled again: {names}")
-    left = [entry for entry in entries if entry not in damaged]
-    sizes = [entry.stat().st_size for entry in left]
-    over = [p for n, p in enumerate(left) if sum(sizes[n:]) > MOST_BYTES]
-    for entry in (*damaged, *over):
-        _remove(entry)
-
-
-def _is_damaged(entry: Path) -> bool:
-    beside = entry.with_name(entry.name + CHECKSUM)
-    return beside.exists() and beside.read_text() != _checksum(entry)
-
-
-def _remove(entry: Path) -> None:
-    files.remove(entry)
-    files.remove(entry.with_name(entry.name + CHECKSUM))
+    sizes = [entry.stat().st_size for entry in entries]
+    for place, entry in enumerate(entries):
+        if sum(sizes[place:]) > MOST_BYTES:
+            files.remove(entry)
 
 
 def _handle_errors(folder: Path) -> None:
@@ -140,7 +106,7 @@ def _handle_errors(folder: Path) -> None:
             _note(f"'{folder}' cannot be written; go on without")
             return
         for entry in folder.glob(f"{glob.escape(name)}-{ENTRIES}"):
-            _remove(entry)
+            files.remove(entry)
         _note(f"{name} in '{folder}' is damaged; compiling again")
 
     warnings.filterwarnings("always", message=pattern)
@@ -175,6 +141,25 @@ def announced(what: str, *, show: bool = True) -> Iterator[None]:
     yield
     how = "Loaded from the cache" if _last.loaded else "Compiled"
     console.show(f"{how} in {time.monotonic() - start:.1f} s: {what}")
+
+
+def compiled(
+    jitted: Any, *arguments: Any, what: str, remedy: str, show: bool = True
+) -> tuple[Callable, Any]:
+    """`jitted` compiled for such arguments, with a line about it, and its jaxpr.
+
+    A lack of memory, now or in a call, is one line, as in `within_memory`.
+
+    Args:
+      arguments: arrays, or `jax.ShapeDtypeStruct`.
+      what: what it computes.
+      remedy: the keys to change.
+      show: as that of `announced`.
+    """
+    with announced(what, show=show), explained(f"out of memory: {what}; {remedy}"):
+        traced = jitted.trace(*arguments)
+        made = traced.lower().compile()
+    return within_memory(made, what=what, remedy=remedy), traced.jaxpr
 
 
 def within_memory(

@@ -137,15 +137,12 @@ def ending_together() -> Iterator[None]:
         if not isinstance(error, InputError):
             _say(traceback.format_exc().rstrip())
         said = " ".join(str(error).split()) or type(error).__name__
-        _tell(f"process {_process()} on {socket.gethostname()} failed: {said}")
+        line = f"process {_process()} on {socket.gethostname()} failed: {said}"
+        # Fails if another process was first or rank 0 is gone; both end all processes.
+        with contextlib.suppress(Exception):
+            _client().key_value_set(_FAILED, line[:2000])
+            time.sleep(GRACE)
         _end(said, status=130 if isinstance(error, KeyboardInterrupt) else 1)
-
-
-def _tell(text: str) -> None:
-    # Fails if another process was first or rank 0 is gone; both end all processes.
-    with contextlib.suppress(Exception):
-        _client().key_value_set(_FAILED, text[:2000])
-        time.sleep(GRACE)
 
 
 def _end(message: str, *, status: int = 1, stay: float = 0) -> None:

@@ -62,6 +62,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def read_json(path: Path, *keys: str, remedy: str = "create it again") -> dict:
+    """The JSON object in a file; InputError if it is damaged or lacks one of `keys`."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in keys if key not in found]
+        why = f"it has no {', '.join(missing)}" if missing else ""
+    except (OSError, ValueError, TypeError) as error:
+        why = str(error)
+    if why:
+        raise InputError(f"'{path}' is damaged: {why}; {remedy}")
+    return found
+
+
 def make_writable(folder: Path, *, option: str = "workdir") -> None:
     """Makes the folder; InputError, which names `--<option>`, if it is not writable."""
     try:

@@ -21,17 +21,15 @@ GRACE = 20.0  # seconds for an orderly end
 class Watchdog:
     """Ends this process if `beat` was not called for `patience` seconds.
 
-    It prints the stacks of all threads to stderr and exits with `status`; nothing is
-    saved. It counts ticks instead of reading a clock, so a process that was stopped and
+    It prints the stacks of all threads to stderr and exits with 75; nothing is saved.
+    It counts ticks instead of reading a clock, so a process that was stopped and
     continued (SIGSTOP, SIGCONT) is not ended. Its thread does not run while C code
     holds Python's global lock; jax releases that lock when it waits.
     """
 
-    def __init__(
-        self, *, patience: float, active: bool = True, status: int = REQUEUE
-    ) -> None:
+    def __init__(self, *, patience: float, active: bool = True) -> None:
         """With `active=False`, for a single process, it does nothing."""
-        self._patience, self._active, self._status = patience, active, status
+        self._patience, self._active = patience, active
         self._left = FIRST * TICKS
         self._pauses = 0
         self._ended = threading.Event()
@@ -66,9 +64,7 @@ class Watchdog:
             self._look()
 
     def _look(self) -> None:
-        if self._pauses:
-            return
-        self._left -= 1
+        self._left -= not self._pauses
         if self._left <= 0:
             self._end()
 
@@ -79,40 +75,34 @@ class Watchdog:
             "newest checkpoint. Where each thread is:"
         )
         faulthandler.dump_traceback(file=2, all_threads=True)
-        os._exit(self._status)
+        os._exit(REQUEUE)
 
 
 @contextmanager
-def ending_in_time(
-    *, active: bool, seconds: float = GRACE, status: int = REQUEUE
-) -> Iterator[None]:
+def ending_in_time(*, active: bool, seconds: float = GRACE) -> Iterator[None]:
     """Ends this process at most `seconds` after an exception inside.
 
     Closing a run waits for a save that needs all processes. If they all have the same
     exception, this is soon over. Otherwise they wait for this process in a collective
-    operation, or are gone, and it exits with a message and `status` after `seconds`.
+    operation, or are gone, and it exits with a message and status 75 after `seconds`.
     With `active=False`, for a single process, the exception only passes.
     """
     try:
         yield
     except Exception as error:
-        if active:
-            _end_after(seconds, status, error)
-        raise
-
-
-def _end_after(seconds: float, status: int, error: Exception) -> None:
-    reason = (str(error).splitlines() or [""])[0]
-
-    def end() -> None:
-        say(
+        reason = (str(error).splitlines() or [""])[0]
+        line = (
             f"error: {type(error).__name__}: {reason}. Not all processes of the run "
             f"came to an end together within {seconds:g} s, so this one does not wait. "
             "The same command goes on from the newest checkpoint"
         )
-        os._exit(status)
 
-    # A daemon, because Python joins all other threads at exit.
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+        def end() -> None:
+            say(line)
+            os._exit(REQUEUE)
+
+        if active:  # a daemon, because Python joins all other threads at exit
+            timer = threading.Timer(seconds, end)
+            timer.daemon = True
+            timer.start()
+        raise

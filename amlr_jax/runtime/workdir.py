@@ -15,7 +15,7 @@ from pathlib import Path
 
 from amlr_jax.runtime import distributed
 from amlr_jax.runtime.errors import InputError, preview
-from amlr_jax.runtime.files import differences, flatten, make_writable
+from amlr_jax.runtime.files import differences, flatten, make_writable, read_json
 from amlr_jax.runtime.locking import owned
 from amlr_jax.runtime.rules import AUTO
 
@@ -90,8 +90,9 @@ def claim(
             _agree(folder, config)
             yield before
     except BaseException:
-        if first:
-            _remove_empty(made)
+        for new in made if first else ():  # innermost first
+            if new.is_dir() and not any(new.iterdir()):
+                new.rmdir()
         raise
 
 
@@ -143,12 +144,6 @@ def _wait_for_mark(mark: Path, text: str) -> None:
     )
 
 
-def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:  # innermost first
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-
-
 def check_same_run(
     folder: Path, config: dict, *, saved: dict | None, defaults: dict | None
 ) -> dict | None:
@@ -179,19 +174,10 @@ def check_same_run(
 
 def config_of(folder: Path, *, saved: dict | None = None) -> dict | None:
     """The config of the run in `folder`: config.json, else `saved`, of a checkpoint."""
-    path = folder / CONFIG
-    return _load(path) if path.is_file() else saved
+    path, remedy = folder / CONFIG, "choose another with --workdir=DIR"
+    return read_json(path, remedy=remedy) if path.is_file() else saved
 
 
 def is_free(name: str) -> bool:
     """Whether a dotted key may change when a run goes on."""
     return any(name == free or name.startswith(free + ".") for free in FREE)
-
-
-def _load(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"'{path}' is not JSON ({error}); the run is damaged"
-        ) from error

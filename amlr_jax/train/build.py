@@ -38,7 +38,8 @@ SCHEDULES: dict[str, tuple[Callable[..., optax.Schedule], tuple[str, ...]]] = {
     "polynomial": (optimizer.polynomial, ("start", "peak", "power", "peak_at")),
     "step_decay": (optimizer.step_decay, ("peak", "drop_at", "drop")),
 }
-ADAM = ("b1", "b2", "eps")
+ADAMW = ("b1", "b2", "weight_decay", "clip_norm")  # keys of `config.optimizer`
+ADAM = ("b1", "b2", "eps")  # and of `config.rebalance`
 
 
 class Components(NamedTuple):
@@ -60,11 +61,17 @@ def components(config: ConfigDict) -> Components:
         network = network.clone(metric=metric)
         rate = schedule(config)
         objective = OBJECTIVES[config.objective](config, network)
+        options = {key: config.optimizer[key] for key in ADAMW}
         made = Components(
             network=network,
             objective=objective,
             rebalancer=_rebalancer(config.rebalance, objective.loss_names),
-            optimizer=_optimizer(config.optimizer, rate, network),
+            optimizer=optimizer.adamw(
+                rate,
+                layer_scale=depth.layer_scale(network, config.optimizer.layer_decay),
+                has_weight_decay=depth.has_weight_decay,
+                **options,
+            ),
             schedule=rate,
         )
         patterns = config.optimizer.freeze
@@ -137,17 +144,6 @@ def schedule(config: ConfigDict) -> optax.Schedule:
     made = make(end - begin, **{name: options[name] for name in names})
     made = optimizer.warmed_up(made, options.warmup)
     return lambda count: made(jnp.clip(count - begin, 0, end - begin - 1))
-
-
-def _optimizer(
-    config: ConfigDict, schedule: optax.Schedule, network: DepthNetwork
-) -> optax.GradientTransformation:
-    return optimizer.adamw(
-        schedule,
-        layer_scale=depth.layer_scale(network, config.layer_decay),
-        has_weight_decay=depth.has_weight_decay,
-        **{name: config[name] for name in ("b1", "b2", "weight_decay", "clip_norm")},
-    )
 
 
 def _initial_weights(config: ConfigDict, names: Sequence[str]) -> dict[str, jax.Array]:

@@ -38,11 +38,9 @@ def model_flops(jaxpr: Any) -> int:
     60
     """
     equations = getattr(jaxpr, "jaxpr", jaxpr).eqns
-    return sum(_of_equation(e) for e in equations if not _is_recomputed(e))
-
-
-def _is_recomputed(equation: Any) -> bool:
-    return RECOMPUTED in str(equation.source_info.name_stack)
+    names = (str(e.source_info.name_stack) for e in equations)
+    pairs = zip(equations, names, strict=True)
+    return sum(_of_equation(e) for e, name in pairs if RECOMPUTED not in name)
 
 
 def _of_equation(equation: Any) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from amlr_jax.models import pretrained
-from amlr_jax.runtime import paths, workdir
+from amlr_jax.runtime import files, paths, workdir
 from amlr_jax.runtime.errors import InputError, counted, preview
 
 PARTS = {"train": "training", "test": "test"}  # and their names in messages
@@ -39,7 +39,10 @@ def checked(
         mark = pretrained.fingerprint(source)
         now["init_from"] = {"folder": str(source), "files": mark}
     path, step = folder / workdir.INPUTS, pretrained.newest_step(folder)
-    before = _read(path) if step is not None and path.is_file() else {}
+    before: dict = {}
+    if step is not None and path.is_file():
+        remedy = "remove it if the data set is still the same"
+        before = files.read_json(path, *PARTS, remedy=remedy)
     now = json.loads(json.dumps(now)) | {"changes": before.get("changes", [])}
     changes = _changes(before, now) if before else []
     if changes and not config.accept_changes:
@@ -53,17 +56,6 @@ def checked(
     if not now.get("init_from", {}).get("files") and "init_from" in before:
         now["init_from"] = before["init_from"]  # the folder is gone
     return now
-
-
-def _read(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        assert {"names", "files"} <= found["train"].keys() & found["test"].keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError):
-        raise InputError(
-            f"'{path}' is damaged; remove it if the data set is still the same"
-        ) from None
-    return found
 
 
 def _changes(before: dict, now: dict) -> list[str]:

@@ -56,9 +56,10 @@ class Record:
         self.scalars(row["step"], {k: v for k, v in row.items() if k != "step"})
 
     def speed(self, step: int, values: dict) -> None:
-        """Writes `Meter.values` to speed.jsonl and the writers."""
+        """Writes `Meter.values` to speed.jsonl, with the time, and to the writers."""
         if self._writes:
-            append_speed(self._folder, step, values)
+            with (self._folder / workdir.SPEED).open("a") as file:
+                _append(file, {"step": step, "time": time.time()} | values)
         self.scalars(step, values, prefix="run/")
 
     def scalars(self, step: int, values: dict, *, prefix: str = "") -> None:
@@ -135,7 +136,10 @@ class StepLog:
             self._report_skipped(row)
         if self._meter.due():
             self._record.speed(step, self._meter.values())
-        self._report_rule(row)
+        # Warns when the rule skips its first update, its tenth, its hundredth, ...
+        self._row, self._updates = row, row["skipped_updates"]
+        if self._updates >= max(10 * self._told, 1):
+            self._warn_of_rule()
         note = f"total {row['total']:.4f} {self._meter.note()}"
         if self._updates:
             note += f", {counted(self._updates, 'skipped update')} of the weights"
@@ -155,12 +159,6 @@ class StepLog:
             )
         show(f"Step {row['step']} skipped: {fault} ({row['skipped']} so far)")
 
-    def _report_rule(self, row: dict) -> None:
-        """Warns when the rule skips its first update, its tenth, its hundredth, ..."""
-        self._row, self._updates = row, row["skipped_updates"]
-        if self._updates >= max(10 * self._told, 1):
-            self._warn_of_rule()
-
     def _warn_of_rule(self) -> None:
         rebalance, row = self._config.rebalance, self._row
         free = {k: x for k, x in row["losses"].items() if k not in rebalance.held}
@@ -179,12 +177,6 @@ class StepLog:
         self.flush()
         if self._updates > self._told:
             self._warn_of_rule()
-
-
-def append_speed(folder: Path, step: int, values: dict) -> None:
-    """A line of speed.jsonl: the step, the time in seconds since 1970, `values`."""
-    with (folder / workdir.SPEED).open("a") as file:
-        _append(file, {"step": step, "time": time.time()} | values)
 
 
 def _append(file: TextIO, row: dict) -> None:

@@ -30,11 +30,13 @@ from amlr_jax.runtime.signals import Interrupt
 from amlr_jax.runtime.watchdog import Watchdog, ending_in_time
 from amlr_jax.train import build, freezing, inputs
 from amlr_jax.train.flops import model_flops
-from amlr_jax.train.log import Record, StepLog, append_speed
+from amlr_jax.train.log import Record, StepLog
 from amlr_jax.train.meter import Meter, Profile
 from amlr_jax.train.objectives.objective import Batch
 from amlr_jax.train.step import TrainState, compile_step, evaluated, with_average
 from amlr_jax.train.writers import check_installed
+
+KEPT = ("keep", "best", "best_by", "every_hours")  # which checkpoints
 
 
 class Run(NamedTuple):
@@ -150,32 +152,77 @@ def with_schedule_of(
 def _train(
     config: ConfigDict, folder: Path, make_evaluator: Callable[[Run], RunEvaluator]
 ) -> TrainState:
-    """`train` in a folder that no other process trains in."""
+    """`train` in a folder that no other process trains in, from data to results."""
     meter = Meter(batch_size=config.batch_size, dtype=config.model.dtype)
+    several, writes = jax.process_count() > 1, is_first()
+
+    def evaluate(state: TrainState, step: int) -> dict:
+        """Measures a state, and saves it if it is one of the best; its variables."""
+        variables = _variables(run, state)
+        with meter.spending("evaluating"):
+            metrics = evaluator.evaluate(variables, step)
+            record.evaluation(step, metrics)
+        if config.checkpoint.best and metrics is not None:
+            with meter.spending("saving"):
+                checkpoints.save(state, step=step, metrics=dict(metrics))
+        return variables
+
     with meter.spending("starting"):
         run, evaluator = set_up(config, folder, make_evaluator)
+    rules = {name: config.checkpoint[name] for name in KEPT}
+    place = folder / workdir.CHECKPOINTS
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(closing(_checkpoints(run)))
-        stack.enter_context(ending_in_time(active=_several()))
+        checkpoints = Checkpoints(place, config=config.to_dict(), **rules)
+        stack.enter_context(closing(checkpoints))
+        stack.enter_context(ending_in_time(active=several))
         with meter.spending("starting"):
             state, consumed = restore_or_initialize(run, checkpoints)
+            start = int(state.step)
             evaluator.start(introduce(run, state))
-            record = stack.enter_context(closing(_record(run, int(state.step))))
-        if int(state.step) < config.steps:
-            tools = checkpoints, evaluator, record, meter
-            state = _train_steps(run, state, consumed, *tools)
+            logged = {"config": config.to_dict(), "writers": config.log.writers}
+            record = Record(folder, after=start, writes=writes, **logged)
+            stack.enter_context(closing(record))
+        with (
+            closing(Profile(folder, config.log.profile, writes=writes)) as profile,
+            closing(run.batches(start=consumed)) as batches,  # type: ignore[type-var]
+            bar("Training", config.steps, done=start) as progress,
+            Interrupt() as interrupt,
+            Watchdog(patience=config.parallel.patience, active=several) as watchdog,
+        ):
+            log = StepLog(config, run.train_sets, record, meter, progress, watchdog)
+            for step in range(start + 1, config.steps + 1):
+                with meter.spending("waiting"):
+                    batch = meshes.put_local(next(batches), run.mesh)
+                if step == start + 1:
+                    _prepare_evaluation(run, state, evaluator)
+                    with meter.spending("compiling"), watchdog.paused():
+                        step_function, meter.flops = _compile(run, state, batch)
+                profile.before(step)
+                state, metrics = step_function(state, batch)
+                profile.after(step, metrics)
+                log.step(step, metrics)
+                stops, is_last = interrupt.requested(step), step == config.steps
+                if stops or is_last or _due(step, config.checkpoint.every_steps):
+                    log.flush()
+                    with meter.spending("saving"), watchdog.paused():
+                        checkpoints.save(state, step=step)
+                        if stops:
+                            record.speed(step, meter.values())
+                            checkpoints.wait()
+                            interrupt.stop(step)
+                if _due(step, config.eval.every_steps) and not is_last:
+                    with watchdog.paused():
+                        evaluate(state, step)
+                meter.step()
+            log.close()
+            if start < config.steps:
+                record.speed(config.steps, meter.values())
         with meter.spending("saving"):
             checkpoints.wait()
+        variables = evaluate(state, config.steps)
         with meter.spending("evaluating"):
-            variables = _variables(run, state)
-            metrics = evaluator.evaluate(variables, int(state.step))
-            record.evaluation(int(state.step), metrics)
-        with meter.spending("saving"):
-            _save_if_best(run, checkpoints, state, metrics)
-        with meter.spending("evaluating"):
-            evaluator.finish(variables, int(state.step))
-    if is_first():
-        append_speed(folder, int(state.step), {"goodput": meter.goodput()})
+            evaluator.finish(variables, config.steps)
+        record.speed(config.steps, {"goodput": meter.goodput()})
     show(meter.summary())
     return state
 
@@ -203,7 +250,12 @@ def set_up(
             )
     known = inputs.checked(folder, config, train_sets=train, test_sets=test)
     run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
-    _check_first_batch(run)
+    # Makes one example, so that a crop that does not fit is an error at the start.
+    one = made.objective.batches(
+        train, batch_size=1, start=0, process=(0, 1), workers=0
+    )
+    with closing(one):  # type: ignore[type-var]
+        next(one)
     evaluator = make_evaluator(run)
     if is_first():
         files.write_json(folder / workdir.CONFIG, config.to_dict())
@@ -283,85 +335,6 @@ def _timestep(config: ConfigDict) -> str:
     return f", updated every {every} steps{never}"
 
 
-def _train_steps(
-    run: Run,
-    state: TrainState,
-    consumed: int,
-    checkpoints: Checkpoints,
-    evaluator: RunEvaluator,
-    record: Record,
-    meter: Meter,
-) -> TrainState:
-    """Steps to `config.steps`, on the batches after the `consumed` ones."""
-    config, start, writes = run.config, int(state.step), is_first()
-    with ExitStack() as stack:
-        enter = stack.enter_context
-        profile = Profile(run.folder, config.log.profile, writes=writes)
-        profile = enter(closing(profile))
-        batches = run.batches(start=consumed)
-        enter(closing(batches))  # type: ignore[type-var]
-        progress = enter(bar("Training", config.steps, done=start))
-        interrupt = enter(Interrupt())
-        patience = config.parallel.patience
-        watchdog = enter(Watchdog(patience=patience, active=_several()))
-        with meter.spending("waiting"):
-            batch = meshes.put_local(next(batches), run.mesh)
-        _prepare_evaluation(run, state, evaluator)
-        with meter.spending("compiling"), watchdog.paused():
-            step_function, meter.flops = _compile(run, state, batch)
-        log = StepLog(config, run.train_sets, record, meter, progress, watchdog)
-        for step in range(start + 1, config.steps + 1):
-            profile.before(step)
-            state, metrics = step_function(state, batch)
-            profile.after(step, metrics)
-            log.step(step, metrics)
-            stops, is_last = interrupt.requested(step), step == config.steps
-            if stops or is_last or _due(step, config.checkpoint.every_steps):
-                log.flush()
-                with meter.spending("saving"), watchdog.paused():
-                    checkpoints.save(state, step=step)
-                    if stops:
-                        record.speed(step, meter.values())
-                        checkpoints.wait()
-                        interrupt.stop(step)
-            if _due(step, config.eval.every_steps) and not is_last:
-                with meter.spending("evaluating"), watchdog.paused():
-                    metrics = evaluator.evaluate(_variables(run, state), step)
-                    record.evaluation(step, metrics)
-                    _save_if_best(run, checkpoints, state, metrics)
-            if not is_last:
-                with meter.spending("waiting"):
-                    batch = meshes.put_local(next(batches), run.mesh)
-            meter.step()
-        log.close()
-        record.speed(config.steps, meter.values())
-    return state
-
-
-def _record(run: Run, step: int) -> Record:
-    """The log after a step, which the first process writes."""
-    written = {"writes": is_first(), "writers": run.config.log.writers}
-    return Record(run.folder, after=step, config=run.config.to_dict(), **written)
-
-
-def _checkpoints(run: Run) -> Checkpoints:
-    options, place = run.config.checkpoint, run.folder / workdir.CHECKPOINTS
-    rules = {name: options[name] for name in ("keep", "best", "best_by", "every_hours")}
-    return Checkpoints(place, config=run.config.to_dict(), **rules)
-
-
-def _several() -> bool:
-    return jax.process_count() > 1
-
-
-def _check_first_batch(run: Run) -> None:
-    """Makes one example, so that a crop that does not fit is an error at the start."""
-    batches = run.components.objective.batches
-    one = batches(run.train_sets, batch_size=1, start=0, process=(0, 1), workers=0)
-    with closing(one):  # type: ignore[type-var]
-        next(one)
-
-
 def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, int]:
     """The step for these shapes, and its model FLOPs."""
     made = run.components
@@ -378,13 +351,13 @@ def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, int]:
     )
     size = "x".join(map(str, next(iter(batch.values())).shape[1:3]))
     what = f"the training step, {run.config.batch_size} x {size}"
-    remedy = build.memory_remedy(run.config)
-    line = f"out of memory: {what}; {remedy}"
-    with compilation.announced(what), compilation.explained(line):
-        traced = step_function.trace(state, batch)
-        compiled = traced.lower().compile()
-    step = compilation.within_memory(compiled, what=what, remedy=remedy)
-    return step, model_flops(traced.jaxpr)
+    step, jaxpr = compilation.compiled(
+        step_function,
+        *(state, batch),
+        what=what,
+        remedy=build.memory_remedy(run.config),
+    )
+    return step, model_flops(jaxpr)
 
 
 def _prepare_evaluation(run: Run, state: TrainState, evaluator: RunEvaluator) -> None:
@@ -393,7 +366,7 @@ def _prepare_evaluation(run: Run, state: TrainState, evaluator: RunEvaluator) ->
     Not on a CPU, whose cores are busy, and not in one of several processes, which must
     compile in one order.
     """
-    if jax.default_backend() == "cpu" or _several():
+    if jax.default_backend() == "cpu" or jax.process_count() > 1:
         return
     whole = meshes.replicated(run.mesh)
     shapes = jax.tree.map(
@@ -418,14 +391,3 @@ def _variables(run: Run, state: TrainState) -> dict:
     if run.config.parallel.fsdp == 1:
         return variables
     return meshes.gathered(variables, run.mesh)
-
-
-def _save_if_best(
-    run: Run,
-    checkpoints: Checkpoints,
-    state: TrainState,
-    metrics: Mapping[str, float] | None,
-) -> None:
-    """Saves an evaluated state with its metrics, if `checkpoint.best` is positive."""
-    if run.config.checkpoint.best and metrics is not None:
-        checkpoints.save(state, step=int(state.step), metrics=dict(metrics))

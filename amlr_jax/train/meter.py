@@ -134,14 +134,9 @@ class Meter:
 
     def _memory(self) -> dict[str, float]:
         found = [stats for d in self._devices if (stats := d.memory_stats())]
-        values = {}
-        for name, key in (
-            ("memory_gib", "bytes_in_use"),
-            ("memory_peak_gib", "peak_bytes_in_use"),
-        ):
-            sizes = [stats[key] for stats in found if key in stats]
-            if sizes:
-                values[name] = max(sizes) / GIB
+        keys = {"memory_gib": "bytes_in_use", "memory_peak_gib": "peak_bytes_in_use"}
+        sizes = {n: [s[key] for s in found if key in s] for n, key in keys.items()}
+        values = {name: max(some) / GIB for name, some in sizes.items() if some}
         host = host_memory()
         return values if host is None else {**values, "host_memory_gib": host / GIB}
 

@@ -29,7 +29,6 @@ def polynomial(
     g < h:  (peak - start) (g / h)^power + start
     else:   max(start, (start - peak) (g / h - 1)^power + peak)
     """
-    _check_span(steps, peak_at=peak_at)
     half = max(steps * peak_at, 1.0)
 
     def schedule(count):
@@ -57,22 +56,12 @@ def step_decay(
     monodepth2 trains 20 epochs and drops to a tenth after 15. Cao, Luo & Li do not
     report whether they drop.
     """
-    _check_span(steps, drop_at=drop_at)
     last = round(drop_at * steps)
 
     def schedule(count):
         return peak * jnp.where(jnp.asarray(count) + 1 > last, drop, 1.0)
 
     return schedule
-
-
-def _check_span(steps: int, **place: float) -> None:
-    ((name, share),) = place.items()
-    if steps < 1 or not 0 < share <= 1:
-        raise ValueError(
-            f"`steps` must be at least 1 and `{name}` in (0, 1], got steps = {steps}, "
-            f"{name} = {share}"
-        )
 
 
 def warmed_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:

@@ -129,7 +129,8 @@ def train_step(
     measured = measure(state, batch, key, objective=objective, rebalancer=rebalancer)
     total = rebalance.weighted_total(measured.losses, measured.loss_weights)
     grad_norm = optax.tree.norm(measured.gradients)
-    finite = _all_finite((measured.losses, total, grad_norm, measured.batch_stats))
+    decisive = measured.losses, total, grad_norm, measured.batch_stats
+    finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(decisive)]).all()
     updates, opt_state = optimizer.update(
         measured.gradients, state.opt_state, state.params
     )
@@ -148,7 +149,9 @@ def train_step(
         proposed = proposed._replace(average=average)
     # A select fuses with the update, while lax.cond would wait for the norm.
     new = jax.tree.map(partial(jnp.where, finite), proposed, state)
-    new = new._replace(step=state.step + 1, skipped=_counted(state.skipped, finite))
+    in_a_row = jnp.where(finite, 0, state.skipped.in_a_row + 1)
+    skipped = Skipped(state.skipped.total + ~finite, in_a_row)
+    new = new._replace(step=state.step + 1, skipped=skipped)
     metrics = {
         "total": total,
         "losses": measured.losses,
@@ -269,17 +272,6 @@ def _rebalanced(
         state.rebalance_state,
         losses=jax.lax.stop_gradient(losses),
         **extra,
-    )
-
-
-def _all_finite(tree) -> jax.Array:
-    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
-
-
-def _counted(skipped: Skipped, finite: jax.Array) -> Skipped:
-    return Skipped(
-        total=skipped.total + ~finite,
-        in_a_row=jnp.where(finite, 0, skipped.in_a_row + 1),
     )
 
 

@@ -114,10 +114,8 @@ class MLflow:
             found.experiment_id if found else self._client.create_experiment(PROJECT)
         )
         run = self._client.create_run(experiment, run_name=name).info.run_id
-        parameters = [
-            self._entities.Param(key, str(value))
-            for key, value in files.flatten(config).items()
-        ]
+        flat = files.flatten(config).items()
+        parameters = [self._entities.Param(key, str(value)) for key, value in flat]
         for start in range(0, len(parameters), 100):  # the most that it takes at once
             self._client.log_batch(run, params=parameters[start : start + 100])
         return run
@@ -134,19 +132,20 @@ class MLflow:
         self._client.set_terminated(self.id)
 
 
-WRITERS: dict[str, Callable[..., Writer]] = {
-    "tensorboard": TensorBoard,
-    "wandb": Wandb,
-    "mlflow": MLflow,
+# Each with its package, which the extra of its name installs, TensorBoard's "train".
+WRITERS: dict[str, tuple[Callable[..., Writer], str]] = {
+    "tensorboard": (TensorBoard, "tensorboardX"),
+    "wandb": (Wandb, "wandb"),
+    "mlflow": (MLflow, "mlflow"),
 }
 
 
 def check_installed(names: Sequence[str]) -> None:
     """Raises InputError, with the extra to install, for a package that is not there."""
     for name in names:
-        package = "tensorboardX" if name == "tensorboard" else name
-        extra = "train" if name == "tensorboard" else name
+        _, package = WRITERS[name]
         if importlib.util.find_spec(package) is None:
+            extra = "train" if name == "tensorboard" else name
             raise InputError(
                 f"log.writers={name} needs the package {package}, which is not "
                 f"installed; pip install 'amlr_jax[{extra}]', or leave {name} out"
@@ -167,7 +166,7 @@ def opened(
     for name in names:
         options = {"after": after, "config": config, "id": ids.get(name, "")}
         try:
-            made.append(WRITERS[name](folder, **options))
+            made.append(WRITERS[name][0](folder, **options))
         except Exception as error:  # whatever a package of others raises
             line = " ".join(str(error).split())
             raise InputError(f"log.writers={name} cannot start: {line}") from error

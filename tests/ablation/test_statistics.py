@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from amlr_jax.ablation import table
-from amlr_jax.ablation.statistics import statistics
 from amlr_jax.ablation.study import Study, StudyRow, StudyRun, folder_of, published
+from amlr_jax.ablation.table import statistics
 from amlr_jax.runtime.errors import InputError
 
 METRICS = ("abs_rel", "d1")

@@ -153,12 +153,6 @@ def test_ramps_equal_the_equation():
     assert np.isfinite(nothing).all()
 
 
-@pytest.mark.parametrize("count, width", [(1, 57), (4, 16)])
-def test_errors(count, width):
-    with pytest.raises(ValueError, match="`count`"):
-        tiling.window_starts(16, width, count=count)
-
-
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 from amlr_jax.runtime import mesh as parallel

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from amlr_jax.odometry import at_end, own_recordings, pose_network
+from amlr_jax.odometry import own_recordings, pose_network, results
 from amlr_jax.runtime.errors import InputError
 from configs import custom_selfsup
 from tests.odometry import toy
@@ -114,13 +114,13 @@ def test_the_longest_run_of_kept_frames_with_poses(config, tmp_path):
 def test_the_end_of_a_run(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pose_network, "of_state", lambda *_: toy.weights(0.5))
     as_tum(tmp_path / "mine")
-    assert at_end.of_run(config, {}, tmp_path)
+    assert results.of_run(config, {}, tmp_path)
     values = json.loads((tmp_path / "odometry.json").read_text())
     assert values["choice"] == "1 of 1 recordings with poses, of the training"
     assert values["drives"]["hall"]["network"]["scale"] == pytest.approx(2, rel=1e-3)
     (tmp_path / "mine/poses/hall.txt").unlink()
     capsys.readouterr()
-    assert not at_end.of_run(config, {}, tmp_path)
+    assert not results.of_run(config, {}, tmp_path)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("No trajectory: no recording under '")
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax.data.kitti import files
 from amlr_jax.data.kitti.odometry import read_poses
-from amlr_jax.odometry import at_end, drives, pose_network, results
+from amlr_jax.odometry import drives, pose_network, results
 from amlr_jax.runtime.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.odometry import toy
@@ -174,7 +174,7 @@ def in_memory(monkeypatch):
 
 @pytest.mark.usefixtures("in_memory")
 def test_the_end_of_a_run(raw, tmp_path, capsys):
-    assert at_end.of_run(config(raw), {}, tmp_path)
+    assert results.of_run(config(raw), {}, tmp_path)
     values = json.loads((tmp_path / "odometry.json").read_text())
     assert [*values["drives"]] == [DRIVE, OTHER]
     assert values["choice"] == "2 of 2 drives with poses, with training frames"
@@ -186,13 +186,13 @@ def test_the_end_of_a_run(raw, tmp_path, capsys):
 @pytest.mark.usefixtures("in_memory")
 def test_drives_that_were_not_trained_on_come_first(raw, tmp_path):
     toy.write_raw(raw, HELD_OUT, 5)
-    at_end.of_run(config(raw, name="kitti"), {}, tmp_path)
+    results.of_run(config(raw, name="kitti"), {}, tmp_path)
     values = json.loads((tmp_path / "odometry.json").read_text())
     assert [*values["drives"]] == [HELD_OUT]
     assert values["choice"] == "1 of 3 drives with poses, without a training frame"
     listed = tmp_path / "list.txt"
     listed.write_text(f"2011_09_26/{HELD_OUT} 1 l\n2000_01_01/{DRIVE} 1 l\n")
-    at_end.of_run(config(raw, name="kitti", list=str(listed)), {}, tmp_path)
+    results.of_run(config(raw, name="kitti", list=str(listed)), {}, tmp_path)
     values = json.loads((tmp_path / "odometry.json").read_text())
     assert [*values["drives"]] == [OTHER]
 
@@ -200,16 +200,16 @@ def test_drives_that_were_not_trained_on_come_first(raw, tmp_path):
 @pytest.mark.usefixtures("in_memory")
 def test_data_without_poses_is_one_line(raw, tmp_path, capsys):
     (raw / "raw_data/2000_01_01/calib_imu_to_velo.txt").unlink()
-    assert not at_end.of_run(config(raw), {}, tmp_path)
+    assert not results.of_run(config(raw), {}, tmp_path)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("No trajectory: no drive under")
-    assert not at_end.of_run(config(raw, name="nyu"), {}, tmp_path)
+    assert not results.of_run(config(raw, name="nyu"), {}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
 def test_a_run_without_a_pose_network_has_no_trajectory(raw, tmp_path):
     variables = {"params": {"encoder": {}}, "batch_stats": {}}
-    assert not at_end.of_run(config(raw), variables, tmp_path)
+    assert not results.of_run(config(raw), variables, tmp_path)
 
 
 def test_the_pose_network_of_a_state():

@@ -252,21 +252,6 @@ def test_a_straight_drive_and_a_short_one():
     assert np.isfinite([*two.values()]).all()
 
 
-def test_misuse_is_named(truth, steps):
-    with pytest.raises(ValueError, match="`how` must be one of 7dof"):
-        trajectories.align(truth, truth, "8dof")
-    with pytest.raises(ValueError, match="`predicted` must have the 260 frames"):
-        trajectories.align(truth, truth[1:])
-    with pytest.raises(ValueError, match="`predicted` must have the 259 steps"):
-        trajectories.snippet_errors(trajectories.steps_of(truth), steps[1:])
-    with pytest.raises(ValueError, match=r"`steps` must be \[N, 4, 4\]"):
-        trajectories.chain(np.eye(4))
-    with pytest.raises(ValueError, match="`steps` must be finite"):
-        trajectories.chain(np.full((2, 4, 4), np.nan))
-    with pytest.raises(ValueError, match="`frames` must be at least 2"):
-        trajectories.snippet_errors(steps, steps, frames=1)
-
-
 # ------------------------------------------------------------------ KITTI's own poses
 
 # What a car that drives straight on gets, by monodepth2's and GVO's evaluation code:

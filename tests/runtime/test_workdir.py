@@ -88,7 +88,7 @@ def test_checkpoints_without_a_config(tmp_path):
 
 def test_damaged_config(tmp_path):
     (tmp_path / workdir.CONFIG).write_text('{"seed": 0')
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(InputError, match="is damaged"):
         claim(tmp_path, CONFIG)
 
 

@@ -119,9 +119,9 @@ def test_other_weights_to_start_from(root, tmp_path):
     assert pretrained.fingerprint(tmp_path / "run") and not pretrained.fingerprint(root)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"train": {}, "test": 3}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]"])
 def test_a_damaged_record_is_named(root, tmp_path, text):
     start(tmp_path / "run", root)
     (tmp_path / "run/inputs.json").write_text(text)
-    with pytest.raises(InputError, match="inputs.json' is damaged; remove it"):
+    with pytest.raises(InputError, match="inputs.json' is damaged: .*; remove it"):
         start(tmp_path / "run", root)

@@ -43,12 +43,6 @@ def test_schedule_of_tiny_runs_is_finite(steps):
     assert all(3e-5 - 1e-9 <= rate <= 5e-4 + 1e-9 for rate in rates)
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"steps": 5, "peak_at": 0.0}])
-def test_schedule_arguments(options):
-    with pytest.raises(ValueError, match="`steps` must be at least 1"):
-        polynomial(**options)
-
-
 def numpy_adamw(params, gradients, *, rate, decay, scale, steps=3):
     """Loshchilov & Hutter's AdamW with decoupled decay, in float64."""
     m = v = np.zeros_like(params)
