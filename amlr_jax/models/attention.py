@@ -100,7 +100,10 @@ def dot_product_arguments(
     gain exactly 100, a constant for the softmax. v has zeros.
     """
     if regions is not None:
-        marks = np.sqrt(-MASKED_LOGIT / scale) * _one_hot(regions)[:, :, None]
+        # Numbered from 0 in each window; there are at most four.
+        numbers = [np.unique(row, return_inverse=True)[1] for row in regions]
+        one_hot = np.eye(REGION_CHANNELS, dtype=np.float32)[np.stack(numbers)]
+        marks = np.sqrt(-MASKED_LOGIT / scale) * one_hot[:, :, None]
         shape = (*q.shape[:-1], REGION_CHANNELS)
         marks = jnp.broadcast_to(jnp.asarray(marks, q.dtype), shape)
         q, k = (jnp.concatenate([x, marks], -1) for x in (q, k))
@@ -110,17 +113,6 @@ def dot_product_arguments(
         bias = bias[None].astype(q.dtype)
     query, key, value = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
     return {"query": query, "key": key, "value": value, "bias": bias, "scale": scale}
-
-
-def _one_hot(regions_NT: np.ndarray) -> np.ndarray:
-    """(N, T, `REGION_CHANNELS`): regions numbered from 0 in each window."""
-    numbers = [np.unique(row, return_inverse=True)[1] for row in np.asarray(regions_NT)]
-    most = int(np.max(numbers)) + 1
-    if most > REGION_CHANNELS:
-        raise ValueError(
-            f"`regions` must be at most {REGION_CHANNELS} in a window, got {most}."
-        )
-    return np.eye(REGION_CHANNELS, dtype=np.float32)[np.stack(numbers)]
 
 
 def _check_cudnn(q: jax.Array, k: jax.Array, bias: jax.Array | None) -> None:

@@ -4,9 +4,8 @@ A family is a group of names with one builder, whose keyword arguments are the o
 of the family; other options are refused.
 """
 
-import functools
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -40,23 +39,22 @@ SWIN_OPTIONS += ["drop_path"]
 UNDECAYED = {"bias", "logit_scale", "rpe_mlp"}  # of Swin-v2
 UNDECAYED |= {"cls_token", "register_tokens", "pos_embed"}  # of vision transformers
 _SWIN, _GLP = "swin_v2_", "glpdepth_"
-DEPTH_ANYTHING = "depth_anything_v2_"
-# Family and size of the encoder; the decoder is a `MetricDPT`.
+# Family and size of the encoder of networks with a `RelativeDPT` or a `MetricDPT`.
+_RELATIVE_DPT = {
+    f"depth_anything_v2_{size}": ("dinov2", size) for size in ("small", "base", "large")
+}
 _METRIC_DPT = {
     f"{family}_{size}_dpt": (family, size)
     for family, sizes in vision_transformer.PRESETS.items()
     for size in sizes
-}
-_DEPTH_ANYTHING_SIZES = ("small", "base", "large")
-_RELATIVE_DPT = {
-    DEPTH_ANYTHING + size: ("dinov2", size) for size in _DEPTH_ANYTHING_SIZES
 }
 _METRIC_DPT |= {
     f"{name}_metric_{place}": encoder
     for name, encoder in _RELATIVE_DPT.items()
     for place in ("indoor", "outdoor")
 }
-WITH_ATTENTION = (_SWIN, _GLP, *_METRIC_DPT, *_RELATIVE_DPT)
+_DPT = _METRIC_DPT | _RELATIVE_DPT
+WITH_ATTENTION = (_SWIN, _GLP, *_DPT)
 
 
 def _swin_v2(
@@ -83,31 +81,16 @@ def _swin_v2(
     return {"encoder": encoder, "decoder": decoder}
 
 
-def _glpdepth(
-    name: str, common: dict, *, max_depth: float, drop_path: float = 0.1
-) -> dict:
-    encoder = mix_transformer.encoder(
-        name.removeprefix(_GLP), drop_path=drop_path, **common
-    )
-    decoder = SelectiveFusionDecoder(
-        channels=encoder.embed_dims[0],  # 64, and 32 for b0: the finest skip's
-        max_depth=max_depth,
-        dtype=common["dtype"],
-    )
+def _glpdepth(name: str, common: dict, *, max_depth: float, **options: Any) -> dict:
+    encoder = mix_transformer.encoder(name.removeprefix(_GLP), **options, **common)
+    width = encoder.embed_dims[0]  # 64, and 32 for b0: the finest skip's
+    decoder = SelectiveFusionDecoder(width, max_depth, dtype=common["dtype"])
     return {"encoder": encoder, "decoder": decoder}
 
 
-def _dpt(
-    name: str,
-    common: dict,
-    *,
-    max_depth: float,
-    registers: int | None = None,
-    drop_path: float | None = None,
-) -> dict:
+def _dpt(name: str, common: dict, *, max_depth: float, **options: Any) -> dict:
     relative = name in _RELATIVE_DPT
-    family, size = (_METRIC_DPT | _RELATIVE_DPT)[name]
-    options = {"registers": registers, "drop_path": drop_path}
+    family, size = _DPT[name]
     encoder = vision_transformer.encoder(family, size, **options, **common)
     widths, channels = DPT_PRESETS[size]
     decoder = (RelativeDPT if relative else MetricDPT)(
@@ -126,48 +109,27 @@ def _dpt(
     }
 
 
-def _monodepth2(name: str, common: dict, *, max_depth: float) -> dict:
-    del name
-    decoder = SkipDecoder(max_depth=max_depth, dtype=common["dtype"])
-    return _on_resnet(decoder)
-
-
-def _five_level(
-    name: str,
-    common: dict,
-    *,
-    max_depth: float,
-    upsampling: str = "nearest",
-    planes: int = 0,
-) -> dict:
-    del name
-    decoder = FiveLevelDecoder(
-        max_depth=max_depth,
-        upsampling=upsampling,
-        planes=planes,
-        dtype=common["dtype"],
-    )
-    return _on_resnet(decoder)
-
-
-def _on_resnet(decoder: nn.Module) -> dict:
+def _on_resnet(name: str, common: dict, *, max_depth: float, **options: Any) -> dict:
+    kind = SkipDecoder if name == "monodepth2" else FiveLevelDecoder
     return {
-        "encoder": resnet.ResNet18(dtype=decoder.dtype),
-        "decoder": decoder,
+        "encoder": resnet.ResNet18(dtype=common["dtype"]),
+        "decoder": kind(max_depth=max_depth, dtype=common["dtype"], **options),
         "multiple_of": 32,
         "resize": "lanczos3",
         "decoder_resizes": True,
     }
 
 
-_FAMILIES = (
-    (tuple(_SWIN + name for name in swin_v2.PRESETS), _swin_v2),
-    (tuple(_GLP + name for name in mix_transformer.PRESETS), _glpdepth),
-    ((*_METRIC_DPT, *_RELATIVE_DPT), _dpt),
-    (("monodepth2",), _monodepth2),
-    (("five_level",), _five_level),
+_SWIN_FAMILY = ("decoder_channels", "decoder_activation", *SWIN_OPTIONS)
+# Names, builder and options of each family.
+_FAMILIES: tuple[tuple[Iterable[str], Callable, tuple[str, ...]], ...] = (
+    ([_SWIN + size for size in swin_v2.PRESETS], _swin_v2, _SWIN_FAMILY),
+    ([_GLP + size for size in mix_transformer.PRESETS], _glpdepth, ("drop_path",)),
+    (_DPT, _dpt, ("registers", "drop_path")),
+    (["monodepth2"], _on_resnet, ()),
+    (["five_level"], _on_resnet, ("upsampling", "planes")),
 )
-BUILDERS: dict[str, Callable] = {n: make for names, make in _FAMILIES for n in names}
+BUILDERS = {n: (make, options) for names, make, options in _FAMILIES for n in names}
 NETWORKS = tuple(BUILDERS)
 
 
@@ -213,10 +175,16 @@ def network(
         glpdepth: drop_path. five_level: upsampling ("nearest", "subpixel_head" or
         "subpixel_levels"), planes (of inverse depth, 48 in GVO; 0: a sigmoid).
     """
-    _check_arguments(name, max_depth=max_depth, input_scale=input_scale)
+    check_one_of("name", name, NETWORKS)
+    for label, value in (("max_depth", max_depth), ("input_scale", input_scale)):
+        if not value > 0:
+            raise ValueError(f"`{label}` must be positive, got {value}.")
     given = {key: _plain(value) for key, value in options.items() if value is not None}
-    build = BUILDERS[name]
-    _check_options(name, build, given)
+    build, known = BUILDERS[name]
+    for option in given:
+        if option not in known:
+            takes = ", ".join(known) or "none"
+            raise ValueError(f"`{option}` is no option of {name}, which takes {takes}.")
     chosen = chosen_precision(name, dtype, attention)
     common = {"dtype": DTYPES[chosen.dtype], "remat": remat}
     common["attention"] = chosen.attention
@@ -263,25 +231,28 @@ def precision_of(network: DepthNetwork) -> precision.Precision:
 def layer_scale(network: DepthNetwork, decay: float) -> Callable:
     """Path of a parameter to the factor of its learning rate, for layer-wise decay.
 
-    decay ** (layers above it) for a Swin-v2 (`swin_v2.layer_index`) and for a vision
-    transformer (`vision_transformer.layer_index`). The other encoders have no layer
+    decay ** (layers above it) for a Swin-v2 (`swin_v2.layer_of`) and for a vision
+    transformer (`vision_transformer.layer_of`). The other encoders have no layer
     groups in their references: there `decay` must be 1.
     """
     if decay == 1:
         return lambda path: 1.0
     encoder = network.encoder
     if isinstance(encoder, swin_v2.SwinV2):
-        last = swin_v2.num_layers(encoder.depths) - 1
-        layer = functools.partial(swin_v2.layer_index, depths=encoder.depths)
+        layer_of: Callable = partial(swin_v2.layer_of, depths=encoder.depths)
     elif isinstance(encoder, vision_transformer.VisionTransformer):
-        last = vision_transformer.num_layers(encoder.depth) - 1
-        layer = functools.partial(vision_transformer.layer_index, depth=encoder.depth)
+        layer_of = partial(vision_transformer.layer_of, depth=encoder.depth)
     else:
         raise ValueError(
             "`layer_decay` is defined for swin_v2, dinov2, dinov3 and "
             f"depth_anything_v2 networks; for others it must be 1, got {decay}."
         )
-    return lambda path: decay ** (last - layer(path))
+
+    def scale(path: tuple[str, ...]) -> float:
+        layer, last = layer_of(path)
+        return decay ** (last - layer)
+
+    return scale
 
 
 def has_weight_decay(path: tuple[str, ...], leaf_ndim: int) -> bool:
@@ -300,24 +271,3 @@ def variable_shapes(network: DepthNetwork) -> dict:
 def _plain(value: Any) -> Any:
     """A list of a configuration as a tuple, which is hashable."""
     return tuple(value) if isinstance(value, list | tuple) else value
-
-
-def _check_options(name: str, build: Callable, options: dict) -> None:
-    parameters = inspect.signature(build).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    known.remove("max_depth")
-    if build is _swin_v2:
-        known += SWIN_OPTIONS
-    for option in options:
-        if option not in known:
-            raise ValueError(
-                f"`{option}` is no option of {name}, which takes "
-                f"{', '.join(known) or 'none'}."
-            )
-
-
-def _check_arguments(name: str, *, max_depth: float, input_scale: float) -> None:
-    check_one_of("name", name, NETWORKS)
-    for label, value in (("max_depth", max_depth), ("input_scale", input_scale)):
-        if not value > 0:
-            raise ValueError(f"`{label}` must be positive, got {value}.")

@@ -1,7 +1,5 @@
 """Image to depth: an encoder, a decoder and the size of the encoder's input."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -87,7 +85,11 @@ class DepthNetwork(nn.Module):
 
     def _features(self, image_BHWC: jax.Array, *, train: bool) -> list[jax.Array]:
         """The encoder's features of the resized image."""
-        _check_image(image_BHWC)
+        if not jnp.issubdtype(image_BHWC.dtype, jnp.floating):
+            raise ValueError(
+                f"`image_BHWC` must be float in [0, 1], got {image_BHWC.dtype}."
+            )
+        check_image(image_BHWC)
         batch, *full, channels = image_BHWC.shape
         size = self.seen_size(*full)
         if size != tuple(full):
@@ -113,14 +115,6 @@ class DepthNetwork(nn.Module):
         size = self.input_size or (scale * height, scale * width)
         rows, columns = (max(unit, unit * round(length / unit)) for length in size)
         return rows, columns
-
-
-def _check_image(image_BHWC: Any) -> None:
-    if not jnp.issubdtype(image_BHWC.dtype, jnp.floating):
-        raise ValueError(
-            f"`image_BHWC` must be float in [0, 1], got {image_BHWC.dtype}."
-        )
-    check_image(image_BHWC)
 
 
 def as_float(image: jax.Array) -> jax.Array:

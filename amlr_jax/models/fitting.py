@@ -35,17 +35,13 @@ def starting_weights(
 ) -> Pretrained | None:
     """The weights in the folder `init_from`, for a new run; None without them.
 
-    With `partly`, those that fit (`fitting_part`). Raises InputError if there are none
+    `partly` is that of `what_fits`. Raises InputError if there are none
     or they do not fit the network.
     """
     if not init_from or folders.newest_step(workdir) is not None:
         return None
     pretrained = folders.load(paths.expanded(init_from))
-    if partly:
-        pretrained = fitting_part(network, pretrained)
-    else:
-        check_fits(network, pretrained)
-    return pretrained
+    return what_fits(network, pretrained, partly=partly)
 
 
 def start_from(state: Any, pretrained: Pretrained | None, *, sharding: Any) -> Any:
@@ -99,61 +95,44 @@ def stack_conv1(kernel: np.ndarray, *, images: int) -> np.ndarray:
     return np.concatenate([kernel] * images, axis=2) / images
 
 
-def check_fits(network: Any, pretrained: Pretrained) -> None:
-    """Raises InputError, naming a key of `config.model`, if the weights do not fit.
+def what_fits(network: Any, pretrained: Pretrained, *, partly: bool) -> Pretrained:
+    """The weights, of which each must fit; InputError, naming a key of `config.model`.
 
     Every attribute of encoder and decoder, except those in `FREE`, must be the same as
     in training; this includes pretrained_window_size and convention, which change no
     shape. Then every shape must agree.
+
+    With `partly` these are the weights without those of a decoder that do not fit, and
+    what differs is printed. A decoder of another kind is left out, and of other sizes
+    what has another shape. Of a relative DPT that becomes a metric one, or the reverse,
+    the last convolution is left out, whose values have another meaning. An encoder must
+    fit, but may have had another `pretrained_window_size`, which changes what it
+    computes.
     """
-    for part, name, text in _differences(network, pretrained):
-        partly = (
-            ", or --config.init_partly=True for what fits"
-            if _permitted(part, name)
-            else ""
-        )
-        raise InputError(f"init_from '{pretrained.folder}' {text}{partly}")
-    folders.merge(depth.variable_shapes(network), pretrained)
-
-
-def fitting_part(network: Any, pretrained: Pretrained) -> Pretrained:
-    """The weights without those of a decoder that do not fit; prints which these are.
-
-    A decoder of another kind is left out, and of other sizes what has another shape. Of
-    a relative DPT that becomes a metric one, or the reverse, the last convolution is
-    left out, whose values have another meaning. An encoder must fit, but may have had
-    another `pretrained_window_size`, which changes what it computes.
-
-    Raises InputError as `check_fits` does for any other difference.
-    """
-    left, said = set(), []
-    for part, name, text in _differences(network, pretrained):
-        if not _permitted(part, name):
-            raise InputError(f"init_from '{pretrained.folder}' {text}")
-        said.append(text.partition(";")[0])
-        place = (part, name) if name == LAST else (part,) if not name else ()
-        if place:
-            paths = flatten_dict(pretrained.variables)
-            left |= {path for path in paths if path[1 : 1 + len(place)] == place}
     ours = flatten_dict(depth.variable_shapes(network))
     theirs = flatten_dict(pretrained.variables)
-    for path, leaf in theirs.items():
+    left = set()
+    for part, name, text in _differences(network, pretrained):
+        permitted = part == "decoder" or name == "pretrained_window_size"
+        if not (partly and permitted):
+            hint = ", or --config.init_partly=True for what fits" if permitted else ""
+            raise InputError(
+                f"init_from '{pretrained.folder}' {text}{'' if partly else hint}"
+            )
+        show(f"init_partly: '{pretrained.folder}' {text.partition(';')[0]}")
+        if name in ("", LAST):
+            place = (part, name) if name else (part,)
+            left |= {path for path in theirs if path[1 : 1 + len(place)] == place}
+    for path, leaf in theirs.items() if partly else ():
         if path[1] == "decoder" and leaf.shape != getattr(ours.get(path), "shape", ()):
             left.add(path)
-    kept = {path: leaf for path, leaf in theirs.items() if path not in left}
-    for text in said:
-        show(f"init_partly: '{pretrained.folder}' {text}")
     if left:
         names = sorted({"/".join(path[1:-1]) for path in left})
         show(f"init_partly: of the weights, not taken: {', '.join(names)}")
+    kept = {path: leaf for path, leaf in theirs.items() if path not in left}
     found = pretrained._replace(variables=unflatten_dict(kept))
-    folders.merge(depth.variable_shapes(network), found)
+    folders.merge(unflatten_dict(ours), found)
     return found
-
-
-def _permitted(part: str, name: str) -> bool:
-    """Whether `init_partly` allows another value of an attribute; "": of the kind."""
-    return part == "decoder" or name == "pretrained_window_size"
 
 
 def _differences(network: Any, pretrained: Pretrained) -> Iterator[tuple]:

@@ -93,35 +93,6 @@ def linear(
     )
 
 
-class PatchEmbed(nn.Module):
-    """Patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), of `dtype`.
-
-    A convolution with stride s and a norm. Without `padding`, rows and columns that do
-    not fill a patch are omitted.
-    """
-
-    features: int
-    kernel: int
-    stride: int
-    padding: int = 0
-    kernel_init: Initializer = conv_init
-    norm_eps: float = 1e-5
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        x = nn.Conv(
-            self.features,
-            (self.kernel, self.kernel),
-            strides=self.stride,
-            padding=self.padding,
-            dtype=self.dtype,
-            kernel_init=self.kernel_init,
-            name="proj",
-        )(x_BHWC)
-        return layer_norm(self.norm_eps, "norm", dtype=self.dtype)(x)
-
-
 def drop_path_rates(maximum: float, depths: tuple[int, ...]) -> tuple[float, ...]:
     """One rate per block, from 0 up to `maximum` in equal steps over all blocks."""
     return tuple(float(rate) for rate in np.linspace(0.0, maximum, sum(depths)))
@@ -159,25 +130,50 @@ def conv(
     dtype: Any,
     name: str,
     to_float32: bool = False,
+    kernel_init: Initializer | None = None,
 ) -> jax.Array:
-    """A convolution with torch's default initial values and symmetric zero padding.
+    """A convolution with symmetric zero padding; call it in a compact method.
 
-    Kernel and bias are uniform in +-1 / sqrt(inputs * size**2). With `to_float32` the
-    result is float32 (`ConvToFloat32`, without stride and dilation). Call it in a
-    compact method.
+    Initial values are `kernel_init` and zeros, or without it torch's: kernel and bias
+    uniform in +-1 / sqrt(inputs * size**2). With `to_float32` the result is float32
+    (`ConvToFloat32`, without stride and dilation).
     """
     bound = (x_BHWC.shape[-1] * size**2) ** -0.5
 
     def init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    options = {"padding": padding, "dtype": dtype, "name": name}
-    options |= {"kernel_init": init, "bias_init": init}
+    options: dict = {"padding": padding, "dtype": dtype, "name": name}
+    options |= {"kernel_init": kernel_init or init}
+    options |= {} if kernel_init else {"bias_init": init}
     if to_float32:
         return ConvToFloat32(channels, size, **options)(x_BHWC)
     options |= {"strides": strides, "kernel_dilation": dilation}
     options |= {"use_bias": use_bias}
     return nn.Conv(channels, (size, size), **options)(x_BHWC)
+
+
+class PatchEmbed(nn.Module):
+    """Patches to tokens, (B, H, W, C) to (B, H/s, W/s, F), of `dtype`.
+
+    A convolution with stride s and a norm. Without `padding`, rows and columns that do
+    not fill a patch are omitted.
+    """
+
+    features: int
+    size: int
+    strides: int
+    padding: int = 0
+    kernel_init: Initializer = conv_init
+    norm_eps: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+        names = ("size", "strides", "padding", "kernel_init", "dtype")
+        options = {name: getattr(self, name) for name in names}
+        x = conv(x_BHWC, self.features, **options, name="proj")
+        return layer_norm(self.norm_eps, "norm", dtype=self.dtype)(x)
 
 
 class ConvToFloat32(nn.Module):
@@ -266,13 +262,13 @@ def pixel_shuffle(x_BHWC: jax.Array, factor: int) -> jax.Array:
     Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional
     Neural Network", CVPR 2016.
     """
-    if x_BHWC.shape[-1] % factor**2:
-        raise ValueError(
-            f"`x_BHWC` must have a multiple of {factor**2} channels to shuffle by "
-            f"`factor` {factor}, got {x_BHWC.shape[-1]}."
-        )
     pattern = "b h w (c i j) -> b (h i) (w j) c"
     return rearrange(x_BHWC, pattern, i=factor, j=factor)
+
+
+def from_preset(kind: Callable, preset: dict, overrides: dict) -> Any:
+    """A module with the attributes of a preset, or `overrides` that are not None."""
+    return kind(**preset | {k: v for k, v in overrides.items() if v is not None})
 
 
 def check_one_of(name: str, value: Any, known: Iterable) -> None:
@@ -298,27 +294,3 @@ def check_one_per_stage(network: Any, *names: str) -> None:
                 f"`{name}` must have one entry for each of {len(network.depths)} "
                 f"stages, got {getattr(network, name)}."
             )
-
-
-def check_heads(channels: Sequence[int], num_heads: Sequence[int]) -> None:
-    """Raises ValueError unless the heads of a stage divide its channels."""
-    for stage, (width, heads) in enumerate(zip(channels, num_heads, strict=True)):
-        if width % heads:
-            raise ValueError(
-                "`num_heads` must divide the channels of its stage: stage "
-                f"{stage} has {width}, got {heads}."
-            )
-
-
-def check_feature_size(
-    features: Sequence[jax.Array], place: int, size: tuple[int, int], factor: int
-) -> None:
-    """Raises ValueError unless `features[place]` is at 1/`factor` of `size`."""
-    expected = tuple(-(-length // factor) for length in size)
-    found = features[place].shape[1:3]
-    if found != expected:
-        raise ValueError(
-            f"`features[{place}]` must be {expected[0]} x {expected[1]} for an image "
-            f"of {size[0]} x {size[1]} (1/{factor}, rounded up), got {found[0]} x "
-            f"{found[1]}."
-        )

@@ -20,18 +20,8 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from amlr_jax.models import layers
 from amlr_jax.models.attention import attention
-from amlr_jax.models.layers import (
-    PatchEmbed,
-    check_heads,
-    check_image,
-    check_one_of,
-    check_one_per_stage,
-    conv_init,
-    drop_path_rates,
-    layer_norm,
-    linear,
-)
 from amlr_jax.models.repeated import Block, run_blocks
 
 INNER_NORM_EPS = 1e-5  # of the norms in patch embeddings and spatial reductions
@@ -80,11 +70,11 @@ class MixTransformer(nn.Module):
           W / (4 * 2**s), embed_dims[s]) with sizes rounded up; float32.
         """
         self._check(image_BHWC)
-        rates = iter(drop_path_rates(self.drop_path, self.depths))
+        rates = iter(layers.drop_path_rates(self.drop_path, self.depths))
         x, features = image_BHWC, []
         for stage, depth in enumerate(self.depths):
             kernel, stride = (7, 4) if stage == 0 else (3, 2)
-            x = PatchEmbed(
+            x = layers.PatchEmbed(
                 self.embed_dims[stage],
                 kernel,
                 stride,
@@ -96,7 +86,7 @@ class MixTransformer(nn.Module):
             blocks = [self._block(stage, n, next(rates)) for n in range(depth)]
             x = run_blocks(self, blocks, x, train=train, remat=self.remat)
             name = f"stage{stage}_norm"
-            x = layer_norm(self.norm_eps, name, dtype=self.dtype)(x)
+            x = layers.layer_norm(self.norm_eps, name, dtype=self.dtype)(x)
             features.append(x.astype(jnp.float32))
         return features
 
@@ -112,9 +102,6 @@ class MixTransformer(nn.Module):
         )
 
     def _check(self, image_BHWC: jax.Array) -> None:
-        check_image(image_BHWC)
-        check_one_per_stage(self, "embed_dims", "num_heads", "reductions")
-        check_heads(self.embed_dims, self.num_heads)
         # The least side whose map is, at each stage, no smaller than the reduction.
         smallest = max((r - 1) * 4 * 2**s + 1 for s, r in enumerate(self.reductions))
         if min(image_BHWC.shape[1:3]) < smallest:
@@ -131,9 +118,8 @@ def encoder(name: str, **overrides: Any) -> MixTransformer:
     `overrides` are attributes of `MixTransformer`; one that is None keeps the preset's
     value.
     """
-    check_one_of("name", name, PRESETS)
-    given = {key: value for key, value in overrides.items() if value is not None}
-    return MixTransformer(**{**PRESETS[name], **given})
+    layers.check_one_of("name", name, PRESETS)
+    return layers.from_preset(MixTransformer, PRESETS[name], overrides)
 
 
 class ReducedAttention(nn.Module):
@@ -152,30 +138,24 @@ class ReducedAttention(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         channels = x_BHWC.shape[-1]
-        q = linear(channels, "q", dtype=self.dtype)(x_BHWC)
-        kv = linear(2 * channels, "kv", dtype=self.dtype)(self._reduce(x_BHWC))
+        q = layers.linear(channels, "q", dtype=self.dtype)(x_BHWC)
+        kv = layers.linear(2 * channels, "kv", dtype=self.dtype)(self._reduce(x_BHWC))
         pattern = "b h w (heads d) -> b 1 (h w) heads d"  # one window
         q, k, v = (
             rearrange(x, pattern, heads=self.num_heads)
             for x in (q, *jnp.split(kv, 2, axis=-1))
         )
         scale, way = q.shape[-1] ** -0.5, self.implementation
-        y = attention(q, k, v, scale=scale, implementation=way)
-        return linear(channels, "proj", dtype=self.dtype)(y.reshape(x_BHWC.shape))
+        y = attention(q, k, v, scale=scale, implementation=way).reshape(x_BHWC.shape)
+        return layers.linear(channels, "proj", dtype=self.dtype)(y)
 
     def _reduce(self, x_BHWC: jax.Array) -> jax.Array:
         if self.reduction == 1:
             return x_BHWC
-        x = nn.Conv(
-            x_BHWC.shape[-1],
-            (self.reduction, self.reduction),
-            strides=(self.reduction, self.reduction),
-            padding="VALID",
-            dtype=self.dtype,
-            kernel_init=conv_init,
-            name="sr",
-        )(x_BHWC)
-        return layer_norm(INNER_NORM_EPS, "sr_norm", dtype=self.dtype)(x)
+        options: dict = {"size": self.reduction, "strides": self.reduction}
+        options |= {"dtype": self.dtype, "kernel_init": layers.conv_init}
+        x = layers.conv(x_BHWC, x_BHWC.shape[-1], **options, name="sr")
+        return layers.layer_norm(INNER_NORM_EPS, "sr_norm", dtype=self.dtype)(x)
 
 
 class DepthwiseConv3x3(nn.Module):
@@ -211,10 +191,10 @@ class MixMlp(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         channels = x_BHWC.shape[-1]
-        x = linear(MLP_RATIO * channels, "fc1", dtype=self.dtype)(x_BHWC)
+        x = layers.linear(MLP_RATIO * channels, "fc1", dtype=self.dtype)(x_BHWC)
         x = DepthwiseConv3x3(self.dtype, name="dwconv")(x)
         x = nn.gelu(x, approximate=False)
-        return linear(channels, "fc2", dtype=self.dtype)(x)
+        return layers.linear(channels, "fc2", dtype=self.dtype)(x)
 
 
 class MixBlock(Block):
@@ -224,11 +204,11 @@ class MixBlock(Block):
 
     def attend(self, x_BHWC: jax.Array) -> jax.Array:
         """The first norm and the attention."""
-        x = layer_norm(self.norm_eps, "norm1", dtype=self.dtype)(x_BHWC)
+        x = layers.layer_norm(self.norm_eps, "norm1", dtype=self.dtype)(x_BHWC)
         sizes = self.num_heads, self.reduction
         return ReducedAttention(*sizes, self.dtype, self.attention, name="attn")(x)
 
     def transform(self, x_BHWC: jax.Array) -> jax.Array:
         """The second norm and the MLP."""
-        x = layer_norm(self.norm_eps, "norm2", dtype=self.dtype)(x_BHWC)
+        x = layers.layer_norm(self.norm_eps, "norm2", dtype=self.dtype)(x_BHWC)
         return MixMlp(self.dtype, name="mlp")(x)

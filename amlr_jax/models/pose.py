@@ -64,13 +64,8 @@ class PoseNetwork(nn.Module):
           Axis-angle in radians and translation in the unit of the depth, (B, 3) each,
           float32.
         """
-        if first_image.shape != second_image.shape:
-            raise ValueError(
-                "`first_image` and `second_image` must have the same shape, got "
-                f"{first_image.shape} and {second_image.shape}."
-            )
         images = jnp.concatenate([first_image, second_image], axis=-1)
-        encoder = resnet.ResNet18(images=2, dtype=self.dtype, name="encoder")
+        encoder = resnet.ResNet18(dtype=self.dtype, name="encoder")
         features = encoder(images, train=train)
         return PoseDecoder(dtype=self.dtype, name="decoder")(features[-1])
 

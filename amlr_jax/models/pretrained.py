@@ -19,7 +19,6 @@ Hugging Face hub (`disk.place_of`).
 import contextlib
 import functools
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,7 +110,7 @@ def load(path: Path) -> Pretrained:
     """
     folder, choice = disk.place_of(path)
     if (folder / MODEL).is_file() and not choice:
-        model = _json(folder / MODEL, "source", "name", "options", "parts")
+        model = files.read_json(folder / MODEL, "source", "name", "options", "parts")
         shared = (folder / TENSORS).is_file()
         place = folder / (TENSORS if shared else VARIABLES)
     elif newest_step(folder) or (folder / workdir.CONFIG).is_file():
@@ -198,17 +197,6 @@ def network_of(pretrained: Pretrained, **defaults: Any) -> depth.DepthNetwork:
         raise InputError(f"weights '{pretrained.folder}' of {name}: {error}") from error
 
 
-def _json(path: Path, *keys: str) -> dict:
-    try:
-        found = json.loads(path.read_text())
-        missing = [key for key in keys if key not in found]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"'{path}' cannot be read: {error}") from error
-    if missing:
-        raise InputError(f"'{path}' has no {', '.join(missing)}; create it again")
-    return found
-
-
 def newest_step(folder: Path) -> Path | None:
     """The newest finished checkpoint in a workdir, intact or damaged."""
     return next(reversed(disk.all_of(folder / workdir.CHECKPOINTS)), None)
@@ -247,17 +235,13 @@ def _of_run(path: Path, folder: Path) -> tuple[dict, Path]:
     if checkpoint is None:
         raise InputError(f"workdir '{folder}' has no checkpoint yet")
     if (folder / workdir.CONFIG).is_file():
-        config = _json(folder / workdir.CONFIG, "model")
+        config = files.read_json(folder / workdir.CONFIG, "model")
     else:  # only its checkpoints were copied
         config = disk.record(checkpoint).get("config") or {}
     if not config.get("model"):
         raise InputError(f"workdir '{folder}' has no {workdir.CONFIG}; copy it too")
-    # `decoder_init` only matters before the first step.
-    unused = {"name", "decoder_init"}
-    options = {
-        k: v for k, v in config["model"].items() if v is not None and k not in unused
-    }
-    model = {"source": "run", "name": config["model"]["name"], "options": options}
+    options = {k: v for k, v in config["model"].items() if v is not None}
+    model = {"source": "run", "name": options.pop("name"), "options": options}
     model |= {"complete": True, "step": int(checkpoint.name), **_training(config)}
     return model, checkpoint / disk.STATE
 

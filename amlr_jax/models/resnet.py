@@ -29,12 +29,10 @@ class ResNet18(nn.Module):
     relu(bn1(conv1)), before the max pool; the others are the outputs of the four
     stages. There is no classifier. An odd length is rounded up.
 
-    Attributes:
-      images: how many images of 3 channels are stacked (2 for a pose network).
-        11,176,512 parameters for one, 11,185,920 for two.
+    Images may be stacked along the channels, two for a pose network: 11,176,512
+    parameters for one, 11,185,920 for two.
     """
 
-    images: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -42,7 +40,7 @@ class ResNet18(nn.Module):
         """Encodes images.
 
         Args:
-          image_BHWC: float in [0, 1], (B, H, W, 3 * images).
+          image_BHWC: float in [0, 1], (B, H, W, C).
           train: normalise with the statistics of the batch and update the running
             ones (collection "batch_stats").
 
@@ -50,22 +48,16 @@ class ResNet18(nn.Module):
           Five maps, fine to coarse: (B, H/2, W/2, 64), ... 64, 128, 256,
           (B, H/32, W/32, 512), of `dtype`.
         """
-        if image_BHWC.shape[-1] != 3 * self.images:
-            raise ValueError(
-                f"`image_BHWC` must have {3 * self.images} channels (`images` = "
-                f"{self.images}), got {image_BHWC.shape[-1]}."
-            )
         x = (image_BHWC - IMAGE_MEAN) / IMAGE_STD
-        x = _conv(CHANNELS[0], 7, stride=2, dtype=self.dtype, name="conv1")(x)
-        x = layers.batch_norm(train=train, dtype=self.dtype, name="bn1")(x)
+        options: dict = {"dtype": self.dtype, "train": train}
+        x = _conv_bn(x, CHANNELS[0], 7, 2, names=("conv1", "bn1"), **options)
         features = [nn.relu(x)]
         x = nn.max_pool(features[0], (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         for stage, channels in enumerate(CHANNELS[1:], start=1):
             for block in range(2):
                 stride = 2 if stage > 1 and block == 0 else 1
-                x = BasicBlock(
-                    channels, stride, self.dtype, name=f"layer{stage}_block{block}"
-                )(x, train=train)
+                name = f"layer{stage}_block{block}"
+                x = BasicBlock(channels, stride, self.dtype, name=name)(x, train=train)
             features.append(x)
         return features
 
@@ -82,28 +74,30 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
-        def conv_bn(x, size, stride, conv, norm):
-            x = _conv(self.channels, size, stride=stride, dtype=self.dtype, name=conv)(
-                x
-            )
-            return layers.batch_norm(train=train, dtype=self.dtype, name=norm)(x)
-
-        x = nn.relu(conv_bn(x_BHWC, 3, self.stride, "conv1", "bn1"))
-        x = conv_bn(x, 3, 1, "conv2", "bn2")
+        options: dict = {"dtype": self.dtype, "train": train}
+        names = ("conv1", "bn1"), ("conv2", "bn2"), ("downsample_conv", "downsample_bn")
+        x = _conv_bn(x_BHWC, self.channels, 3, self.stride, names=names[0], **options)
+        x = _conv_bn(nn.relu(x), self.channels, 3, 1, names=names[1], **options)
         skip = x_BHWC
         if self.stride > 1:
-            skip = conv_bn(skip, 1, self.stride, "downsample_conv", "downsample_bn")
+            skip = _conv_bn(
+                skip, self.channels, 1, self.stride, names=names[2], **options
+            )
         return nn.relu(x + skip)
 
 
-def _conv(channels: int, size: int, *, stride: int, dtype: Any, name: str) -> nn.Conv:
-    return nn.Conv(
-        channels,
-        (size, size),
-        strides=stride,
-        padding=size // 2,
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=layers.conv_init,
-        name=name,
-    )
+def _conv_bn(
+    x: jax.Array,
+    channels: int,
+    size: int,
+    strides: int,
+    *,
+    names: tuple[str, str],
+    dtype: Any,
+    train: bool,
+) -> jax.Array:
+    """A convolution without bias and a batch norm, of these names."""
+    options: dict = {"size": size, "strides": strides, "padding": size // 2}
+    options |= {"use_bias": False, "kernel_init": layers.conv_init}
+    x = layers.conv(x, channels, **options, dtype=dtype, name=names[0])
+    return layers.batch_norm(train=train, dtype=dtype, name=names[1])(x)

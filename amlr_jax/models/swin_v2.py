@@ -17,7 +17,7 @@ transformers' `Swinv2Model`, which compares the window with the height alone, wh
 official code compares it with the smaller side; they differ on portrait maps only.
 
 Parameters are named `patch_embed`, `stage{s}_block{b}`, `stage{s}_merge` and `norm`;
-`layer_index` and `depth.has_weight_decay` depend on these names.
+`layer_of` and `depth.has_weight_decay` depend on these names.
 
 Shapes: B images, H x W tokens, C channels, N windows, T tokens a window, D channels a
 head. Parameters, logits, softmax and statistics of norms are float32; `dtype` is that
@@ -31,16 +31,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models.layers import (
-    PatchEmbed,
-    check_heads,
-    check_image,
-    check_one_of,
-    check_one_per_stage,
-    drop_path_rates,
-    layer_norm,
-    linear_init,
-)
+from amlr_jax.models import layers
 from amlr_jax.models.repeated import run_blocks
 from amlr_jax.models.swin_v2_blocks import PatchMerging, SwinBlock, pad_to_multiple
 
@@ -159,17 +150,12 @@ class SwinV2(nn.Module):
           C * 2**s) with sizes rounded up, followed by the normalised last one, the
           input of decoders without skips; float32.
         """
-        self._check(image_BHWC)
+        per_stage = ("window_size", "pretrained_window_size", "use_shift")
+        layers.check_one_per_stage(self, *per_stage)
         norm_eps = CONVENTIONS[self.convention].norm_eps
-        options = {"norm_eps": norm_eps, "dtype": self.dtype}
-        embed = PatchEmbed(
-            self.embed_dim,
-            PATCH_SIZE,
-            PATCH_SIZE,
-            kernel_init=linear_init,
-            **options,
-            name="patch_embed",
-        )
+        options: dict = {"norm_eps": norm_eps, "dtype": self.dtype}
+        patches = {"kernel_init": layers.linear_init, "name": "patch_embed", **options}
+        embed = layers.PatchEmbed(self.embed_dim, PATCH_SIZE, PATCH_SIZE, **patches)
         x = embed(pad_to_multiple(image_BHWC, PATCH_SIZE))
         stages = []
         for stage, depth in enumerate(self.depths):
@@ -182,7 +168,7 @@ class SwinV2(nn.Module):
                 self, blocks, x, train=train, remat=self.remat, period=period
             )
             stages.append(x)
-        stages.append(layer_norm(norm_eps, "norm", dtype=self.dtype)(x))
+        stages.append(layers.layer_norm(norm_eps, "norm", dtype=self.dtype)(x))
         return [x.astype(jnp.float32) for x in stages]
 
     def _window_and_shift(self, stage: int, block: int, height: int) -> tuple[int, int]:
@@ -192,7 +178,7 @@ class SwinV2(nn.Module):
         return window, window // 2 if self.use_shift[stage] and block % 2 else 0
 
     def _block(self, stage: int, block: int, window: int, shift: int) -> SwinBlock:
-        rates = drop_path_rates(self.drop_path, self.depths)
+        rates = layers.drop_path_rates(self.drop_path, self.depths)
         return SwinBlock(
             num_heads=self.num_heads[stage],
             window=window,
@@ -206,14 +192,6 @@ class SwinV2(nn.Module):
             name=f"stage{stage}_block{block}",
         )
 
-    def _check(self, image_BHWC: jax.Array) -> None:
-        check_image(image_BHWC)
-        check_one_of("convention", self.convention, CONVENTIONS)
-        per_stage = ("window_size", "pretrained_window_size", "use_shift")
-        check_one_per_stage(self, "num_heads", *per_stage)
-        channels = [self.embed_dim * 2**stage for stage in range(len(self.depths))]
-        check_heads(channels, self.num_heads)
-
 
 def encoder(name: str, *, convention: str = "mim_depth", **overrides: Any) -> SwinV2:
     """The encoder of that name: "nano", "tiny", "small", "base", "large" or "huge".
@@ -224,40 +202,30 @@ def encoder(name: str, *, convention: str = "mim_depth", **overrides: Any) -> Sw
         values are then those of that system's configurations.
       **overrides: attributes of `SwinV2`; one that is None keeps the preset's value.
     """
-    check_one_of("name", name, PRESETS)
-    check_one_of("convention", convention, CONVENTIONS)
-    preset = CONVENTIONS[convention].presets[name]
-    given = {key: value for key, value in overrides.items() if value is not None}
-    return SwinV2(**{**preset, "convention": convention, **given})
+    layers.check_one_of("name", name, PRESETS)
+    layers.check_one_of("convention", convention, CONVENTIONS)
+    preset = CONVENTIONS[convention].presets[name] | {"convention": convention}
+    return layers.from_preset(SwinV2, preset, overrides)
 
 
-def num_layers(depths: tuple[int, ...]) -> int:
-    """Number of layers with a separate learning rate.
+def layer_of(path: tuple[str, ...], depths: tuple[int, ...]) -> tuple[int, int]:
+    """Layer of a parameter, 0 at the image, and the last layer, at the output.
 
-    Patch embedding, every block, every merging, and one for everything after them.
-    """
-    return sum(depths) + len(depths) - 1 + 2
-
-
-def layer_index(path: tuple[str, ...], depths: tuple[int, ...]) -> int:
-    """Layer of a parameter, 0 at the image to `num_layers(depths) - 1` at the output.
-
-    MIM-Depth's rule: a merging counts as one more layer at the end of its stage;
-    the final norm, the decoder and the head are the last layer. The usual scale of the
-    learning rate is decay ** (num_layers(depths) - 1 - layer_index(path, depths)).
+    MIM-Depth's rule: the patch embedding, each block and each merging are a layer; a
+    merging counts at the end of its stage. The final norm, the decoder and the head are
+    the last layer.
 
     Args:
       path: names from the root of the parameters, such as ("encoder",
         "stage2_block17", "attn", "proj", "kernel").
       depths: blocks per stage.
     """
+    last = sum(depths) + len(depths)
     for part in path:
         if part == "patch_embed":
-            return 0
-        match = re.fullmatch(r"stage(\d+)_(?:block(\d+)|merge)", part)
-        if match is None:
-            continue
-        stage = int(match[1])
-        block = depths[stage] if match[2] is None else int(match[2])
-        return 1 + sum(depths[:stage]) + stage + block
-    return num_layers(depths) - 1
+            return 0, last
+        if match := re.fullmatch(r"stage(\d+)_(?:block(\d+)|merge)", part):
+            stage = int(match[1])
+            block = depths[stage] if match[2] is None else int(match[2])
+            return 1 + sum(depths[:stage]) + stage + block, last
+    return last, last

@@ -35,12 +35,6 @@ def partition(x_BHWC: jax.Array, window: int) -> jax.Array:
 
     H and W must be multiples of `window` (see `pad_to_multiple`).
     """
-    _, height, width, _ = x_BHWC.shape
-    if height % window or width % window:
-        raise ValueError(
-            "`x_BHWC` must tile into windows: height and width must be multiples of "
-            f"{window}, got {height} x {width}."
-        )
     pattern = "b (h p) (w q) c -> b (h w) (p q) c"
     return rearrange(x_BHWC, pattern, p=window, q=window)
 

@@ -18,7 +18,7 @@ there, which moves the positions by less than 0.1 patches. DINOv3's random resca
 the coordinates, an augmentation of its pretraining, is left out.
 
 Parameters are named `patch_embed`, `cls_token`, `register_tokens`, `pos_embed`,
-`block{b}` and `norm`; `layer_index` depends on these names.
+`block{b}` and `norm`; `layer_of` depends on these names.
 
 Shapes: B images, H x W patches, T tokens (class, registers, patches), C channels, D
 channels a head. Parameters, logits, softmax and statistics of norms are float32;
@@ -32,13 +32,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amlr_jax.models.layers import (
-    check_image,
-    check_one_of,
-    drop_path_rates,
-    layer_norm,
-    linear_init,
-)
+from amlr_jax.models import layers
 from amlr_jax.models.repeated import run_blocks
 from amlr_jax.models.vision_transformer_blocks import VisionBlock, interpolated
 
@@ -115,11 +109,10 @@ class VisionTransformer(nn.Module):
           The patches after each block of `levels` and the one norm, each of shape
           (B, H, W, C), all at 1/patch_size; float32.
         """
-        self._check(image_BHWC)
         x_B1TC, grid = self._tokens(image_BHWC)
         prefix = 1 + self.registers
-        rates = drop_path_rates(self.drop_path, (self.depth,))
-        norm = layer_norm(self.norm_eps, "norm", dtype=self.dtype)
+        rates = layers.drop_path_rates(self.drop_path, (self.depth,))
+        norm = layers.layer_norm(self.norm_eps, "norm", dtype=self.dtype)
         features, start = [], 0
         for level in self.levels:
             numbers = range(start, level + 1)
@@ -133,17 +126,9 @@ class VisionTransformer(nn.Module):
     def _tokens(self, image_BHWC: jax.Array) -> tuple[jax.Array, tuple[int, int]]:
         """(B, 1, T, C), as one window of the attention, and the patches (H, W)."""
         x = (image_BHWC - jnp.array(IMAGE_MEAN)) / jnp.array(IMAGE_STD)
-        size = (self.patch_size, self.patch_size)
-        embed = nn.Conv(
-            self.embed_dim,
-            size,
-            strides=size,
-            padding="VALID",
-            dtype=self.dtype,
-            kernel_init=linear_init,
-            name="patch_embed",
-        )
-        x = embed(x)
+        patch = {"size": self.patch_size, "strides": self.patch_size}
+        options = {"dtype": self.dtype, "kernel_init": layers.linear_init, **patch}
+        x = layers.conv(x, self.embed_dim, **options, name="patch_embed")
         batch, rows, columns, _ = x.shape
         parts = [self._token("cls_token", 1), x.reshape(batch, -1, self.embed_dim)]
         if self.positions:
@@ -161,7 +146,9 @@ class VisionTransformer(nn.Module):
         return jnp.concatenate(whole, axis=1)[:, None], (rows, columns)
 
     def _token(self, name: str, count: int) -> jax.Array:
-        return self.param(name, linear_init, (1, count, self.embed_dim), jnp.float32)
+        return self.param(
+            name, layers.linear_init, (1, count, self.embed_dim), jnp.float32
+        )
 
     def _block(
         self, number: int, drop_path: float, prefix: int, grid: tuple[int, int]
@@ -178,15 +165,6 @@ class VisionTransformer(nn.Module):
             name=f"block{number}",
         )
 
-    def _check(self, image_BHWC: jax.Array) -> None:
-        check_image(image_BHWC)
-        if any(length % self.patch_size for length in image_BHWC.shape[1:3]):
-            raise ValueError(
-                f"`image_BHWC` must have sides that are multiples of the patch of "
-                f"{self.patch_size} pixels, got {image_BHWC.shape[1]} x "
-                f"{image_BHWC.shape[2]}; resize the image."
-            )
-
 
 def encoder(family: str, size: str, **overrides: Any) -> VisionTransformer:
     """The encoder of "dinov2" or "dinov3" of that size, "small" to "large" or "giant".
@@ -194,26 +172,20 @@ def encoder(family: str, size: str, **overrides: Any) -> VisionTransformer:
     `overrides` are attributes of `VisionTransformer`; one that is None keeps the
     preset's value.
     """
-    check_one_of("family", family, PRESETS)
-    check_one_of("size", size, PRESETS[family])
-    given = {key: value for key, value in overrides.items() if value is not None}
-    return VisionTransformer(**{**PRESETS[family][size], **given})
+    layers.check_one_of("family", family, PRESETS)
+    layers.check_one_of("size", size, PRESETS[family])
+    return layers.from_preset(VisionTransformer, PRESETS[family][size], overrides)
 
 
-def num_layers(depth: int) -> int:
-    """Layers with a separate learning rate: embedding, blocks, and all after them."""
-    return depth + 2
-
-
-def layer_index(path: tuple[str, ...], depth: int) -> int:
-    """Layer of a parameter, 0 at the image to `num_layers(depth) - 1` at the output.
+def layer_of(path: tuple[str, ...], depth: int) -> tuple[int, int]:
+    """Layer of a parameter, 0 at the image, and the last layer, at the output.
 
     As in BEiT and MAE: tokens and positions belong to the embedding; the norm of the
     features and the decoder are the last layer.
     """
     for part in path:
         if part in ("patch_embed", "cls_token", "register_tokens", "pos_embed"):
-            return 0
+            return 0, depth + 1
         if match := re.fullmatch(r"block(\d+)", part):
-            return 1 + int(match[1])
-    return num_layers(depth) - 1
+            return 1 + int(match[1]), depth + 1
+    return depth + 1, depth + 1

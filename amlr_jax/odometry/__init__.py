@@ -2,5 +2,5 @@
 
 `trajectories` holds the alignment and the errors, `drives` finds images with true
 poses, `pose_network` predicts the steps between frames, `results` measures drives and
-writes tables and pictures, `at_end` does so when a training run ends.
+writes tables and pictures, also when a training run ends.
 """

@@ -142,12 +142,6 @@ def test_pairs_of_a_region_gain_exactly_100(dtype):
     assert not found["value"][..., CHANNELS:].any()
 
 
-def test_more_regions_than_channels_are_refused():
-    *arrays, _ = _arrays()
-    with pytest.raises(ValueError, match="at most 8 in a window, got 16"):
-        attention.dot_product_arguments(*arrays, np.arange(96).reshape(6, 16))
-
-
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("implementation", ATTENTIONS)
 def test_bfloat16_costs_little(fused, implementation, shifted):

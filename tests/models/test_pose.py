@@ -134,9 +134,3 @@ def test_number_of_parameters(variables):
     assert count == {"encoder": 11_185_920, "decoder": 1_314_572}
     shapes = functools.partial(jax.tree.map, jnp.shape)
     assert shapes(made) == shapes(variables)
-
-
-def test_frames_of_two_sizes_are_refused(variables, images):
-    first, second = images
-    with pytest.raises(ValueError, match="must have the same shape"):
-        pose.PoseNetwork().apply(variables, first, second[:, :16], train=False)

@@ -134,7 +134,7 @@ def test_a_full_disk_at_the_last_file_leaves_nothing(tmp_path, encoder, monkeypa
     [
         (lambda f: shutil.rmtree(f), "does not exist; give a folder"),
         (lambda f: (f / "model.json").unlink(), "has no model.json; give a folder"),
-        (lambda f: (f / "model.json").write_text("{"), "cannot be read"),
+        (lambda f: (f / "model.json").write_text("{"), "is damaged"),
         (lambda f: (f / "model.json").write_text("{}"), "has no source, name, options"),
         (lambda f: shutil.rmtree(f / "variables"), "cannot be read"),
         (lambda f: shutil.rmtree(f / "variables" / "d"), "cannot be read"),
@@ -208,7 +208,7 @@ def fit(folder, options: dict, **network) -> None:
     path.write_text(json.dumps({**NANO, "options": options}))
     name = network.pop("name", "swin_v2_nano")
     made = depth.network(name, max_depth=80.0, **network)
-    fitting.check_fits(made, pretrained.load(folder))
+    fitting.what_fits(made, pretrained.load(folder), partly=False)
 
 
 def test_other_windows_fit(folder):
@@ -248,7 +248,7 @@ def test_a_decoder_with_other_channels_or_activation(tmp_path, encoder):
     ):
         network = depth.network("swin_v2_nano", max_depth=80.0, **options)
         with pytest.raises(InputError, match=message):
-            fitting.check_fits(network, given)
+            fitting.what_fits(network, given, partly=False)
 
 
 def other(tmp_path, name="swin_v2_nano", **options) -> pretrained.Pretrained:
@@ -262,8 +262,8 @@ def test_another_head_takes_what_fits_if_permitted(tmp_path, capsys):
     given = other(tmp_path, decoder_channels=(128, 48, 32), decoder_activation="relu")
     network = depth.network("swin_v2_nano", max_depth=10.0)
     with pytest.raises(InputError, match=r"or --config.init_partly=True for what fits"):
-        fitting.check_fits(network, given)
-    found = fitting.fitting_part(network, given)
+        fitting.what_fits(network, given, partly=False)
+    found = fitting.what_fits(network, given, partly=True)
     said = " ".join(capsys.readouterr().out.split())
     assert "its channels is (128, 48, 32), this network's" in said
     assert "its activation is relu, this network's silu" in said
@@ -280,12 +280,12 @@ def test_another_head_takes_what_fits_if_permitted(tmp_path, capsys):
 def test_a_decoder_of_another_kind_starts_anew(tmp_path, capsys):
     given = other(tmp_path, "monodepth2")
     network = depth.network("five_level", max_depth=80.0)
-    found = fitting.fitting_part(network, given)
+    found = fitting.what_fits(network, given, partly=True)
     assert found.variables["params"].keys() == {"encoder"}
     assert "is for monodepth2, another network" in capsys.readouterr().out
     for name in ("swin_v2_nano", "glpdepth_b0"):
         with pytest.raises(InputError, match="is for monodepth2, another network"):
-            fitting.fitting_part(depth.network(name, max_depth=80.0), given)
+            fitting.what_fits(depth.network(name, max_depth=80.0), given, partly=True)
 
 
 def test_larger_windows_keep_those_of_pretraining_or_say_so(tmp_path, capsys):
@@ -293,19 +293,19 @@ def test_larger_windows_keep_those_of_pretraining_or_say_so(tmp_path, capsys):
     windows, before = (16, 16, 16, 8), (11, 11, 6, 6)
     make = functools.partial(depth.network, "swin_v2_nano", max_depth=80.0)
     tuned = make(window_size=windows, pretrained_window_size=before)
-    fitting.check_fits(tuned, given)
+    fitting.what_fits(tuned, given, partly=False)
     anew = make(window_size=windows, pretrained_window_size=windows)
     message = r"pretrained_window_size='\(.*, or --config.init_partly=True"
     with pytest.raises(InputError, match=message):
-        fitting.check_fits(anew, given)
-    assert_equal(fitting.fitting_part(anew, given).variables, given.variables)
+        fitting.what_fits(anew, given, partly=False)
+    assert_equal(fitting.what_fits(anew, given, partly=True).variables, given.variables)
     assert "its pretrained_window_size is" in capsys.readouterr().out
 
 
 def test_another_convention_is_never_taken(folder):
     other = depth.network("swin_v2_nano", max_depth=80.0, convention="official")
     with pytest.raises(InputError, match="--config.model.convention=mim_depth"):
-        fitting.fitting_part(other, pretrained.load(folder))
+        fitting.what_fits(other, pretrained.load(folder), partly=True)
 
 
 def test_a_decoder_that_upsamples_otherwise(tmp_path):
@@ -313,7 +313,7 @@ def test_a_decoder_that_upsamples_otherwise(tmp_path):
     given = pretrained.Pretrained(tmp_path, {}, model)
     options = {"upsampling": "subpixel_head", "max_depth": 100.0}
     with pytest.raises(InputError, match="--config.model.upsampling=nearest"):
-        fitting.check_fits(depth.network("five_level", **options), given)
+        fitting.what_fits(depth.network("five_level", **options), given, partly=False)
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
@@ -387,7 +387,7 @@ def test_a_run_is_weights_too(initial, tmp_path):
     assert run.model["step"] == 10
     assert run.model["parts"] == ["decoder", "encoder"]
     assert run.variables.keys() == {"params", "batch_stats"}
-    fitting.check_fits(made.network, run)
+    fitting.what_fits(made.network, run, partly=False)
     network, variables, max_depth, *_ = pretrained.load_network(tmp_path)
     assert_equal(variables["params"], state.params)
     assert_equal(variables["batch_stats"], state.batch_stats)

@@ -126,7 +126,7 @@ def test_gradient_is_finite_for_a_black_image(train):
 @pytest.mark.parametrize(("images", "count"), [(1, 11_176_512), (2, 11_185_920)])
 def test_number_of_parameters(images, count):
     shape = jax.ShapeDtypeStruct((1, *SIZE, 3 * images), jnp.float32)
-    init = functools.partial(resnet.ResNet18(images=images).init, train=False)
+    init = functools.partial(resnet.ResNet18().init, train=False)
     params = jax.eval_shape(init, jax.random.key(0), shape)["params"]
     assert sum(np.prod(x.shape) for x in jax.tree.leaves(params)) == count
 
@@ -148,8 +148,3 @@ def test_bfloat16_is_close_and_no_jit_is_equal(jit, variables, image):
         assert z.dtype == jnp.bfloat16
         error = jnp.abs(z.astype(jnp.float32) - x).mean() / jnp.abs(x).mean()
         assert 0 < error < 0.02
-
-
-def test_wrong_channels_are_refused(variables, image):
-    with pytest.raises(ValueError, match=r"must have 6 channels.*got 3"):
-        _encode(resnet.ResNet18(images=2))(variables, image)

@@ -271,22 +271,6 @@ def _built(name):
     return depth.network(name, max_depth=10.0)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "size", "message"),
-    [
-        ({}, (8, 9), "multiples of the patch of 4 pixels, got 8 x 9"),
-        ({}, (3, 8), "multiples of the patch of 4 pixels, got 3 x 8"),
-    ],
-)
-def test_what_does_not_fit_is_refused(overrides, size, message):
-    init = functools.partial(_encoder(**overrides).init, train=False)
-    with pytest.raises(ValueError, match=message):
-        jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, *size, 3)))
-
-
 def test_unknown_sizes_are_refused():
     with pytest.raises(ValueError, match="one of small, base, large, got 'giant'"):
         vision_transformer.encoder("dinov3", "giant")
-    maps = [jnp.zeros((1, 2, 2, 8))] * 3
-    with pytest.raises(ValueError, match="`features` must be four maps of one size"):
-        MetricDPT(**HEAD).init(jax.random.key(0), maps, size=(28, 28), train=False)

@@ -35,7 +35,7 @@ class GradualDecoder(nn.Module):
     head_channels: int = 192
     max_depth: float = 80.0
     activation: Callable[[jax.Array], jax.Array] = nn.silu
-    kernel_init: float | str = REFERENCE_KERNEL_STD
+    kernel_init: Any = REFERENCE_KERNEL_STD
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -54,9 +54,7 @@ class GradualDecoder(nn.Module):
         Returns:
           Depth in metres between 0 and `max_depth`, (B, *size), float32.
         """
-        factor = 2 ** (len(self.channels) + 2)
         x = features[-1]
-        layers.check_feature_size(features, -1, size, factor)
         for stage, channels in enumerate(self.channels):
             x = layers.Deconvolution(
                 channels,
@@ -65,23 +63,16 @@ class GradualDecoder(nn.Module):
                 name=f"deconv{stage}",
             )(x)
             x = self._normalize(x, f"deconv{stage}_norm", train)
-        x = self._conv(self.head_channels, "conv")(x)
+        options: dict = {"dtype": self.dtype, "kernel_init": self._initializer()}
+        options |= {"size": 3, "padding": 1}
+        x = layers.conv(x, self.head_channels, **options, name="conv")
         x = self._normalize(x, "conv_norm", train)
         x = layers.upsample_bilinear_2x(layers.upsample_bilinear_2x(x))
         x = x[:, : size[0], : size[1]]
-        x = self.activation(self._conv(self.head_channels, "head_conv")(x))
-        options = {"dtype": self.dtype, "kernel_init": self._initializer()}
-        head = layers.ConvToFloat32(1, 3, padding=1, **options, name="head_depth")
-        return self.max_depth * nn.sigmoid(head(x)[..., 0])
-
-    def _conv(self, channels: int, name: str) -> nn.Conv:
-        return nn.Conv(
-            channels,
-            (3, 3),
-            dtype=self.dtype,
-            kernel_init=self._initializer(),
-            name=name,
-        )
+        x = layers.conv(x, self.head_channels, **options, name="head_conv")
+        options |= {"to_float32": True, "name": "head_depth"}
+        x = layers.conv(self.activation(x), 1, **options)
+        return self.max_depth * nn.sigmoid(x[..., 0])
 
     def _normalize(self, x: jax.Array, name: str, train: bool) -> jax.Array:
         norm = layers.batch_norm(train=train, dtype=self.dtype, name=name)
@@ -90,11 +81,6 @@ class GradualDecoder(nn.Module):
     def _initializer(self) -> layers.Initializer:
         if self.kernel_init == "he":
             return nn.initializers.he_normal()
-        if isinstance(self.kernel_init, str):
-            raise ValueError(
-                '`kernel_init` must be a standard deviation or "he", got '
-                f"{self.kernel_init!r}."
-            )
         return nn.initializers.normal(self.kernel_init)
 
 
@@ -157,7 +143,6 @@ class SelectiveFusionDecoder(nn.Module):
         Returns:
           Depth in metres between 0 and `max_depth`, (B, *size), float32.
         """
-        self._check(features, size)
         narrow = {"size": 1, "dtype": self.dtype}
         skips = [
             layers.conv(features[2], self.channels, **narrow, name="skip_conv1"),
@@ -176,14 +161,3 @@ class SelectiveFusionDecoder(nn.Module):
         x = nn.relu(layers.conv(x, self.channels, **head, name="head_conv"))
         logits = layers.conv(x, 1, **head, to_float32=True, name="head_depth")
         return self.max_depth * nn.sigmoid(logits[..., 0])
-
-    def _check(self, features: Sequence[jax.Array], size: tuple[int, int]) -> None:
-        if len(features) != 4:
-            raise ValueError(f"`features` must be four maps, got {len(features)}.")
-        for stage in range(4):
-            layers.check_feature_size(features, stage, size, 4 * 2**stage)
-        if features[0].shape[-1] != self.channels:
-            raise ValueError(
-                f"`features[0]` must have the decoder's {self.channels} channels, got "
-                f"{features[0].shape[-1]}."
-            )

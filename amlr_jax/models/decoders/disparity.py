@@ -100,22 +100,6 @@ def conv3x3(x_BHWC: jax.Array, channels: int, **options: Any) -> jax.Array:
     return layers.conv(layers.reflect_pad(x_BHWC), channels, size=3, **options)
 
 
-def check_features(features: Sequence[jax.Array]) -> None:
-    """Raises ValueError unless there are five maps, each twice as large as the next."""
-    sizes = [x.shape[1:3] for x in features]
-    if len(sizes) != 5:
-        raise ValueError(f"`features` must be five maps, got {len(sizes)}.")
-    height, width = sizes[-1]
-    if sizes != [(height << n, width << n) for n in (4, 3, 2, 1, 0)]:
-        maps = ", ".join(f"{h} x {w}" for h, w in sizes)
-        raise ValueError(
-            "`features` must double in size from map to map: height and width of the "
-            f"image must be multiples of 32. Got maps of {maps}, of an image of about "
-            f"{2 * sizes[0][0]} x {2 * sizes[0][1]}; resize the image to "
-            f"{32 * height} x {32 * width}."
-        )
-
-
 class SkipDecoder(DisparityDecoder):
     """monodepth2's decoder: features at 1/2 ... 1/32 to disparities at 1 ... 1/8.
 
@@ -140,7 +124,6 @@ class SkipDecoder(DisparityDecoder):
         Args:
           features: as for `__call__`.
         """
-        check_features(features)
         conv = functools.partial(conv3x3, dtype=self.dtype)
         x = features[-1]
         maps = []
@@ -212,7 +195,6 @@ class FiveLevelDecoder(DisparityDecoder):
           (B, H, W) each with "subpixel_head", else (B, H / 2**i, W / 2**i).
         """
         layers.check_one_of("upsampling", self.upsampling, UPSAMPLINGS)
-        check_features(features)
         conv = functools.partial(conv3x3, dtype=self.dtype)
         x = None
         maps = []

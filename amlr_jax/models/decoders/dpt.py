@@ -86,9 +86,6 @@ class DPT(nn.Module):
     @nn.compact
     def logits(self, features: Sequence[jax.Array]) -> jax.Array:
         """(B, H * patch_size, W * patch_size), float32; features (B, H, W, C) each."""
-        if len(features) != 4 or len({x.shape for x in features}) != 1:
-            shapes = [x.shape for x in features]
-            raise ValueError(f"`features` must be four maps of one size, got {shapes}.")
         height, width = features[0].shape[1:3]
         maps = [self._level(n, x.astype(self.dtype)) for n, x in enumerate(features)]
         sizes = [x.shape[1:3] for x in maps]
@@ -140,11 +137,9 @@ class MetricDPT(DPT):
 
         Args:
           features: four maps, (B, H, W, C), at 1/`patch_size` of the image's size.
-          size: height and width of the image, multiples of `patch_size`.
-          train: ignored.
+          size, train: ignored.
         """
-        del train
-        layers.check_feature_size(features, 0, size, self.patch_size)
+        del size, train
         return self.max_depth * nn.sigmoid(self.logits(features))
 
 

@@ -116,8 +116,12 @@ def _read_one(path: Path) -> Any:
     with path.open("rb") as file:
         head = file.read(64)
     _check_kind(head.lstrip().lower(), path)
-    safe = head[8:9] == b"{" or path.suffix.lower() == ".safetensors"
-    return _read_safetensors(path) if safe else _read_torch(path)
+    if head[8:9] != b"{" and path.suffix.lower() != ".safetensors":
+        return _read_torch(path)
+    try:
+        return load_file(path)  # bfloat16 is known to NumPy since jax was imported
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
 
 
 def read_folder(
@@ -170,13 +174,6 @@ def _hash(path: Path, advance: Callable[[], None]) -> str:
     return digest.hexdigest()
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(path)  # bfloat16 is known to NumPy since jax was imported
-    except SafetensorError as error:
-        raise _damaged(path, error) from error
-
-
 def _read_torch(path: Path) -> Any:
     try:
         import torch
@@ -188,19 +185,15 @@ def _read_torch(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refused(path, error) from error
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise InputError(
+                f"input '{path}' holds code ({code[1]}) and was not run; give a file "
+                "with the tensors alone, as torch.save(model.state_dict(), FILE) "
+                "writes it"
+            ) from error
+        raise _damaged(path, "no file of torch.save") from error
     except (EOFError, RuntimeError, ValueError, LookupError, AttributeError) as error:
         raise _damaged(path, error) from error
-
-
-def _refused(path: Path, error: Exception) -> InputError:
-    code = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if code is None:
-        return _damaged(path, "no file of torch.save")
-    return InputError(
-        f"input '{path}' holds code ({code[1]}) and was not run; give a file with the "
-        "tensors alone, as torch.save(model.state_dict(), FILE) writes it"
-    )
 
 
 def _damaged(path: Path, why: Any) -> InputError:
@@ -216,7 +209,11 @@ def _unwrap(found: Any, path: Path) -> dict[str, Any]:
     while isinstance(found, dict):
         inner = [key for key in WRAPPERS if isinstance(found.get(key), dict)]
         if not inner and not any(map(_is_tensor, found.values())):
-            inner = [str(key) for key, value in found.items() if _holds_tensors(value)]
+            inner = [
+                str(key)
+                for key, value in found.items()
+                if isinstance(value, dict) and any(map(_is_tensor, value.values()))
+            ]
             if len(inner) > 1:
                 raise InputError(
                     f"input '{path}' holds several sets of weights ({preview(inner)}); "
@@ -235,10 +232,6 @@ def _unwrap(found: Any, path: Path) -> dict[str, Any]:
 
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, np.ndarray) or hasattr(value, "detach")
-
-
-def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, dict) and any(map(_is_tensor, value.values()))
 
 
 def _without_prefixes(found: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class Naming(NamedTuple):
     rows: tuple[tuple[str, str], ...]
 
 
-_SWIN = r"(?:swinv2\.)?encoder\.layers\.(\d+)\.blocks\.(\d+)\."
+_STAGES = r"(?:swinv2\.)?encoder\.layers\.(\d+)\."
+_SWIN = _STAGES + r"blocks\.(\d+)\."
 _BLOCK = "layers.{0}.blocks.{1}."
 _SELF = _SWIN + r"attention\.self\."
 HUGGING_FACE_SWIN = Naming(
@@ -43,10 +44,7 @@ HUGGING_FACE_SWIN = Naming(
         (_SWIN + r"layernorm_after", _BLOCK + "norm2"),
         (_SWIN + r"intermediate\.dense", _BLOCK + "mlp.fc1"),
         (_SWIN + r"output\.dense", _BLOCK + "mlp.fc2"),
-        (
-            r"(?:swinv2\.)?encoder\.layers\.(\d+)\.downsample\.(\w+)",
-            "layers.{0}.downsample.{1}",
-        ),
+        (_STAGES + r"downsample\.(\w+)", "layers.{0}.downsample.{1}"),
         (r"(?:swinv2\.)?layernorm", "norm"),
         (r"classifier", "head"),
     ),
@@ -153,14 +151,8 @@ def _dino(layer: str) -> tuple[tuple[str, str], ...]:
         (block + r"mlp\.(fc[12])", ours + "mlp.{1}"),
         (_DINO + r"(?:layer)?norm", "norm"),
         (r"classifier", "head"),
-        (
-            r"neck\.reassemble_stage\.layers\.(\d)\.projection",
-            "depth_head.projects.{0}",
-        ),
-        (
-            r"neck\.reassemble_stage\.layers\.(\d)\.resize",
-            "depth_head.resize_layers.{0}",
-        ),
+        (_REASSEMBLE + "projection", "depth_head.projects.{0}"),
+        (_REASSEMBLE + "resize", "depth_head.resize_layers.{0}"),
         (r"neck\.convs\.(\d)", _HEAD + "layer{next}_rn"),
         *_fusions(),
         (r"head\.conv1", _HEAD + "output_conv1"),
@@ -180,20 +172,15 @@ def _fusions() -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
+_GIANT = _DINO + r"encoder\.layer\.(\d+)\.mlp\."
 HUGGING_FACE_DINOV2 = Naming(
     "Hugging Face's DINOv2",
     _DINO + r"encoder\.layer\.\d+\.norm1\.weight",
     (
         # transformers 5's names of giant's SwiGLU
-        (
-            _DINO + r"encoder\.layer\.(\d+)\.mlp\.gate_proj\.(\w+)",
-            "blocks.{0}.mlp.w12.{1}#0",
-        ),
-        (
-            _DINO + r"encoder\.layer\.(\d+)\.mlp\.up_proj\.(\w+)",
-            "blocks.{0}.mlp.w12.{1}#1",
-        ),
-        (_DINO + r"encoder\.layer\.(\d+)\.mlp\.down_proj", "blocks.{0}.mlp.w3"),
+        (_GIANT + r"gate_proj\.(\w+)", "blocks.{0}.mlp.w12.{1}#0"),
+        (_GIANT + r"up_proj\.(\w+)", "blocks.{0}.mlp.w12.{1}#1"),
+        (_GIANT + "down_proj", "blocks.{0}.mlp.w3"),
         *_dino(r"encoder\.layer"),
     ),
 )
@@ -233,10 +220,8 @@ def official(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return _without_key_bias(tensors)
     merges = {m[1] for n in tensors if (m := re.match(r"layers\.(\d)\.downsample", n))}
     if merges and "0" not in merges:
-        return {
-            re.sub(r"(?<=^layers\.)\d(?=\.downsample)", _before, name): tensor
-            for name, tensor in tensors.items()
-        }
+        pattern = r"(?<=^layers\.)\d(?=\.downsample)"
+        return {re.sub(pattern, _before, name): x for name, x in tensors.items()}
     return tensors
 
 

@@ -4,14 +4,11 @@ What a file does not say of its network (sizes, depths, heads, windows) is read 
 shapes of its tensors, once they have our names.
 """
 
-import difflib
-import math
 import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from amlr_jax.models.attention import COORDINATE_SCALE, relative_coordinates
@@ -22,8 +19,9 @@ from amlr_jax.models.from_torch.tables import TABLES
 from amlr_jax.models.mix_transformer import PRESETS as MIX_TRANSFORMERS
 from amlr_jax.models.swin_v2 import PRESETS as SWINS
 from amlr_jax.models.vision_transformer import PRESETS as VISION_TRANSFORMERS
-from amlr_jax.runtime.errors import InputError, preview
+from amlr_jax.runtime.errors import InputError, preview, require
 
+HALF_PRECISION = 2.0**-8  # relative rounding of bfloat16
 Shapes = dict[str, tuple[int, ...]]  # by our path, "encoder/norm/scale"
 
 
@@ -33,9 +31,9 @@ class Source(NamedTuple):
     holds: str  # for people
     describe: Callable[[Shapes, Weights], tuple[str, dict]]  # network and its options
     parts: tuple[str, ...]  # what it fills; ("encoder",) is no whole network
+    max_depth: float | None = None  # metres, of the published checkpoints
     optional_parts: tuple[str, ...] = ()
     may_miss: str = ""  # our paths in `parts` without which it is still whole
-    max_depth: float | None = None  # metres, of the published checkpoints
     stems: tuple[str, ...] = ()  # of a folder: files that must be there,
     optional_stems: tuple[str, ...] = ()  # and that may
 
@@ -51,11 +49,8 @@ class Recognised(NamedTuple):
 
 def find(name: str) -> Source:
     """The source of that name; InputError with the nearest one."""
-    if name in SOURCES:
-        return SOURCES[name]
-    near = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"source must be one of {', '.join(SOURCES)}; got '{name}'{hint}")
+    require("source", name, SOURCES)
+    return SOURCES[name]
 
 
 def recognise(source_name: str, weights: Weights) -> Recognised:
@@ -63,11 +58,10 @@ def recognise(source_name: str, weights: Weights) -> Recognised:
     source = find(source_name)
     tensors = namings.official(weights.tensors)
     weights = weights._replace(tensors=tensors)
-    tensors = _without_prefix(source_name, tensors)
     places = {name: place(name, TABLES[source_name]) for name in tensors}
     unknown = [name for name, target in places.items() if target is None]
     if unknown:
-        raise _other(source_name, unknown, weights.tensors)
+        raise _other(source_name, unknown, tensors)
     shapes = {
         "/".join(target.path): target.transform(tensors[name]).shape
         for name, target in places.items()
@@ -80,22 +74,13 @@ def recognise(source_name: str, weights: Weights) -> Recognised:
     return Recognised(tensors, name, options, (*source.parts, *more))
 
 
-def _without_prefix(source_name: str, tensors: dict) -> dict[str, np.ndarray]:
-    """Official encoders are at times kept inside a model, as `encoder.`."""
-    if source_name != "swinv2":
-        return tensors
-    return {name.removeprefix("encoder."): value for name, value in tensors.items()}
-
-
 def _other(source_name: str, unknown: list[str], tensors: dict) -> InputError:
     """The error, with the source that knows and uses most of the tensors."""
 
-    tensors = namings.official(tensors)
-
     def score(name: str) -> tuple[int, int]:
-        names = _without_prefix(name, tensors)
-        known = [p for p in (place(n, TABLES[name]) for n in names) if p is not None]
-        return len(known), sum(1 for target in known if target.collection)
+        found = [place(tensor, TABLES[name]) for tensor in tensors]
+        known = [target for target in found if target is not None]
+        return len(known), sum(bool(target.collection) for target in known)
 
     for pattern, remedy in UNSUPPORTED.items():
         if any(re.match(pattern, name) for name in tensors):
@@ -178,42 +163,21 @@ def _windows(tensors: dict[str, np.ndarray]) -> list[tuple[int, int]]:
 
 
 def _pretrained_window(name: str, table: np.ndarray, window: int) -> int:
-    """The one integer whose table this is, to the rounding of the stored values."""
-    rounding = _rounding(table)
+    """The window whose table this is, to the rounding of half precision."""
     if window == 1:
         return 1
-    largest = float(table.max()) * (1 + rounding * np.array([-1.0, 1.0]))
-    with np.errstate(all="ignore"):
-        reach = COORDINATE_SCALE
-        high, low = 1 + (window - 1) * reach / (reach**largest - 1)
-    if not 1 < low <= high < np.inf:
-        raise InputError(f"'{name}' is no table of Swin-v2's logarithmic positions")
-    fits = range(max(2, math.ceil(low)), math.floor(high) + 1)
-    if len(fits) > 1:
-        raise InputError(
-            f"'{name}' is stored too coarsely to tell the pretraining window, which "
-            f"may be {', '.join(map(str, fits))}; give the file before quantisation"
-        )
-    for pretrained in fits:
-        expected = relative_coordinates(window, pretrained)[None]
+    largest = float(table.max())
+    reach = COORDINATE_SCALE**largest - 1 if largest > 0 else np.nan
+    nearest = 1 + (window - 1) * COORDINATE_SCALE / reach
+    if np.isfinite(nearest) and round(nearest) > 1:
+        expected = relative_coordinates(window, round(nearest))[None]
         same_shape = table.shape == expected.shape
-        if same_shape and np.allclose(table, expected, rtol=rounding, atol=0):
-            return pretrained
+        if same_shape and np.allclose(table, expected, rtol=HALF_PRECISION, atol=0):
+            return round(nearest)
     raise InputError(
         f"'{name}' is no table of Swin-v2's logarithmic positions: no whole window of "
-        f"pretraining gives it, the nearest is {(low + high) / 2:.2f}"
+        f"pretraining gives it, the nearest is {nearest:.2f}"
     )
-
-
-def _rounding(table: np.ndarray) -> float:
-    """The relative rounding of the coarsest float type that holds the table exactly.
-
-    A checkpoint may have been in half precision before it was saved in float32.
-    """
-    for dtype in (jnp.float8_e5m2, jnp.float8_e4m3fn, jnp.bfloat16, jnp.float16):
-        if np.array_equal(table.astype(dtype).astype(table.dtype), table):
-            return float(jnp.finfo(dtype).eps)
-    return 1e-5  # float32, as different libraries compute the logarithm
 
 
 def _mim_depth(shapes: Shapes, weights: Weights) -> tuple[str, dict]:
@@ -269,63 +233,47 @@ def _gvo(shapes: Shapes, _: Weights) -> tuple[str, dict]:
 
 
 ENCODER, WHOLE = ("encoder",), ("encoder", "decoder")
+_simmim = partial(_swin_v2, convention="mim_depth")
+_official = partial(_swin_v2, convention="official")
+_dinov2 = partial(_vision_transformer, family="dinov2")
+_dinov3 = partial(_vision_transformer, family="dinov3")
+_MIT = "a Mix Transformer classifier of SegFormer, for its encoder"
 SOURCES = {
     "simmim": Source(
         "a Swin-v2 encoder pretrained by SimMIM",
-        partial(_swin_v2, convention="mim_depth"),
-        parts=ENCODER,
+        _simmim,
+        ENCODER,
         # Left out, as in MIM-Depth, where it begins as the identity.
         may_miss="encoder/norm/(?:scale|bias)",
     ),
     "swinv2": Source(
-        "an official Swin-v2 classifier, for its encoder",
-        partial(_swin_v2, convention="official"),
-        parts=ENCODER,
+        "an official Swin-v2 classifier, for its encoder", _official, ENCODER
     ),
-    "mim_depth": Source(
-        "a depth network of MIM-Depth", _mim_depth, parts=WHOLE, max_depth=80.0
-    ),
-    "glpdepth": Source(
-        "a depth network of GLPDepth", _mix_transformer, parts=WHOLE, max_depth=80.0
-    ),
-    "mit": Source(
-        "a Mix Transformer classifier of SegFormer, for its encoder",
-        _mix_transformer,
-        parts=ENCODER,
-    ),
-    "dinov2": Source(
-        "a DINOv2 encoder",
-        partial(_vision_transformer, family="dinov2"),
-        parts=ENCODER,
-    ),
-    "dinov3": Source(
-        "a DINOv3 encoder",
-        partial(_vision_transformer, family="dinov3"),
-        parts=ENCODER,
-    ),
+    "mim_depth": Source("a depth network of MIM-Depth", _mim_depth, WHOLE, 80.0),
+    "glpdepth": Source("a depth network of GLPDepth", _mix_transformer, WHOLE, 80.0),
+    "mit": Source(_MIT, _mix_transformer, ENCODER),
+    "dinov2": Source("a DINOv2 encoder", _dinov2, ENCODER),
+    "dinov3": Source("a DINOv3 encoder", _dinov3, ENCODER),
     "depth_anything_v2": Source(
-        "a depth network of Depth Anything V2",
-        _depth_anything_v2,
-        parts=WHOLE,
-        max_depth=100.0,
+        "a depth network of Depth Anything V2", _depth_anything_v2, WHOLE, 100.0
     ),
     "monodepth2": Source(
         "a folder of monodepth2",
         _monodepth2,
-        parts=WHOLE,
+        WHOLE,
+        100.0,
         optional_parts=("pose",),
-        max_depth=100.0,
         stems=("encoder", "depth"),
         optional_stems=("pose_encoder", "pose"),
     ),
     "resnet18": Source(
-        "torchvision's ResNet-18, for its encoder", _monodepth2, parts=ENCODER
+        "torchvision's ResNet-18, for its encoder", _monodepth2, ENCODER
     ),
     "gvo": Source(
         "GVO's flow network, alone or with its depth network",
         _gvo,
-        parts=("flow",),
+        ("flow",),
+        100.0,
         optional_parts=WHOLE,
-        max_depth=100.0,
     ),
 }

@@ -25,7 +25,7 @@ _MERGE = r"layers\.(\d+)\.downsample\."
 _OURS = "encoder/stage{0}_block{1}/"
 
 
-def _swin_v2(prefix: str = "") -> tuple[Module, ...]:
+def _swin_v2(prefix: str) -> tuple[Module, ...]:
     """Rows of the encoder, but for its last norm, whose modules are `prefix`..."""
     block, merge = prefix + _BLOCK, prefix + _MERGE
     mlp = block + r"attn\.(?:rpe|cpb)_mlp\."
@@ -218,10 +218,11 @@ def _plane_decoder() -> tuple[Module, ...]:
 
 
 TABLES: dict[str, tuple[Module, ...]] = {
+    # Official encoders are at times kept inside a model, as `encoder.`.
     "swinv2": (
-        *_swin_v2(),
-        Module("norm", "encoder/norm", "norm"),
-        Module(r"head\..*", "", "buffer"),
+        *_swin_v2(r"(?:|encoder\.)"),
+        Module(r"(?:|encoder\.)norm", "encoder/norm", "norm"),
+        Module(r"(?:|encoder\.)head\..*", "", "buffer"),
     ),
     # MIM-Depth names its last norm otherwise, so that it does not load SimMIM's but
     # starts it as the identity: so do we.

@@ -37,17 +37,6 @@ def test_depth_has_the_size_of_the_image(size):
     assert 0 < float(depth.min()) < float(depth.max()) < 10
 
 
-@pytest.mark.parametrize("channels", [(8, 6), (8, 6, 4, 2)])
-def test_features_of_another_size_are_refused(channels):
-    with pytest.raises(ValueError, match=r"for an image of 64 x 96 \(1/\d+, rounded"):
-        _initialize(_decoder(channels=channels), _features(), (64, 96))
-
-
-def test_unknown_initialization_is_refused():
-    with pytest.raises(ValueError, match="or \"he\", got 'xavier'"):
-        _initialize(_decoder(kernel_init="xavier"), _features(), (64, 96))
-
-
 def test_small_initial_kernels_start_at_half_the_depth():
     decoder, features = _decoder(kernel_init=0.001, max_depth=80.0), _features()
     variables = _initialize(decoder, features, (64, 96))

@@ -126,17 +126,3 @@ def test_initial_values_are_uniform_as_torchs(jit):
         bound = fan_in**-0.5
         assert 0.95 * bound < np.abs(conv["kernel"]).max() <= bound
         assert 0.5 * bound < np.abs(conv["bias"]).max() <= bound
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda f: f[:3], "`features` must be four maps, got 3"),
-        (lambda f: [*f[:3], f[2]], r"`features\[3\]` must be 2 x 3 .*, got 4 x 6"),
-        (lambda f: [f[0][..., :4], *f[1:]], "the decoder's 8 channels, got 4"),
-    ],
-)
-def test_other_features_are_refused(change, message):
-    init = functools.partial(_decoder().init, size=(64, 96), train=False)
-    with pytest.raises(ValueError, match=message):
-        jax.eval_shape(init, jax.random.key(0), change(_features((64, 96))))

@@ -134,10 +134,3 @@ def test_bfloat16_is_close_and_no_jit_is_equal(jit, variables):
         np.testing.assert_allclose(z, x, atol=1e-5)
         assert y.dtype == jnp.float32
         assert 0 < float(jnp.abs(x - y).mean()) < 0.01
-
-
-def test_other_sizes_than_multiples_of_32_are_refused(variables):
-    with pytest.raises(ValueError, match="multiples of 32.*about 100 x 200; resize"):
-        _disparities(variables, _features((100, 200)))
-    with pytest.raises(ValueError, match="five maps, got 4"):
-        _disparities(variables, _features()[1:])

@@ -180,8 +180,8 @@ def test_metric_weights_start_from_relative_ones_but_for_the_last_layer(
     name = "depth_anything_v2_small_metric_indoor"
     network = depth.network(name, max_depth=10.0)
     with pytest.raises(InputError, match="depth in another unit.*init_partly=True"):
-        fitting.check_fits(network, given)
-    found = fitting.fitting_part(network, given)
+        fitting.what_fits(network, given, partly=False)
+    found = fitting.what_fits(network, given, partly=True)
     said = " ".join(capsys.readouterr().out.split())
     assert said.endswith("not taken: decoder/head_depth")
     kept, before = (flatten_dict(x.variables["params"]) for x in (found, given))
@@ -189,7 +189,7 @@ def test_metric_weights_start_from_relative_ones_but_for_the_last_layer(
     assert left == {("decoder", "head_depth")}
     base = depth.network("dinov2_base_dpt", max_depth=10.0)
     with pytest.raises(InputError, match="embed_dim is 384, this network's 768"):
-        fitting.fitting_part(base, given)
+        fitting.what_fits(base, given, partly=True)
 
 
 def recognised(source: str, tensors: dict) -> sources.Recognised:

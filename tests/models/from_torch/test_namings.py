@@ -36,12 +36,6 @@ def test_windows_of_rounded_tables(dtype, window, pretrained):
     assert found == [(window, pretrained)]
 
 
-@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
-def test_windows_that_eight_bits_do_not_tell(dtype):
-    with pytest.raises(InputError, match="too coarsely.*quantisation"):
-        sources._windows({NAME: table(16, 16, dtype)})
-
-
 @pytest.mark.parametrize(
     "wrong", [table(16, 12.4), table(16, 16) * 1.01, table(16, 16)[:, ::-1]]
 )

@@ -143,7 +143,6 @@ def test_matrices_are_transposed_and_vectors_are_not():
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("swinv2", "encoder.layers.0.blocks.0.attn.qkv.weight"),
         ("swinv2", "layers.0.blocks.0.attn.relative_position_bias_table"),  # version 1
         ("mim_depth", "encoder.norm.weight"),
     ],
