@@ -5,8 +5,9 @@
         --config.init_from=runs/gvo_flow
 
 Variants as in configs/kitti_gvo.py. The flow stage matches features of length 1
-(`selfsup.unit_features`, ours), without which it learns nothing in so few steps, and
-takes one pair a step.
+(`selfsup.unit_features`, ours), without which the flow was little better than none
+after 400 steps, and takes one pair a step. What it reached is in docs/benchmarks.md;
+the depth stages have not been trained from it.
 """
 
 from amlr_jax import recipes

@@ -42,8 +42,9 @@ class FlowNetwork(nn.Module):
 
     Initial values are ours: He's, without biases, and zero for what becomes flow. With
     GVO's, torch's defaults, features of two places differ by a tenth of what they have
-    in common, and no cost tells a match. `unit_features`, ours too, takes costs of
-    features less their mean, of length 1, with a learned gain for each level.
+    in common. `unit_features`, ours too, takes costs of features less their mean, of
+    length 1, with a learned gain for each level; else costs are greatest where features
+    are long, and a network must learn first that they match elsewhere.
     """
 
     channels: ClassVar = (16, 32, 64, 96, 128, 196)  # of levels 1 to 6
