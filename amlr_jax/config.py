@@ -109,6 +109,23 @@ _SETS = each(
     Rule("", lambda x: hasattr(x, "items")),
     text="a tuple of dicts, each with the keys of config.data of one data set",
 )
+_FILES = ("kitti", "nyu", "custom", "frames", "street", *BENCHMARKS)
+# Keys of config.data that only some data sets use.
+USES = {
+    "list": ("kitti", "nyu", "custom"),
+    "test_list": ("kitti", "nyu", "custom"),
+    "depth_scale": ("custom", "frames"),
+    "depth_cap": ("custom", "frames", *BENCHMARKS),
+    "depth_key": ("custom", "frames"),
+    "invalid_values": ("custom", "frames"),
+    "intrinsics": ("frames",),
+    "min_change": ("frames",),
+    "min_speed": DRIVES,
+    "stereo": DRIVES,
+    "decoded": _FILES,
+    "resize": _FILES,
+    "skip_bad": _FILES,
+}
 # Keys of config.data that all sets of data.mix share.
 SHARED = ("mix", "cache", "threads", "workers")
 
@@ -135,11 +152,8 @@ _PARALLEL = {
     "patience": (900, COUNT),  # seconds without a finished step until a process ends
 }
 
-_DATA = {
-    "name": (
-        "kitti",
-        one_of("kitti", "nyu", "custom", "frames", "street", *BENCHMARKS, "nyu_tfds"),
-    ),
+_DATA: dict[str, Any] = {
+    "name": ("kitti", one_of(*_FILES, "nyu_tfds")),
     "root": ("data/kitti", NOT_EMPTY),
     # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder; none: no test,
     # in self-supervision alone
@@ -173,6 +187,7 @@ _DATA = {
     # KITTI needs 31 GB, not 25. auto: where the disk has room
     "decoded": (AUTO, or_auto(FLAG)),
     "resize": ((), SIZE_OR_NONE),  # prepared so, test frames too; (): as they are
+    "skip_bad": (False, FLAG),  # leave out training frames whose files are damaged
     # Self-supervision alone: the frames of the sources, counted from the target
     "offsets": ((-1, 1), OFFSETS),
     # frames: the camera, "fx,fy,cx,cy" in pixels or a file; empty: ROOT/intrinsics.json
@@ -414,8 +429,11 @@ def of_each_set(config: ConfigDict) -> dict[str, ConfigDict]:
                 )
         one = config.copy_and_resolve_references()
         one.data.mix = ()
+        name, usual = changes.get("name", one.data.name), {}
+        if name != one.data.name:  # it does not take that set's cap, lists, camera
+            usual = {key: _DATA[key][0] for key in USES if name not in USES[key]}
         with one.ignore_type():
-            one.data.update(changes)
+            one.data.update(usual | dict(changes))
         same = sum(other.data.name == one.data.name for other in made.values())
         made[f"{one.data.name}_{same + 1}" if same else one.data.name] = one
     return made

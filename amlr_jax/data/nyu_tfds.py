@@ -63,6 +63,7 @@ class TfdsPrepared:
         self.name, self.split = "nyu_tfds", "tfds"
         self.depth_scale = 1.0  # depth is in metres
         self.train_sizes, self.test_sizes = {}, {}  # not recorded
+        self.skipped: tuple[str, ...] = ()
         self.folder = Path(builder.data_dir)
         self.train, self.test = (
             Examples(builder.as_data_source(split=name), name)

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from amlr_jax import street
-from amlr_jax.config import DRIVES
+from amlr_jax.config import USES
 from amlr_jax.data import benchmarks, custom, kitti, nyu, recordings
 from amlr_jax.data.frames import Contents, Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
@@ -17,28 +17,13 @@ from amlr_jax.data.prepared import Prepared, cache_folder, prepare
 from amlr_jax.data.storage import Storage
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import show
-from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.rules import AUTO
 
 # Image files and depth files
 LAYOUTS = ("kitti", "nyu", "custom", recordings.NAME, "street", *benchmarks.SETS)
 NYU_TFDS = "nyu_tfds"
 NO_TEST = "none"  # data.split of video of which nothing is measured
-# Keys that only some data sets use.
-_USES = {
-    "list": ("kitti", "nyu", "custom"),
-    "test_list": ("kitti", "nyu", "custom"),
-    "depth_scale": ("custom", recordings.NAME),
-    "depth_cap": ("custom", recordings.NAME, *benchmarks.SETS),
-    "depth_key": ("custom", recordings.NAME),
-    "invalid_values": ("custom", recordings.NAME),
-    "intrinsics": (recordings.NAME,),
-    "min_change": (recordings.NAME,),
-    "min_speed": DRIVES,
-    "stereo": DRIVES,
-    "decoded": LAYOUTS,
-    "resize": LAYOUTS,
-}
 
 
 def read_layout(
@@ -103,8 +88,12 @@ def load(config: ConfigDict, *, test_only: bool = False) -> Prepared | TfdsPrepa
     layout = read_layout(config, test_only=test_only)
     for note in layout.notes:
         show(note)
-    how = Storage(config.decoded, tuple(config.resize) or None)
-    return prepare(layout, cache=cache_folder(config.cache), how=how)
+    how = Storage(config.decoded, tuple(config.resize) or None, config.skip_bad)
+    data = prepare(layout, cache=cache_folder(config.cache), how=how)
+    if data.skipped:
+        count = counted(len(data.skipped), "damaged training frame")
+        show(f"{count} left out: {preview(data.skipped)}")
+    return data
 
 
 def check_keys(config: ConfigDict) -> None:
@@ -112,7 +101,7 @@ def check_keys(config: ConfigDict) -> None:
     if config.name not in (*LAYOUTS, NYU_TFDS):
         known = ", ".join((*LAYOUTS, NYU_TFDS))
         raise InputError(f"data.name must be one of {known}; got '{config.name}'")
-    for key, names in _USES.items():
+    for key, names in USES.items():
         if config[key] and config[key] != AUTO and config.name not in names:
             raise InputError(
                 f"data.{key}={config[key]} is for data.name {', '.join(names)}; "

@@ -27,17 +27,20 @@ class Storage(NamedTuple):
     `decoded` stores the images' pixels instead of their files, without loss; "auto"
     does so if the disk has room for them uncompressed, with 10 GiB to spare. `resize`
     stores every frame, test frames included, at this height and width; metrics of
-    resized frames are not those of the published protocol.
+    resized frames are not those of the published protocol. `skip_bad` leaves out
+    training frames whose files are damaged; a damaged test frame stays an error.
     """
 
     decoded: bool | str = False
     resize: Size | None = None
+    skip_bad: bool = False
 
     @property
     def tag(self) -> str:
         """Suffix of the folder's name: empty, or the differences from the files."""
         parts = [size_name(self.resize)] if self.resize else []
         parts += ["decoded"] if self.decoded else []
+        parts += ["skipped"] if self.skip_bad else []
         return "".join(f"-{part}" for part in parts)
 
 

@@ -192,6 +192,16 @@ def test_views_without_a_test_or_that_cannot_be(root):
     assert fault.level == FAULT and "training would stop: oxts" in fault.text
 
 
+def test_skip_bad_makes_damaged_training_frames_a_warning(root):
+    cut(image(root, 1))
+    cut(image(root, 13))
+    found = matching(findings(root, skip_bad=True), "files", "damaged")
+    assert {f.level: "0001.png" in f.names[0] for f in found} == {
+        WARNING: True,
+        FAULT: False,
+    }
+
+
 def test_a_whole_missing_drive_is_one_line(root):
     shutil.rmtree(image(root).parent)
     found = findings(root)

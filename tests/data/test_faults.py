@@ -185,6 +185,35 @@ def test_of_two_callers_one_prepares(root, tmp_path, counter):
     assert [len(data.train) for data in found] == [10, 10]
 
 
+def test_damaged_training_frames_can_be_left_out(tmp_path):
+    root = tiny_kitti.write(tmp_path / "kitti")
+    damage(tiny_kitti.image_path(root, "0001", 2), "truncated")
+    damage(tiny_kitti.depth_path(root, "0002", 0), "text")
+    data = prepared(root, tmp_path / "cache", skip_bad=True)
+    drive = tiny_kitti.drive
+    lost = (f"{drive('0001')}/0000000002", f"{drive('0002')}/0000000000")
+    assert data.skipped == lost
+    assert [int(e["index"]) for e in data.train] == [0, 1, 3, 4, 6, 7, 8, 9]
+    assert prepared(root, tmp_path / "cache", skip_bad=True).skipped == lost
+    with pytest.raises(InputError, match="0000000002.png' is damaged"):
+        prepared(root, tmp_path / "cache")
+
+
+def test_damaged_test_frame_is_never_left_out(tmp_path):
+    root = tiny_kitti.write(tmp_path / "kitti")
+    damage(tiny_kitti.image_path(root, "0001", 5), "truncated")
+    with pytest.raises(InputError, match="0000000005.png' is damaged"):
+        prepared(root, tmp_path / "cache", skip_bad=True)
+
+
+def test_no_training_frame_left(tmp_path):
+    root = tiny_kitti.write(tmp_path / "kitti", frames=2)
+    for number in tiny_kitti.DRIVES:
+        damage(tiny_kitti.image_path(root, number, 0), "text")
+    with pytest.raises(InputError, match="no valid ground-truth pixel"):
+        prepared(root, tmp_path / "cache", skip_bad=True)
+
+
 def test_several_shards_keep_the_order(root, whole, tmp_path, monkeypatch):
     """As of a set of gigabytes, which needs no TensorFlow and little memory."""
     want = list(prepared(root, whole).train)

@@ -9,7 +9,7 @@ import pytest
 
 from amlr_jax import pipeline
 from amlr_jax.config import base, check, of_each_set
-from amlr_jax.data import loader
+from amlr_jax.data import loader, sources
 from amlr_jax.data.frames import Contents
 from amlr_jax.data.sources import Joined
 from amlr_jax.evaluate.of_predictions import evaluate_predictions
@@ -119,6 +119,17 @@ def test_each_set_keeps_its_rules(config):
     assert of_each_set(first) == {"kitti": first}
     config.data.mix = (config.data.mix[1],) * 3
     assert list(of_each_set(config)) == ["custom", "custom_2", "custom_3"]
+
+
+def test_a_set_takes_no_key_that_is_of_another(config):
+    """The cap of own images, which KITTI does not use."""
+    kitti = {"name": "kitti", "root": config.data.root}
+    config.data.update(config.data.mix[1])
+    config.data.mix = (kitti, {"invalid_values": (65535,)})
+    check(config)
+    first, second = of_each_set(config).values()
+    assert (first.data.depth_cap, second.data.depth_cap) == (0.0, 8.0)
+    sources.check_keys(first.data)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ def test_a_damaged_image_is_named_by_the_preparation(kitti_root, tmp_path):
     layout.train[0].image.write_bytes(b"no image")
     with pytest.raises(InputError, match="damaged"):
         prepared(layout, tmp_path, decoded="auto")
+    data = prepared(layout, tmp_path, decoded="auto", skip_bad=True)
+    assert data.skipped == (layout.train[0].key,)
 
 
 def test_decoded_jpeg(real_data, tmp_path):
@@ -119,4 +121,4 @@ def test_enlarged_frames(kitti_root, tmp_path):
 
 def test_the_storage_of_the_defaults():
     assert Storage().tag == ""
-    assert Storage(True, (192, 640)).tag == "-192x640-decoded"
+    assert Storage(True, (192, 640), True).tag == "-192x640-decoded-skipped"

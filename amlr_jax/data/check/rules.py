@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from amlr_jax import metrics
 from amlr_jax.data import benchmarks, calibration, nyu, splits
 from amlr_jax.data.cameras import OFF_CENTRE, off_centre
-from amlr_jax.data.check.facts import MISSING, SIZE, Examined, Facts
+from amlr_jax.data.check.facts import MISSING, SIZE, Examined, Facts, FileFault
 from amlr_jax.data.check.findings import FAULT, NOTE, WARNING, Finding, named
 from amlr_jax.data.frames import Layout
 from amlr_jax.data.kitti import files as kitti_files
@@ -78,16 +78,23 @@ def files(examined: Examined) -> list[Finding]:
     """Files that are missing, damaged or of the wrong kind."""
     findings = []
     for role in ("image", "ground truth"):
-        found: dict[str, list[str]] = {}
-        for fault in (fault for fact in examined.facts for fault in fact.faults):
+        found: dict[tuple[str, str], list[str]] = {}
+        for level, fault in _faults(examined):
             if fault.role == role and fault.kind not in (MISSING, SIZE):
-                found.setdefault(fault.kind, []).append(fault.text)
-        for kind, texts in found.items():
-            findings += named("files", FAULT, f"{{n:{role} file}}: {kind}", texts)
+                found.setdefault((fault.kind, level), []).append(fault.text)
+        for (kind, level), texts in found.items():
+            findings += named("files", level, f"{{n:{role} file}}: {kind}", texts)
         lost = sum(fact.lacks(role) for fact in examined.facts)
         text = f"{role} of {lost} of {len(examined.facts)} frames missing"
         findings += named("files", FAULT, text, tuple(_missing(examined, role)))
     return findings
+
+
+def _faults(examined: Examined) -> Iterator[tuple[str, FileFault]]:
+    """Each with its level: damaged training frames are left out with data.skip_bad."""
+    for fact in examined.facts:
+        left_out = examined.data.skip_bad and fact.part == "train"
+        yield from ((WARNING if left_out else FAULT, fault) for fault in fact.faults)
 
 
 def _missing(examined: Examined, role: str) -> Iterator[str]:
@@ -106,11 +113,12 @@ def _missing(examined: Examined, role: str) -> Iterator[str]:
 
 def sizes(examined: Examined) -> list[Finding]:
     """Size of image against depth, against its drive, and against the crops."""
-    faults = (fault for fact in examined.facts for fault in fact.faults)
-    differ = [fault.text for fault in faults if fault.kind == SIZE]
-    text = "image and ground truth of {n:frame} differ in size"
-    findings = named("sizes", FAULT, text, differ)
-    odd = []
+    findings, odd = [], []
+    for asked in (FAULT, WARNING):
+        faults = (fault for level, fault in _faults(examined) if level == asked)
+        differ = [fault.text for fault in faults if fault.kind == SIZE]
+        text = "image and ground truth of {n:frame} differ in size"
+        findings += named("sizes", asked, text, differ)
     for facts in examined.groups().values():
         found = Counter(fact.size for fact in facts if fact.size)
         usual = found.most_common(1)[0][0] if found else None

@@ -29,13 +29,14 @@ class Prepared:
     `depth` [H, W, 1] in uint16 codes, or in float32 metres where the layout's files are
     not all PNGs; `intrinsics` [4], `key`, `index`. `median_depth` (metres) and
     `valid_share` are those of the training frames, or of the test frames where the
-    layout has no others (`Layout.test_only`). `train_sizes` and `test_sizes` have
+    layout has no others (`Layout.test_only`). `skipped` names the training frames that
+    were left out because their files are damaged. `train_sizes` and `test_sizes` have
     a frame's name for each (height, width). Reading a damaged record raises InputError.
     """
 
     def __init__(self, builder: "DepthFrames", layout: Layout) -> None:
         facts = builder.info.metadata
-        if not {"median_code", "valid_share", "sizes"} <= set(facts):
+        if not {"median_code", "valid_share", "sizes", "skipped"} <= set(facts):
             raise shards.damaged(builder.data_dir, "metadata.json is not whole")
         resize = builder.builder_config.storage.resize
         # Metrics of resized frames carry the size in the data set's name.
@@ -44,6 +45,7 @@ class Prepared:
         self.depth_scale = depth_files.stored_scale(layout)
         self.median_depth = facts["median_code"] / depth_files.count_scale(layout)
         self.valid_share = facts["valid_share"]
+        self.skipped = tuple(facts["skipped"])
         self.train_sizes, self.test_sizes = (
             {(height, width): key for height, width, key in facts["sizes"][part]}
             for part in ("train", "test")
@@ -54,8 +56,9 @@ class Prepared:
         self._layout = layout
 
     def contents(self, part: str) -> Contents:
-        """The frames of "train" or "test"."""
-        return contents(getattr(self._layout, part))
+        """The frames of "train" or "test", without those that were left out."""
+        frames = getattr(self._layout, part)
+        return contents([frame for frame in frames if frame.key not in self.skipped])
 
 
 def prepare(
@@ -94,7 +97,7 @@ def _has_room(layout: Layout, cache: Path) -> bool:
     some = frames[:: -(-len(frames) // SAMPLED)]
     sizes = []
     for frame in some:
-        with suppress(InputError):  # preparing reports a damaged file
+        with suppress(InputError):  # preparing reports a damaged file, or skips it
             sizes.append(math.prod(images.read_size(frame.image)))
     of_a_pixel = 3 + (4 if layout.in_metres else 2)  # bytes of image and depth
     needed = sum(sizes) / max(len(sizes), 1) * of_a_pixel * len(frames)
@@ -122,12 +125,14 @@ class DepthFrames(shards.SetBuilder):
         self, dl_manager: Any, download_config: Any = None
     ) -> None:
         del dl_manager, download_config
-        layout, splits = self.builder_config.source, []
+        layout, splits, skipped = self.builder_config.source, [], []
         sizes: dict[str, dict[Size, str]] = {"train": {}, "test": {}}
         counts = np.zeros(CODES, np.int64)
         for name, frames in (("train", layout.train), ("test", layout.test)):
             counted = counts if name == "train" or layout.test_only else None
-            records = self._records(frames, counted, sizes[name])
+            may_skip = name == "train" and self.builder_config.storage.skip_bad
+            skips = skipped if may_skip else None
+            records = self._records(frames, counted, skips, sizes[name])
             paths = (path for f in frames for path in (f.image, f.depth))
             size = sum(path.stat().st_size for path in paths)
             splits.append(self.write_split(name, records, count=len(frames), size=size))
@@ -138,16 +143,29 @@ class DepthFrames(shards.SetBuilder):
             part: [[*size, key] for size, key in found.items()]
             for part, found in sizes.items()
         }
-        self.info.metadata.update(facts, sizes=named)
+        self.info.metadata.update(facts, skipped=skipped, sizes=named)
 
     def _records(
-        self, frames: Sequence[Frame], counts: np.ndarray | None, sizes: dict[Size, str]
+        self,
+        frames: Sequence[Frame],
+        counts: np.ndarray | None,
+        skipped: list[str] | None,
+        sizes: dict[Size, str],
     ) -> Iterator[bytes]:
-        """The frames as records; adds their depth codes to `counts`, and to `sizes`."""
+        """The frames as records; adds their depth codes to `counts`, and to `sizes`.
+
+        A damaged frame is an error; with `skipped` it is named there and left out.
+        """
         config = self.builder_config
         for index, frame in enumerate(frames):
             config.advance()
-            example, file, codes = _checked_example(frame, index, config.source)
+            try:
+                example, file, codes = _checked_example(frame, index, config.source)
+            except InputError:
+                if skipped is None:
+                    raise
+                skipped.append(frame.key)
+                continue
             if counts is not None:
                 counts += np.bincount(codes.ravel(), minlength=CODES)
             kept = storage.stored(example, file, config.storage)
