@@ -224,8 +224,9 @@ _SELFSUP = {
     "average": (False, FLAG),  # mean over the sources, not their minimum
     "scales": (0, NATURAL),  # number of finest disparities used; 0: all
     "neighbours": (True, FLAG),  # the frames at data.offsets are sources
-    # of optical_flow and depth_from_flow: features of length 1 are matched, unlike GVO
-    "unit_features": (False, FLAG),
+    # of optical_flow and depth_from_flow: features of length 1 are matched, which GVO
+    # does not do; False for the weights that GVO released
+    "unit_features": (True, FLAG),
     "matches": (3000, whole(8)),  # of depth_from_flow: drawn of each pair of frames
 }
 

@@ -4,10 +4,8 @@
     python -m amlr_jax.main --config=configs/demo_gvo.py:ssc --workdir=runs/gvo_ssc \
         --config.init_from=runs/gvo_flow
 
-Variants as in configs/kitti_gvo.py. The flow stage matches features of length 1
-(`selfsup.unit_features`, ours), without which the flow was little better than none
-after 400 steps, and takes one pair a step. What it reached is in docs/benchmarks.md;
-the depth stages have not been trained from it.
+Variants as in configs/kitti_gvo.py. The flow stage takes one pair a step. What it
+reached is in docs/benchmarks.md; the depth stages have not been trained from it.
 """
 
 from amlr_jax import recipes
@@ -25,7 +23,6 @@ def get_config(variant: str = "flow"):
     recipes.better_ssim(config, views=168)
     recipes.video_for_two_cores(config)
     adapt(config)
-    config.selfsup.unit_features = True
     config.optimizer.peak = 3e-4
     return config
 

@@ -9,7 +9,10 @@ Cao et al., "Learning Generalized Visual Odometry Using Position-Aware Optical F
 Geometric Bundle Adjustment" (Pattern Recognition 2023): 832x256, batches of 10, Adam at
 1e-4, halved at three quarters. The flow stage keeps the depth network, here ImageNet's
 encoder, for the stage that starts from its workdir. Frames in which the car stands are
-left out by `data.min_speed`; GVO lists them in a file.
+left out by `data.min_speed`; GVO lists them in a file. The flow network matches
+features of length 1 (`selfsup.unit_features`, ours): without, the flow on the street
+was little better than none after 400 steps. Set it to False to start from the weights
+that GVO released.
 
 Variants, the row of Table 5 of Cao, Luo & Li ("Toward Better SSIM Loss", arXiv
 2506.04758), its published Abs Rel, Sq Rel and RMSE:
