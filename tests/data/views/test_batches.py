@@ -167,7 +167,6 @@ def test_a_run_without_any_depth(config, kitti_root, tmp_path, capsys):
     shutil.rmtree(kitti_root / "data_depth_annotated")
     config.data.split = "none"
     config.data.offsets = (1,)
-    config.steps = 1
     pipeline.train(config, tmp_path / "run")
     assert "nothing is measured" in capsys.readouterr().out
     there = {path.name for path in (tmp_path / "run").iterdir()}
