@@ -4,8 +4,8 @@
     python -m amlr_jax.main --config=configs/demo_gvo.py:ssc --workdir=runs/gvo_ssc \
         --config.init_from=runs/gvo_flow
 
-Variants as in configs/kitti_gvo.py. The flow stage takes one pair a step. What it
-reached is in docs/benchmarks.md; the depth stages have not been trained from it.
+Variants as in configs/kitti_gvo.py. The flow stage takes one pair a step. What both
+stages reached is in docs/benchmarks.md.
 """
 
 from amlr_jax import recipes
