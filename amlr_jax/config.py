@@ -109,7 +109,8 @@ _SETS = each(
     Rule("", lambda x: hasattr(x, "items")),
     text="a tuple of dicts, each with the keys of config.data of one data set",
 )
-_FILES = ("kitti", "nyu", "custom", "frames", "street", *BENCHMARKS)
+# Data sets of image and depth files.
+LAYOUTS = ("kitti", "nyu", "custom", "frames", "street", *BENCHMARKS)
 # Keys of config.data that only some data sets use.
 USES = {
     "list": ("kitti", "nyu", "custom"),
@@ -122,9 +123,9 @@ USES = {
     "min_change": ("frames",),
     "min_speed": DRIVES,
     "stereo": DRIVES,
-    "decoded": _FILES,
-    "resize": _FILES,
-    "skip_bad": _FILES,
+    "decoded": LAYOUTS,
+    "resize": LAYOUTS,
+    "skip_bad": LAYOUTS,
 }
 # Keys of config.data that all sets of data.mix share.
 SHARED = ("mix", "cache", "threads", "workers")
@@ -153,7 +154,7 @@ _PARALLEL = {
 }
 
 _DATA: dict[str, Any] = {
-    "name": ("kitti", one_of(*_FILES, "nyu_tfds")),
+    "name": ("kitti", one_of(*LAYOUTS, "nyu_tfds")),
     "root": ("data/kitti", NOT_EMPTY),
     # kitti: eigen, eigen_697, benchmark, folder; nyu: official, folder; none: no test,
     # in self-supervision alone

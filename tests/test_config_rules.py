@@ -6,7 +6,7 @@ import pytest
 from amlr_jax import config as keys
 from amlr_jax import metrics
 from amlr_jax.config import base, check
-from amlr_jax.data import sources
+from amlr_jax.data import benchmarks, recordings, sources
 from amlr_jax.evaluate import protocols, tiling
 from amlr_jax.models import depth
 from amlr_jax.runtime.command import override
@@ -175,6 +175,8 @@ def test_the_names_are_those_of_the_rooms():
     assert keys.LOSSES.keys() == DEPTH_LOSSES.keys()
     datasets = keys.KEYS["data"]["name"][1].known
     assert datasets == (*sources.LAYOUTS, sources.NYU_TFDS)
+    assert tuple(benchmarks.SETS) == keys.BENCHMARKS
+    assert recordings.NAME in sources.LAYOUTS
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from amlr_jax import street
-from amlr_jax.config import USES
+from amlr_jax.config import LAYOUTS, USES
 from amlr_jax.data import benchmarks, custom, kitti, nyu, recordings
 from amlr_jax.data.frames import Contents, Layout, Report, refuse
 from amlr_jax.data.nyu_tfds import TfdsPrepared
@@ -20,8 +20,6 @@ from amlr_jax.runtime.console import show
 from amlr_jax.runtime.errors import InputError, counted, preview
 from amlr_jax.runtime.rules import AUTO
 
-# Image files and depth files
-LAYOUTS = ("kitti", "nyu", "custom", recordings.NAME, "street", *benchmarks.SETS)
 NYU_TFDS = "nyu_tfds"
 NO_TEST = "none"  # data.split of video of which nothing is measured
 

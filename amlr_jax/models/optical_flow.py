@@ -87,27 +87,10 @@ class FlowNetwork(nn.Module):
         found = flows[:0:-1]  # without the coarsest
         return [f[:batch] for f in found], [f[batch:] for f in found]
 
-    def _conv(
-        self,
-        x: jax.Array,
-        channels: int,
-        name: str,
-        *,
-        size: int = 3,
-        strides: int = 1,
-        dilation: int = 1,
-        init: layers.Initializer = HE,
-    ) -> jax.Array:
-        return nn.Conv(
-            channels,
-            (size, size),
-            strides=strides,
-            padding=dilation * (size // 2),
-            kernel_dilation=dilation,
-            dtype=self.dtype,
-            kernel_init=init,
-            name=name,
-        )(x)
+    def _conv(self, x: jax.Array, channels: int, name: str, **options) -> jax.Array:
+        options = {"size": 3, "kernel_init": HE, "dtype": self.dtype} | options
+        padding = options.get("dilation", 1) * (options["size"] // 2)
+        return layers.conv(x, channels, padding=padding, name=name, **options)
 
     def _leaky(self, x: jax.Array, channels: int, name: str, **options) -> jax.Array:
         return nn.leaky_relu(self._conv(x, channels, name, **options), SLOPE)
@@ -134,7 +117,9 @@ class FlowNetwork(nn.Module):
         for place, width in enumerate(self.widths):
             new = self._leaky(x, width, f"level{level}_conv{place}")
             x = jnp.concatenate([new, x], axis=-1)
-        scores = self._conv(x, (2 * RADIUS + 1) ** 2, f"level{level}_scores", init=ZERO)
+        scores = self._conv(
+            x, (2 * RADIUS + 1) ** 2, f"level{level}_scores", kernel_init=ZERO
+        )
         moved = position_weighted(scores.astype(jnp.float32))
         return moved if flow is None else flow + moved, x
 
@@ -149,7 +134,7 @@ class FlowNetwork(nn.Module):
     def _refine(self, x: jax.Array) -> jax.Array:
         for place, (channels, dilation) in enumerate(self.refiner):
             x = self._leaky(x, channels, f"refine_conv{place}", dilation=dilation)
-        x = self._conv(x, 2, f"refine_conv{len(self.refiner)}", init=ZERO)
+        x = self._conv(x, 2, f"refine_conv{len(self.refiner)}", kernel_init=ZERO)
         return x.astype(jnp.float32)
 
 

@@ -60,11 +60,11 @@ def shared_extreme(examined: Examined) -> list[Finding]:
     for summary in every:
         for metres, count in summary.spikes:
             pixels[metres] += count
+    known = {f.key: dict(f.depth.spikes) for f in examined.facts if f.depth}
     layout, findings = examined.layout, []
     for metres, count in sorted(pixels.items()):
         if count < _SHARED * total or 0 < layout.depth_cap < metres:
             continue
-        known = {f.key: dict(f.depth.spikes) for f in examined.facts if f.depth}
         names = tuple(key for key, spikes in known.items() if metres in spikes)
         code = _as_stored(metres, layout.depth_scale)
         text = (

@@ -57,8 +57,9 @@ class Prepared:
 
     def contents(self, part: str) -> Contents:
         """The frames of "train" or "test", without those that were left out."""
+        skipped = set(self.skipped) if part == "train" else ()
         frames = getattr(self._layout, part)
-        return contents([frame for frame in frames if frame.key not in self.skipped])
+        return contents([frame for frame in frames if frame.key not in skipped])
 
 
 def prepare(
