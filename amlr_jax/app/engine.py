@@ -217,10 +217,10 @@ class Engine:
 
     def card(self) -> tuple[list[str], str]:
         """Lines about the network; and the page of its run, "" of converted weights."""
-        leaves = jax.tree.leaves(self._variables["params"])
+        count = networks.parameter_count(self._variables["params"])
         lines = [
             f"Weights: {self.checkpoint.name}",
-            f"Network: {sum(leaf.size for leaf in leaves):,} parameters, computing in "
+            f"Network: {count:,} parameters, computing in "
             f"{networks.precision_of(self.network)}",
             f"Depth: up to {self.style.far:g} {self.unit}"
             + ("" if self.style.unit else ", true up to one factor: not metres"),

@@ -268,6 +268,11 @@ def variable_shapes(network: DepthNetwork) -> dict:
     return jax.eval_shape(lambda x: network.init(key, x, train=False), image)
 
 
+def parameter_count(params: Any) -> int:
+    """The number of parameters in a tree of arrays or of their shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 def _plain(value: Any) -> Any:
     """A list of a configuration as a tuple, which is hashable."""
     return tuple(value) if isinstance(value, list | tuple) else value

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
 from amlr_jax.data.images import read_as_rgb
 from amlr_jax.evaluate import tiling
 from amlr_jax.evaluate.predictor import with_weights
-from amlr_jax.models import pretrained
+from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import has_scale
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.errors import InputError, require
@@ -33,8 +32,7 @@ class ImageToDepth:
         loaded = pretrained.load_network(paths.expanded(weights))
         self.network, self.variables, self.max_depth = loaded[:3]
         self.unit = "m" if has_scale(self.network) else "relative"
-        leaves = jax.tree.leaves(self.variables["params"])
-        self.parameters = sum(leaf.size for leaf in leaves)
+        self.parameters = depth.parameter_count(self.variables["params"])
         mode = tiling.Mode(test_mode)
         self._predict = with_weights(self.network, self.variables, mode=mode)
 

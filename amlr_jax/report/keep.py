@@ -62,7 +62,7 @@ def save_facts(
     }
     facts = {
         "network": network,
-        "parameters": int(parameters),
+        "parameters": parameters,
         "devices": devices,
         "computed_in": computed_in,
         "versions": versions(),

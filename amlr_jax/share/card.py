@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-
 from amlr_jax.checkpoints import disk
 from amlr_jax.config import of_each_set, of_record
 from amlr_jax.evaluate.tables import HEADINGS
-from amlr_jax.models import calibration, pretrained
+from amlr_jax.models import calibration, depth, pretrained
 from amlr_jax.models.depth_network import has_scale
 from amlr_jax.models.pretrained import Pretrained
 from amlr_jax.report.gather import RunFiles, gather
@@ -80,13 +78,13 @@ def _head(found: Pretrained, licence: str | None, *, metric: bool) -> Iterator[s
     lines = [f"license: {licence}"] if licence else []
     lines += ["library_name: amlr_jax", "pipeline_tag: depth-estimation"]
     yield "\n".join(["---", *lines, "tags: [monocular-depth, jax, flax]", "---", ""])
-    leaves = jax.tree.leaves(found.variables["params"])
-    count = counted(sum(leaf.size for leaf in leaves), "parameter")
-    depth = f"depth in metres, up to {model['options']['max_depth']:g} m"
-    depth = depth if metric else "relative depth"
+    count = depth.parameter_count(found.variables["params"])
+    what = f"depth in metres, up to {model['options']['max_depth']:g} m"
+    what = what if metric else "relative depth"
     at = f", after {counted(model['step'], 'step')}" if "step" in model else ""
     yield f"# {name}: depth from one image\n"
-    yield f"A `{name}` network of {count}{at}. It gives {depth}, of an RGB image.\n"
+    size = counted(count, "parameter")
+    yield f"A `{name}` network of {size}{at}. It gives {what}, of an RGB image.\n"
     stated = licence or "not stated; ask before you use them"
     yield f"Licence of the weights: {stated}.\n"
 

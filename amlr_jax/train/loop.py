@@ -282,10 +282,12 @@ def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainStat
 
 def introduce(run: Run, state: TrainState) -> int:
     """Prints data and network, writes parameters.txt; returns the parameter count."""
-    count = parameter_overview.count_parameters(state.params)
+    count = networks.parameter_count(state.params)
     if is_first():
         overview = parameter_overview.get_parameter_overview(state.params)
-        (run.folder / workdir.PARAMETERS).write_text(overview + "\n")
+        table, *_ = overview.rpartition("\n")  # its total of scalars is a float
+        text = f"{table}\nTotal: {count:,}\n"
+        (run.folder / workdir.PARAMETERS).write_text(text)
     config = run.config
     sets = zip(run.train_sets.sets.values(), run.test_sets.sets.values(), strict=True)
     for train, test in sets:

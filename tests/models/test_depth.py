@@ -99,18 +99,21 @@ def test_overrides_reach_the_network():
         max_depth=10,
         window_size=[4, 4, 4, 2],
         pretrained_window_size=(3, 3, 3, 3),
-        use_shift=(False, False, False, False),
         drop_path=0.25,
         decoder_channels=[32, 16, 8],
         input_scale=0.5,
     )
     assert net.encoder.window_size == (4, 4, 4, 2)
     assert net.encoder.pretrained_window_size == (3, 3, 3, 3)
-    assert not any(net.encoder.use_shift)
     assert net.encoder.drop_path == 0.25
     assert (net.decoder.channels, net.decoder.kernel_init) == ((32, 16, 8), "he")
     assert (net.decoder.max_depth, net.input_scale) == (10.0, 0.5)
     hash(net)
+
+
+def test_the_number_of_parameters_is_whole():
+    count = depth.parameter_count({"a": np.ones((2, 3)), "b": np.float32(1)})
+    assert (count, type(count)) == (7, int)
 
 
 def test_reference_presets_keep_the_values_of_the_paper():
