@@ -195,7 +195,6 @@ _DATA: dict[str, Any] = {
     "intrinsics": ("", TEXT),
     # frames: grey levels (of 255) by which a frame must differ from the one kept before
     "min_change": (0.0, AT_LEAST_0),
-    "sides": ("lr", one_of("l", "r", "lr")),  # left and right colour camera
     "min_speed": (0.0, AT_LEAST_0),  # m/s: leaves out frames in which the car is slower
     "size": ((192, 640), SIZE_OR_NONE),  # of the views; (): as they are
     "stereo": (False, FLAG),  # add the other camera's image as a source
@@ -222,8 +221,6 @@ _SELFSUP = {
     "beta": (1.0, AT_LEAST_0),
     "gamma": (1.0, AT_LEAST_0),
     "automask": (True, FLAG),  # leave out pixels that move with the camera
-    "average": (False, FLAG),  # mean over the sources, not their minimum
-    "scales": (0, NATURAL),  # number of finest disparities used; 0: all
     "neighbours": (True, FLAG),  # the frames at data.offsets are sources
     # of optical_flow and depth_from_flow: features of length 1 are matched, which GVO
     # does not do; False for the weights that GVO released
@@ -242,7 +239,6 @@ _MODEL = {
     "convention": (None, optional(one_of("mim_depth", "official"))),  # of Swin-v2
     "window_size": (None, optional(each(COUNT, 4))),  # tokens, for each stage
     "pretrained_window_size": (None, optional(each(NATURAL, 4))),
-    "use_shift": (None, optional(each(FLAG, 4))),
     "drop_path": (None, optional(MOMENT)),  # largest rate
     "registers": (None, optional(NATURAL)),  # tokens, of dinov2
     # Of the encoder: cudnn on a GPU in bfloat16; auto: what the device does best

@@ -34,7 +34,7 @@ optimizer.power=-1.0 optimizer.drop=-0.1 optimizer.drop_at=0.0 optimizer.warmup=
 optimizer.schedule=cosine optimizer.accumulate=0 model.drop_path=5.0
 model.max_depth=0.0 model.max_depth=nan model.input_scale=-1.0
 model.input_size=(64,) model.window_size=(7,7) model.window_size=(7,7,7,0)
-model.use_shift=(1,1,0,0) model.decoder_channels=(32,0,32) model.attention=flash
+model.decoder_channels=(32,0,32) model.attention=flash
 model.convention=timm model.upsampling=bilinear eval.at_once=-1 eval.windows=1
 eval.windows=-2 eval.pictures=-1 eval.batch_size=0 eval.every_steps=-1
 eval.max_depth=-3.0 eval.max_depth=nan data.workers=-1 data.threads=-1
@@ -44,13 +44,13 @@ data.crop=(400,400) data.resize=(64,64) data.resize=(64,) data.flip=1.5
 data.flip=nan data.cut_depth=-0.1 data.depth_cap=nan data.invalid_values=(None,)
 data.invalid_values=("a",) data.invalid_values=(1e999,) data.depth_scale=-1.0
 data.name=kiti data.root= data.split= data.split=none data.min_speed=-1.0
-data.offsets=(0,1) data.sides=rl data.camera=mine data.street.drives=0
+data.offsets=(0,1) data.camera=mine data.street.drives=0
 losses.silog.variance_focus=2.0 losses.silog.variance_focus=nan
 checkpoint.best_by=abs_rell checkpoint.best=-1 checkpoint.keep=0
 checkpoint.every_steps=0 checkpoint.every_hours=-1.0 rebalance.learning_rate=-1.0
 rebalance.eps=0.0 rebalance.b1=1.0 rebalance.every_k_steps=0
 rebalance.shares.silog=-0.5 rebalance.shares.silog=nan rebalance.rule=alr
-selfsup.kind=ssim selfsup.ssim_weight=1.5 selfsup.alpha=-1.0 selfsup.scales=-1
+selfsup.kind=ssim selfsup.ssim_weight=1.5 selfsup.alpha=-1.0
 parallel.fsdp=0 parallel.heartbeat=0 parallel.patience=-5 log.every_steps=0
 log.profile=(1,) log.profile=(0,3) log.profile=(4,3) log.profile=(1,2,3)
 log.profile=(900,990) seed=-1 seed=4294967296 steps=0 batch_size=-2 max_skipped=0

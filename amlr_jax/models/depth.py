@@ -33,8 +33,7 @@ from amlr_jax.models.layers import check_one_of
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ACTIVATIONS = {"silu": nn.silu, "relu": nn.relu}
 # Attributes of the encoder that are options; the presets give the others.
-SWIN_OPTIONS = ["convention", "window_size", "pretrained_window_size", "use_shift"]
-SWIN_OPTIONS += ["drop_path"]
+SWIN_OPTIONS = ("convention", "window_size", "pretrained_window_size", "drop_path")
 # Parameters without weight decay, beside all vectors.
 UNDECAYED = {"bias", "logit_scale", "rpe_mlp"}  # of Swin-v2
 UNDECAYED |= {"cls_token", "register_tokens", "pos_embed"}  # of vision transformers
@@ -165,9 +164,9 @@ def network(
       input_scale, input_size, shorter_side: see `DepthNetwork`.
       **options: of the family; None keeps the preset's value.
         swin_v2: convention ("mim_depth" or "official"), window_size,
-        pretrained_window_size, use_shift, drop_path (see `swin_v2.SwinV2`),
-        decoder_channels (None: (4C, 2C, C) for a first stage of C channels; MIM-Depth's
-        is (32, 32, 32)), decoder_activation ("silu", AMLR's, or "relu", MIM-Depth's).
+        pretrained_window_size, drop_path (see `swin_v2.SwinV2`), decoder_channels
+        (None: (4C, 2C, C) for a first stage of C channels; MIM-Depth's is
+        (32, 32, 32)), decoder_activation ("silu", AMLR's, or "relu", MIM-Depth's).
         The decoder's initial kernels are MIM-Depth's (standard deviation 0.001), and
         He's for nano, which trains from scratch.
         dinov2, dinov3, depth_anything_v2: registers, drop_path (see

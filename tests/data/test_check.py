@@ -159,7 +159,7 @@ def views_of(root, **changes):
     right = "P_rect_03: 100 0 96 -49.5 0 110 32 0.2 0 0 1 0.003\n"
     calibration(root).write_text(tiny_kitti.CALIBRATION + right)
     config = tiny_kitti.config(root, cache=root.parent / "cache")
-    more = {"sides": "l", "split": "folder"} | changes
+    more = {"split": "folder"} | changes
     with config.unlocked():
         config.data.update(more)
     return check(config.data, max_depth=80.0, video=True)

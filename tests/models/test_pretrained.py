@@ -214,7 +214,7 @@ def fit(folder, options: dict, **network) -> None:
 
 def test_other_windows_fit(folder):
     """No tensor depends on them; training may look through larger ones."""
-    fit(folder, {}, window_size=(7, 9, 5, 3), use_shift=(True, False, True, True))
+    fit(folder, {}, window_size=(7, 9, 5, 3))
 
 
 def test_a_pretraining_window_of_0_is_the_window(folder):

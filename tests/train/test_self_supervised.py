@@ -236,9 +236,7 @@ def lanczos(image, size):
     return torch.tensor(np.array(out)).to(image)
 
 
-def in_torch(
-    params, batch, *, kind, automask=True, average=False, stereo=False, pose=True
-):
+def in_torch(params, batch, *, kind, automask=True, stereo=False, pose=True):
     """The losses by name, from Eq. 4-11 and monodepth2's paper, scale by scale."""
 
     def image(name):
@@ -271,8 +269,6 @@ def in_torch(
             groups.insert(0, [error(s, target, kind) for s in sources])
         maps = {n: [[m[n] for m in g] for g in groups] for n in groups[0][0]}
         rows = {n: [torch.stack(g) for g in m] for n, m in maps.items()}
-        if average:
-            rows = {n: [r.mean(0, keepdim=True) for r in m] for n, m in rows.items()}
         rows = {n: torch.cat(m) for n, m in rows.items()}
         chosen = sum(WEIGHTS[n] * rows[n].detach() for n in rows).argmin(0)[None]
         for name, row in rows.items():
@@ -287,7 +283,7 @@ def in_torch(
     "options",
     [
         {"kind": "monodepth2"},
-        {"kind": "monodepth2", "automask": False, "average": True},
+        {"kind": "monodepth2", "automask": False},
         {"kind": "monodepth2", "stereo": True},
         {"kind": "ssim_m"},
         {"kind": "ssim_a"},
@@ -420,11 +416,11 @@ def initial(made: dict, kind: str) -> TrainState:
 @pytest.mark.slow
 def test_jit_equals_no_jit():
     batch, start = jax.tree.map(jnp.asarray, made_batch()), variables()
-    objective, key = objective_of("ssim_a", scales=1, automask=False), jax.random.key(0)
-    slow, _ = objective(
-        start["params"], start["batch_stats"], batch, key, weights_of("ssim_a")
-    )
-    fast, _, _ = call(batch, scales=1, automask=False)
+    finest = network(scales=(0,))
+    objective = self_supervised(finest, Pose(), kind="ssim_a", automask=False)
+    key, weights = jax.random.key(0), weights_of("ssim_a")
+    given = start["params"], start["batch_stats"], batch, key, weights
+    (slow, _), (fast, _) = objective(*given), jax.jit(objective)(*given)
     for name, value in slow.items():
         assert float(fast[name]) == pytest.approx(float(value), rel=1e-4)
 
@@ -462,7 +458,6 @@ def test_rebalancers_weigh_the_parts_and_training_brings_them_down(rule):
         ({"kind": "ssim"}, "kind"),
         ({"pose": None}, "neighbouring frames or stereo"),
         ({"offsets": (0, 1)}, "offsets"),
-        ({"scales": 5}, "scales"),
         ({"network": None}, "model.name monodepth2 or five_level"),
     ],
 )
@@ -470,10 +465,3 @@ def test_wrong_options_are_named(change, message):
     given = {"network": network(), "pose": Pose(), "kind": "ssim_a"} | change
     with pytest.raises(ValueError, match=message):
         self_supervised(given.pop("network"), given.pop("pose"), **given)
-
-
-def test_fewer_scales_leave_the_coarse_disparities_alone():
-    _, _, gradient = call(made_batch(), scales=1)
-    sizes = {n: float(jnp.abs(g).max()) for n, g in gradient["decoder"].items()}
-    assert sizes["d0"] > 0
-    assert sizes["d1"] == sizes["d2"] == sizes["d3"] == 0

@@ -27,7 +27,6 @@ def read_sequences(
     *,
     train_list: str = "",
     offsets: Sequence[int] = (-1, 1),
-    sides: str = "lr",
     min_speed: float = 0.0,
 ) -> Sequences:
     """The views under `root` that have a neighbour at each of `offsets`.
@@ -52,7 +51,7 @@ def read_sequences(
         )
     views: list[View] = []
     for drive in drives:
-        views += reader.of_drive(drive, sides, min_speed, notes)
+        views += reader.of_drive(drive, min_speed, notes)
     if not views:
         raise InputError(
             f"no frame of {preview(drives)} has neighbours at {tuple(offsets)} and "
@@ -70,11 +69,11 @@ class _Reader:
         self._pair = cache(partial(read_pair, root))
 
     def of_drive(
-        self, drive: str, sides: str, min_speed: float, notes: list[str]
+        self, drive: str, min_speed: float, notes: list[str]
     ) -> Iterator[View]:
         """The views of a drive; `notes` counts those that are left out as slow."""
         standing = 0
-        for camera in (files.CAMERA_OF_SIDE[side] for side in sides):
+        for camera in (files.LEFT, files.RIGHT):
             for number in sorted(self._images(drive, camera)):
                 frame = DriveFrame(drive, number, camera)
                 if self._lacks(frame) is not None:

@@ -32,7 +32,6 @@ def read_views(config: ConfigDict, tested: Sequence[Frame]) -> Sequences:
         paths.expanded(config.root),
         train_list=config.list,
         offsets=tuple(config.offsets),
-        sides=config.sides,
         min_speed=config.min_speed,
     )._replace(name=config.name)
     shown = {_moment(frame.image) for frame in tested}

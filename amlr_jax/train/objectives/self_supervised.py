@@ -60,8 +60,6 @@ def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
             offsets=tuple(data.offsets),
             stereo=data.stereo,
             automask=options.automask,
-            average=options.average,
-            scales=options.scales,
         ),
         **views_of(config),
     )
@@ -109,8 +107,6 @@ def self_supervised(
     offsets: Sequence[int] = (-1, 1),
     stereo: bool = False,
     automask: bool = True,
-    average: bool = False,
-    scales: int = 0,
 ) -> Callable:
     """The loss function of self-supervised training; losses as in `loss_names`.
 
@@ -143,20 +139,17 @@ def self_supervised(
         calibration. Depth is then in metres.
       automask: leave out pixels for which an unwarped source has a smaller error than
         all warped ones, because they move with the camera or nothing moves.
-      average: take the mean over the sources instead of their minimum.
-      scales: how many of the finest disparities are used; 0 = all.
 
     Raises:
       ValueError: an option is not known or there is no source.
     """
     names = loss_names(kind)
-    _check(network, pose, offsets=offsets, stereo=stereo, scales=scales)
+    _check(network, pose, offsets=offsets, stereo=stereo)
     measured = partial(_components, kind=kind, **(error or {}))
 
     def loss_function(params, batch_stats, batch, key, loss_weights):
         variables = {"params": params, "batch_stats": batch_stats}
         disparities, batch_stats = _disparities(network, variables, batch)
-        disparities = disparities[: scales or None]
         poses, batch_stats = _poses(pose, params, batch_stats, batch, offsets)
         target = as_float(batch["image"])
         sources = jnp.moveaxis(as_float(batch["sources"]), 1, 0)[: len(poses)]
@@ -173,7 +166,6 @@ def self_supervised(
             warped,
             sources if automask else None,
             weights={name: loss_weights[name] for name in names[:-1]},
-            average=average,
             key=key,
         )
         return values | {SMOOTHNESS: _smoothness(disparities, target)}, batch_stats
@@ -200,15 +192,12 @@ def check_network(network: DepthNetwork) -> None:
         raise ValueError("self-supervision needs model.name monodepth2 or five_level")
 
 
-def _check(network, pose, *, offsets, stereo: bool, scales: int) -> None:
+def _check(network, pose, *, offsets, stereo: bool) -> None:
     check_network(network)
     if pose is None and not stereo:
         raise ValueError("self-supervision needs neighbouring frames or stereo")
     if pose is not None and (not offsets or 0 in offsets):
         raise ValueError(f"`offsets` must be frames other than 0, got {offsets}")
-    heads = len(network.decoder.scales)
-    if not 0 <= scales <= heads:
-        raise ValueError(f"`scales` must be from 0 to {heads}, got {scales}")
 
 
 def _disparities(network: DepthNetwork, variables: dict, batch: dict):
@@ -274,7 +263,6 @@ def _reconstruction(
     unwarped: jax.Array | None,
     *,
     weights: dict[str, jax.Array],
-    average: bool,
     key: jax.Array,
 ) -> dict[str, jax.Array]:
     """Losses of the source with the least error at each pixel."""
@@ -288,11 +276,6 @@ def _reconstruction(
             name: jnp.broadcast_to(e[:, None], (len(e), len(warped), *e.shape[1:]))
             for name, e in identity.items()
         }
-    if average:
-        errors, identity = (
-            jax.tree.map(lambda e: e.mean(0, keepdims=True), part)
-            for part in (errors, identity)
-        )
     if len(weights) == 1:  # weights of 0 would give ties
         weights = dict.fromkeys(weights, jnp.float32(1.0))
     chosen, _ = losses.select_components(errors, weights, identity, key=key)

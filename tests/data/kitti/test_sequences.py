@@ -49,9 +49,9 @@ def test_every_inner_frame_of_both_sides(raw_root):
     assert (found.split, found.test) == ("eigen_zhou_like", ())
 
 
-def test_sides_and_offsets(raw_root):
-    found = sequences.read_sequences(raw_root, sides="l", offsets=(-2, 1))
-    assert numbers(found.train) == [2, 3, 4]
+def test_offsets(raw_root):
+    found = sequences.read_sequences(raw_root, offsets=(-2, 1))
+    assert numbers(found.train) == [2, 3, 4, 2, 3, 4]
     assert [int(path.stem) for path in found.train[0].sources] == [0, 3]
     with pytest.raises(InputError, match="offsets must be different and not 0"):
         sequences.read_sequences(raw_root, offsets=(-1, 0, 1))

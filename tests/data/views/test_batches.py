@@ -31,7 +31,6 @@ def config(kitti_root, tmp_path):
         "data.root": str(kitti_root),
         "data.cache": str(tmp_path / "cache"),
         "data.split": "folder",
-        "data.sides": "l",
         "data.size": (32, 64),
         "model.input_size": (32, 64),
         "eval.crop": "none",
@@ -129,7 +128,6 @@ def test_views_that_cannot_be(config, key, value, message):
     [
         ("objective", "unsupervised", "objective must be one of supervised, self_sup"),
         ("selfsup.kind", "ssim", "kind.*monodepth2, ssim_m, ssim_a"),
-        ("selfsup.scales", 7, "scales.*from 0 to 4"),
         ("selfsup.neighbours", False, "selfsup.neighbours=True and data.offsets"),
         ("model.name", "swin_v2_nano", "model.name monodepth2 or five_level"),
         ("rebalance.weights", {"mae": 1.0}, "rebalance.weights must name each loss"),

@@ -19,7 +19,7 @@ class Street:
 
     def __init__(self, folder):
         root = street.generate(folder / "kitti", drives=1, frames=2, workers=1)
-        made = sequences.read_sequences(root, offsets=(1,), sides="lr")
+        made = sequences.read_sequences(root, offsets=(1,))
         assert [view.key[-11:] for view in made.train] == ["/0000000000", "0000000000r"]
         data = prepare_views(made, cache=folder / "c", stereo=True)
         self.left, self.right = data.train
