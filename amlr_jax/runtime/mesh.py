@@ -74,14 +74,13 @@ def made_on_host(make: Callable[[], Any], sharding: Any) -> Any:
     """The arrays of `make`, computed on the CPU of the host and put where they belong.
 
     Random initial values are many small operations: on a GPU they compile for a minute
-    and on the host for seconds. Each process makes all and keeps its part.
+    and on the host for seconds, and for one device whatever the sharding. Each process
+    makes all and keeps its part.
     """
     try:
         host = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names GPUs alone
         host = None
-    if host is None or jax.default_backend() == "cpu":
-        return jax.jit(make, out_shardings=sharding)()
     with jax.default_device(host):
         made = jax.jit(make)()
     return jax.tree.map(_placed, made, sharding)

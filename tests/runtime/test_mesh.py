@@ -136,9 +136,7 @@ def test_a_split_state_is_gathered_to_predict():
     assert "(1, 8, 8)" in printed
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_a_state_made_on_the_host_is_that_of_the_device(backend, monkeypatch):
-    """With "gpu" it takes the way of a GPU: computed on the host, then placed."""
+def test_a_state_made_on_the_host_is_that_of_the_device():
 
     def make():
         key = jax.random.key(3)
@@ -148,7 +146,6 @@ def test_a_state_made_on_the_host_is_that_of_the_device(backend, monkeypatch):
     shapes = jax.eval_shape(make)
     sharding = parallel.state_sharding(mesh, shapes, min_size=1)
     expected = jax.jit(make)()
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     made = parallel.made_on_host(make, sharding)
     assert jax.tree.map(lambda x: x.sharding, made) == sharding
     assert jax.random.key_data(made["key"]).tolist() == [0, 3]
