@@ -1,5 +1,6 @@
-"""KITTI's calibration files: cameras of a date or sequence, and the lidar's pose."""
+"""Text files of numbers: tables, as of poses, and KITTI's calibration files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,28 @@ from amlr_jax.runtime.errors import InputError
 
 CAM_TO_CAM = "calib_cam_to_cam.txt"
 VELO_TO_CAM = "calib_velo_to_cam.txt"
+
+
+def read_table(
+    path: Path, form: str, *, what: str, widths: Sequence[int], finite: bool = True
+) -> np.ndarray:
+    """The numbers of a file, a row a line, float64 [N, width]; # starts a comment.
+
+    InputError, which says that a `what` must hold `form`, unless all lines have one of
+    the `widths`, and numbers that are, with `finite`, finite.
+    """
+    text = images.read(path, what=what).decode("utf-8", "replace")
+    lines = [line.partition("#")[0].split() for line in text.splitlines()]
+    try:
+        rows = np.array([line for line in lines if line], np.float64)
+    except ValueError:  # of several lengths, or text
+        rows = np.empty(0)
+    good = rows.ndim == 2 and rows.shape[1] in widths
+    if not good or (finite and not np.isfinite(rows).all()):
+        odd = (n for n, line in enumerate(lines, 1) if line and len(line) not in widths)
+        where = "".join(f" line {n}" for n in [*odd][:1])
+        raise InputError(f"{what} '{path}'{where} must hold {form}")
+    return rows
 
 
 def read_rows(path: Path, names: dict[str, int]) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ from concurrent.futures import Executor
 from itertools import islice
 from typing import Any
 
-import jax
 import numpy as np
 
 from amlr_jax.runtime.errors import InputError
@@ -63,20 +62,12 @@ def depths(
     """Depth [H, W] of each image uint8 [H, W, 3]; all of one size.
 
     The last image is repeated up to `batch` images, so that a shorter batch is not
-    compiled again. InputError if they do not fit into memory or depth is not finite.
+    compiled again. InputError if depth is not finite.
     """
     missing = max(batch - len(images), 0)
     filled = np.stack([*images, *[images[-1]] * missing])
     height, width = filled.shape[1:3]
-    try:
-        found = predict(filled)[: len(images)]
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(
-            f"{len(filled)} images of {width} x {height} do not fit into the device's "
-            "memory; give a smaller --batch_size, no --tile, or smaller images"
-        ) from error
+    found = predict(filled)[: len(images)]
     if not np.isfinite(found).all():
         raise InputError(
             f"the network gives depth that is not finite for {width} x {height} pixels"

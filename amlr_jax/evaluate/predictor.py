@@ -65,7 +65,8 @@ class Predictor:
 
     def _compile(self, variables: Any, shape: tuple[int, ...]) -> Callable:
         what = "the network, {} x {}x{}".format(*shape)
-        remedy = "lower eval.batch_size, eval.at_once or the size of the images"
+        remedy = "lower eval.batch_size or eval.at_once, in predict --batch_size, or "
+        remedy += "give smaller images, without --tile"
         images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=self._whole)
         first = not self._compiled  # of many sizes the others pass without a line
         made, _ = compilation.compiled(

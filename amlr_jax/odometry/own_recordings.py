@@ -14,13 +14,15 @@ A pose that is not finite is none.
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 from scipy.spatial.transform import Rotation
 
-from amlr_jax.data import custom, images, recordings
+from amlr_jax.data import custom, recordings
+from amlr_jax.data.calibration import read_table
 from amlr_jax.odometry.drives import Drive, longest_run, require_steps
 from amlr_jax.runtime import paths
 from amlr_jax.runtime.console import bar
@@ -28,6 +30,8 @@ from amlr_jax.runtime.errors import InputError, counted
 
 AGREE = 0.02  # seconds between a frame and its pose, in TUM's own association
 SKEWED = 0.01  # of R R^T from the identity; 7-Scenes has 4e-4
+# A pose may be left out as NaN.
+_numbers = partial(read_table, what="poses", finite=False)
 
 
 def find(data: ConfigDict, *, limit: int | None = None) -> list[Drive]:
@@ -80,7 +84,9 @@ def _poses(
         places += [root / "poses" / f"{leaf}.txt"] * alone
         file = next((place for place in places if place.is_file()), None)
         if file:
-            matrix = _numbers(file, "4 x 4 numbers", widths=(4,), height=4)
+            matrix = _numbers(file, "4 x 4 numbers", widths=(4,))
+            if len(matrix) != 4:
+                raise InputError(f"poses '{file}' must hold 4 x 4 numbers")
             found |= _valid([image.key], matrix[None], file)
     return found, "a file for each frame"
 
@@ -123,19 +129,3 @@ def _valid(keys: Sequence[str], poses: np.ndarray, path: Path) -> dict[str, np.n
         made[key] = np.eye(4)
         made[key][:3] = np.c_[Rotation.from_matrix(turn).as_matrix(), pose[:3, 3]]
     return made
-
-
-def _numbers(
-    path: Path, form: str, *, widths: Sequence[int], height: int = 0
-) -> np.ndarray:
-    """The lines of a file without comments; InputError unless they are of the form."""
-    text = images.read(path, what="poses").decode("utf-8", "replace")
-    lines = (line.partition("#")[0].split() for line in text.splitlines())
-    try:
-        rows = np.array([line for line in lines if line], np.float64)
-    except ValueError:  # of several lengths, or text
-        rows = np.empty((0, 0))
-    good = rows.ndim == 2 and rows.shape[1] in widths
-    if not good or (height and len(rows) != height):
-        raise InputError(f"poses '{path}' must hold {form}")
-    return rows

@@ -3,7 +3,6 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import jax
 import numpy as np
 import pytest
 
@@ -49,22 +48,6 @@ def test_a_short_batch_is_filled(batch):
     found = depth_stream.depths(predict, IMAGES, batch=batch)
     assert len(found) == 3 and shapes == [(max(batch, 3), 4, 6, 3)]
     np.testing.assert_array_equal(found, brightness(np.stack(IMAGES)))
-
-
-def test_out_of_memory_is_a_line():
-    def predict(image):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-
-    with pytest.raises(InputError, match="4 images of 6 x 4 do not fit .*batch_size"):
-        depth_stream.depths(predict, IMAGES, batch=4)
-
-
-def test_another_fault_is_ours():
-    def predict(image):
-        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
-
-    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
-        depth_stream.depths(predict, IMAGES, batch=4)
 
 
 def test_depth_that_is_not_finite():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amlr_jax.data import calibration, images
+from amlr_jax.data import calibration
 from amlr_jax.data.frames import Camera
 from amlr_jax.data.kitti.files import numbered_images
 from amlr_jax.runtime.errors import InputError, preview
@@ -44,16 +44,8 @@ def read_sequence(
 
 def read_poses(path: Path) -> np.ndarray:
     """camera_0 from camera_i, [N, 4, 4] in metres: 12 numbers a line, row-major."""
-    text = images.read(path, what="poses").decode("ascii", "replace")
-    rows = [line.split() for line in text.splitlines() if line.strip()]
-    bad = next((n for n, row in enumerate(rows, 1) if len(row) != 12), None)
-    try:
-        numbers = np.array(rows, np.float64) if bad is None else None
-    except ValueError:
-        numbers = None
-    if numbers is None or not len(rows) or not np.isfinite(numbers).all():
-        where = f" line {bad}" if bad else ""
-        raise InputError(f"poses '{path}'{where} must hold 12 numbers a line")
+    form = "12 numbers a line"
+    rows = calibration.read_table(path, form, what="poses", widths=(12,))
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
-    poses[:, :3] = numbers.reshape(-1, 3, 4)
+    poses[:, :3] = rows.reshape(-1, 3, 4)
     return poses

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from amlr_jax.data import calibration, images
+from amlr_jax.data import calibration
 from amlr_jax.data.kitti import files
 from amlr_jax.runtime.errors import InputError, preview
 
@@ -43,13 +43,9 @@ def camera_poses(
 def read_record(root: Path, drive: str, frame: int) -> np.ndarray:
     """The record of a frame, float64 [30]."""
     path = record_path(root, drive, frame)
-    words = images.read(path, what="oxts record").split()
-    try:
-        record = np.array([float(word) for word in words])
-    except ValueError:
-        record = np.empty(0)
-    if len(record) != VALUES or not np.isfinite(record).all():
-        raise InputError(f"oxts record '{path}' must hold {VALUES} finite numbers")
+    form = f"{VALUES} finite numbers"
+    table = calibration.read_table(path, form, what="oxts record", widths=(VALUES,))
+    record = table[0]
     if abs(record[0]) >= 90:
         raise InputError(
             f"oxts record '{path}': the latitude must be between -90 and 90 degrees, "

@@ -83,7 +83,7 @@ def batches(
     """Endless batches of augmented views; `options` are those of `loader.endless`.
 
     `image` and `network_image` are uint8 [B, H, W, 3], `sources` and `network_sources`
-    uint8 [B, S, H, W, 3] with the sources at `views.offsets`, `intrinsics` float32
+    uint8 [B, S, H, W, 3] with the sources at data.offsets, `intrinsics` float32
     [B, 4] in pixels of the image, `index` int32 [B], the places in `views.train`; with
     stereo also `partner` uint8 [B, H, W, 3] and `partner_from_target` float32 [B, 3] in
     metres. Close the iterator when done.

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from amlr_jax.data import images
-from amlr_jax.data.frames import Contents, Sequences, contents
+from amlr_jax.data.frames import Contents, Sequences, View, contents
 from amlr_jax.data.prepared import shards
 from amlr_jax.data.storage import Size, Storage, image_feature
 from amlr_jax.data.views.index import Views, check_views
@@ -30,21 +30,16 @@ from amlr_jax.runtime.errors import InputError
 _THREADS = 16  # more would hold many images and wait for the disk
 
 
-class PreparedViews:
-    """Training views with random access, `train[i]` (see `index.Views`).
+class PreparedViews(NamedTuple):
+    """Training views with random access, `train[i]`, and their files."""
 
-    `offsets` are the frames of a view's `sources`, counted from the target.
-    """
-
-    def __init__(self, sequences: Sequences, train: Views) -> None:
-        self.name, self.split = sequences.name, sequences.split
-        self.offsets, self.notes = sequences.offsets, sequences.notes
-        self.train, self._views = train, sequences.train
+    train: Views
+    views: tuple[View, ...]
 
     def contents(self, part: str) -> Contents:
         """The views of "train"."""
         assert part == "train", "the test frames are of another set"
-        return contents(self._views)
+        return contents(self.views)
 
 
 def prepare_views(
@@ -78,7 +73,7 @@ def prepare_views(
     made = shards.prepared_builder(ViewImages, config, cache, title, len(paths))
     images, sizes = shards.Records(made, "images"), _file_sizes(made, len(paths))
     options: dict = {"size": storage.resize, "stereo": stereo, "camera": camera}
-    return PreparedViews(sequences, Views(images, views, paths, sizes, **options))
+    return PreparedViews(Views(images, views, paths, sizes, **options), views)
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:

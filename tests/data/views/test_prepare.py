@@ -76,7 +76,7 @@ def lanczos(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def test_a_view_is_its_files_in_the_order_of_the_offsets(drive, prepare):
     data = prepare(drive, size=None, stereo=True)
-    assert (len(data.train), data.offsets) == (4, (-1, 1))
+    assert len(data.train) == 4
     for place, view in enumerate(drive.train):
         got = data.train[place]
         assert (got["key"], got["index"]) == (view.key, place)
