@@ -5,9 +5,8 @@ example only on (seed, epoch, example): not on the number of threads, workers or
 processes, nor on interruptions of the run. The state of the iterator is one number, the
 batches consumed, which is in the checkpoint.
 
-Threads make the examples of several batches at a time and write them into the batches'
-arrays, so that a batch of any size takes all threads; with `workers`, each process
-makes whole batches.
+Threads make single examples, so that a batch of any size takes all threads; with
+`workers`, each process makes whole batches.
 """
 
 import os
@@ -15,12 +14,10 @@ import re
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from itertools import count, groupby, islice
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import grain
@@ -37,7 +34,6 @@ from amlr_jax.runtime.rules import AUTO
 
 # Python runs one thread at a time, which is a tenth of the work on an example.
 MOST_THREADS = 16
-MOST_BYTES = 2 * 2**30  # of the batches that are ready or in preparation
 # More than any run needs; the length of grain's endless repeat overflows.
 EPOCHS = 10**6
 _CAUSES = {  # by the exit code of a worker
@@ -135,9 +131,12 @@ def endless(
     repeated = [_repeated(part, seed + place) for place, part in enumerate(parts)]
     examples = grain.MapDataset.mix(repeated, [part.weight for part in parts])
     if not workers:
-        numbers = count(start * world_size + rank, world_size)
-        places = (range(n * batch_size, (n + 1) * batch_size) for n in numbers)
-        return _by_threads(examples, places, threads=number_of_threads(threads))
+        own = grain.MapDataset.range(start * batch_size, len(examples) // world_size)
+        own = own.map(partial(_place, batch_size=batch_size, process=process))
+        own = own.map(examples.__getitem__)
+        # Two batches ahead: their examples are being made during the step of another.
+        options = _read_options(number_of_threads(threads), least=2 * batch_size)
+        return iter(own.to_iter_dataset(options).batch(batch_size))
     # grain 0.2.17 and 0.2.18 read an absl flag, which only app.run() parses.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
@@ -163,54 +162,16 @@ def number_of_threads(threads: int | str) -> int:
     return min(cores(), MOST_THREADS) if threads == AUTO else int(threads)
 
 
-def _read_options(threads: int) -> grain.ReadOptions:
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+def _read_options(threads: int, *, least: int = 0) -> grain.ReadOptions:
+    """Two elements for each thread, but `least`, are ready or in preparation."""
+    return grain.ReadOptions(threads, max(2 * threads, least))
 
 
-def _by_threads(
-    examples: Sequence[dict], parts: Iterator[range], *, threads: int
-) -> Iterator[Batch]:
-    """The examples at the positions of each part, stacked.
-
-    Enough batches are in preparation that each thread has two examples, as far as they
-    fit in MOST_BYTES.
-    """
-    part = next(parts)
-    like = {name: np.asarray(value) for name, value in examples[part[0]].items()}
-    started: deque[tuple[Batch, list[Future]]] = deque()
-    size = len(part) * sum(value.nbytes for value in like.values())
-    ahead = min(2 + -(-2 * threads // len(part)), max(MOST_BYTES // max(size, 1), 1))
-
-    def start(part: range) -> tuple[Batch, list[Future]]:
-        """The arrays of a batch, and the writing of each example."""
-        arrays = {
-            name: np.empty((len(part), *value.shape), value.dtype)
-            for name, value in like.items()
-        }
-        writing = [
-            pool.submit(_write, arrays, row, examples, position)
-            for row, position in enumerate(part)
-        ]
-        return arrays, writing
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
-    try:
-        started.append(start(part))
-        while True:
-            started.extend(map(start, islice(parts, ahead - len(started))))
-            arrays, writing = started.popleft()
-            for future in writing:
-                future.result()  # raises what the example raised
-            yield arrays
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _write(arrays: Batch, row: int, examples: Sequence[dict], position: int) -> None:
-    """Writes one example into its row of a batch's arrays."""
-    for name, value in examples[position].items():
-        # Unlike an assignment, `stack` refuses a value of another shape.
-        np.stack([value], out=arrays[name][row : row + 1])
+def _place(own: int, *, batch_size: int, process: tuple[int, int]) -> int:
+    """Place among the examples of all processes of the one at `own` of a process's."""
+    rank, world_size = process
+    batch, row = divmod(own, batch_size)
+    return (batch * world_size + rank) * batch_size + row
 
 
 def changed(
