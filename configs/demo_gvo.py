@@ -29,7 +29,7 @@ def get_config(variant: str = "flow"):
 
 def _flow(config) -> None:
     recipes.gvo_flow(config)
-    config.batch_size, config.steps = 1, 800
+    config.batch_size, config.steps = 1, 2000
     config.optimizer.warmup = 40
 
 

@@ -4,7 +4,7 @@ If the run has a checkpoint, training resumes from it and these weights are not 
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from amlr_jax.models import depth
+from amlr_jax.models import depth, optical_flow
 from amlr_jax.models import pretrained as folders
 from amlr_jax.models.decoders.dpt import DPT
 from amlr_jax.models.pretrained import Pretrained
@@ -31,17 +31,29 @@ KEYS |= {name: name for name in ("upsampling", "planes", "registers")}
 
 
 def starting_weights(
-    init_from: str, network: Any, workdir: Path, *, partly: bool = False
+    init_from: str,
+    network: Any,
+    workdir: Path,
+    *,
+    partly: bool = False,
+    needs: Sequence[str] = (),
 ) -> Pretrained | None:
     """The weights in the folder `init_from`, for a new run; None without them.
 
-    `partly` is that of `what_fits`. Raises InputError if there are none
-    or they do not fit the network.
+    `partly` is that of `what_fits`; `needs` names networks that the weights must have.
+    Raises InputError if they lack one or do not fit the network.
     """
-    if not init_from or folders.newest_step(workdir) is not None:
+    if folders.newest_step(workdir) is not None:
         return None
-    pretrained = folders.load(paths.expanded(init_from))
-    return what_fits(network, pretrained, partly=partly)
+    found = folders.load(paths.expanded(init_from)) if init_from else None
+    for part in needs:
+        if found is None or part not in found.variables["params"]:
+            raise InputError(
+                f"this run trains with a {part} network that it does not change, and "
+                f"init_from '{init_from}' has none; set --config.init_from to a run "
+                "that trained one"
+            )
+    return found and what_fits(network, found, partly=partly)
 
 
 def start_from(state: Any, pretrained: Pretrained | None, *, sharding: Any) -> Any:
@@ -55,9 +67,23 @@ def start_from(state: Any, pretrained: Pretrained | None, *, sharding: Any) -> A
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     if "pose" in state.params:
         pretrained = with_pose_encoder(pretrained)
+    if "flow" in state.params:
+        _check_flow(state.params["flow"], pretrained)
     merged, report = folders.merge(variables, pretrained)
     show(folders.summary(pretrained, report))
     return state._replace(**jax.device_put({**variables, **merged}, sharding))
+
+
+def _check_flow(ours: Mapping[str, Any], pretrained: Pretrained) -> None:
+    """Raises InputError unless the weights' flow network matches features as ours."""
+    theirs = pretrained.variables["params"].get("flow", ours)
+    unit = optical_flow.has_unit_features(theirs)
+    if unit != optical_flow.has_unit_features(ours):
+        raise InputError(
+            f"init_from '{pretrained.folder}' has a flow network that was trained "
+            f"with{'' if unit else 'out'} features of length 1; set "
+            f"--config.selfsup.unit_features={unit}"
+        )
 
 
 def with_pose_encoder(pretrained: Pretrained) -> Pretrained:

@@ -192,8 +192,13 @@ def enlarged(flow_BHW2: jax.Array, size: tuple[int, ...]) -> jax.Array:
 
 def network_of(params: Mapping[str, Any], dtype: str | None) -> FlowNetwork:
     """The network that has the parameters "flow" among `params`."""
-    unit = "level6_gain" in params["flow"]
+    unit = has_unit_features(params["flow"])
     return FlowNetwork(unit_features=unit, dtype=compute_dtype(dtype))
+
+
+def has_unit_features(params: Mapping[str, Any]) -> bool:
+    """Whether these are the parameters of a network with `unit_features`."""
+    return "level6_gain" in params
 
 
 def variable_shapes(network: FlowNetwork) -> dict:

@@ -233,7 +233,11 @@ def set_up(
     """Builds all but the state, and writes config.json."""
     made = build.components(config)
     pretrained = fitting.starting_weights(
-        config.init_from, made.network, folder, partly=config.init_partly
+        config.init_from,
+        made.network,
+        folder,
+        partly=config.init_partly,
+        needs=made.objective.needs,
     )
     mesh = meshes.make_mesh(fsdp=config.parallel.fsdp)
     shapes = jax.eval_shape(partial(build.state_before_training, config, made))

@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict
 from amlr_jax import pipeline, rebalance
 from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
-from amlr_jax.models import depth, fitting, pretrained
+from amlr_jax.models import depth, fitting, optical_flow, pretrained
 from amlr_jax.models.depth_network import has_scale
 from amlr_jax.runtime import files
 from amlr_jax.runtime import mesh as parallel
@@ -374,6 +374,26 @@ def test_a_run_that_goes_on_does_not_read_them(tmp_path):
         fitting.starting_weights("nowhere", None, tmp_path)
     (tmp_path / "checkpoints" / "00000001").mkdir()
     assert fitting.starting_weights("nowhere", None, tmp_path) is None
+
+
+def test_a_network_that_is_not_trained_must_be_among_the_weights(folder, tmp_path):
+    for given in ("", str(folder)):
+        with pytest.raises(InputError, match=f"a flow network .* init_from '{given}'"):
+            fitting.starting_weights(given, None, tmp_path, needs=("flow",))
+
+
+def test_flow_starts_from_weights_with_the_same_features(initial, folder):
+    _, _, before = initial
+    shapes = [
+        optical_flow.variable_shapes(optical_flow.FlowNetwork(unit_features=unit))
+        for unit in (False, True)
+    ]
+    for ours, theirs, key in zip(shapes, shapes[::-1], (True, False), strict=True):
+        state = before._replace(params={"flow": ours["params"]})
+        variables = {"params": {"flow": theirs["params"]}}
+        found = pretrained.load(folder)._replace(variables=variables)
+        with pytest.raises(InputError, match=f"selfsup.unit_features={key}"):
+            fitting.start_from(state, found, sharding=None)
 
 
 def test_a_run_is_weights_too(initial, tmp_path):

@@ -61,6 +61,7 @@ def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
             automask=options.automask,
             count=options.matches,
         ),
+        needs=("flow",),
         **views_of(config),
     )
 

@@ -24,6 +24,7 @@ class Objective(NamedTuple):
     data_sets: () -> (training sets, test sets), by the same labels.
     batches: (training sets, batch_size=, start=, process=, workers=) -> iterator of
       dicts of arrays, endless, from batch number `start` on; to be closed.
+    needs: the networks that it does not train and that `init_from` must have.
     """
 
     loss_names: tuple[str, ...]
@@ -31,3 +32,4 @@ class Objective(NamedTuple):
     losses: Callable[..., tuple[Losses, Any]]
     data_sets: Callable[[], tuple[Joined, Joined]]
     batches: Callable[..., Iterator[Batch]]
+    needs: tuple[str, ...] = ()

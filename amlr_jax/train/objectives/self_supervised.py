@@ -10,6 +10,7 @@ Axes: K scales, S sources, B images, H, W.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -65,7 +66,7 @@ def objective(config: ConfigDict, network: DepthNetwork) -> Objective:
     )
 
 
-def views_of(config: ConfigDict, *, tests: bool = True) -> dict[str, Callable]:
+def views_of(config: ConfigDict, *, tests: bool = True) -> dict[str, Any]:
     """`data_sets` and `batches` of an objective on the views of `config.data`.
 
     Without `tests`, nothing is measured on the test frames.
