@@ -20,7 +20,7 @@ def run(program: str, *, devices: int) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
-        env=_environment(devices),
+        env=environment(devices),
         capture_output=True,
         text=True,
         check=False,
@@ -44,7 +44,7 @@ def run_processes(program: str, *, count: int, devices: int = 1) -> list[str]:
                 JOIN.format(port=port, count=count, index=i) + program,
             ],
             cwd=REPOSITORY,
-            env=_environment(devices),
+            env=environment(devices, alone=False),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -72,11 +72,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _environment(devices: int) -> dict[str, str]:
-    return os.environ | {
+def environment(devices: int = 1, *, alone: bool = True) -> dict[str, str]:
+    """Of a process with so many CPU devices, `alone` or one of several of a run."""
+    found = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        # Collectives of CPU devices deadlock in executables that come from the cache.
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
         "PYTHONPATH": str(REPOSITORY),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
+    if devices > 1 or not alone:
+        # Collectives of CPU devices deadlock in executables that come from the cache.
+        # What is compiled each time takes half as long without LLVM's optimization.
+        found["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+        found["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
+    return found

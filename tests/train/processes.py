@@ -1,10 +1,9 @@
 """Programs run by several processes that jax joins on this machine, CPU and gloo."""
 
-import os
-import socket
 import subprocess
 import sys
 
+from tests import devices
 from tests.conftest import REPOSITORY
 
 JOIN = """
@@ -19,21 +18,12 @@ jax.distributed.initialize(
 
 def start(program: str, *, count: int = 2) -> list[subprocess.Popen]:
     """The processes; each prints to its own stdout, errors among it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        # Only rank 0 writes it; a rank that compiles alone keeps the others waiting.
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "PYTHONPATH": str(REPOSITORY),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-    }
+    port = devices.free_port()
     return [
         subprocess.Popen(
             [sys.executable, "-u", "-c", JOIN + program, *map(str, (port, count, i))],
             cwd=REPOSITORY,
-            env=environment,
+            env=devices.environment(alone=False),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

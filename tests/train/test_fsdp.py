@@ -43,7 +43,6 @@ def test_fifty_steps_are_those_of_one_device(found, count):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("count", ["1", "2", "4"])
 def test_each_device_holds_its_share(found, count):
     """Of parameters and both moments, from the size on at which they are split."""

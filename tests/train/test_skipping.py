@@ -145,7 +145,6 @@ def test_a_skipped_step_is_as_if_its_batch_had_not_been():
     assert not differing(host(short), host(long))
 
 
-@pytest.mark.slow
 def without_dropout(objective):
     def same_key(params, batch_stats, batch, key, loss_weights):
         del key
