@@ -59,9 +59,7 @@ RULES: tuple[str, ...] = ("amlr", "log_amlr", "lee_kim", "fixed")
 RULES += ("dwa", "softadapt", "uncertainty", "famo", "relobralo", "imtl_l")
 RULES += ("geometric", "random_weights")
 # By the gradients of each loss, which cost a backward pass a loss at each update
-BY_GRADIENTS: tuple[str, ...] = ("gradient_balance", "grad_norm", "ntk")
-BY_GRADIENTS += ("mgda", "upgrad", "cagrad", "pcgrad")
-RULES += BY_GRADIENTS
+RULES += ("gradient_balance", "grad_norm", "ntk", "mgda", "upgrad", "cagrad", "pcgrad")
 # Networks, and how many parameters their encoder and decoder have.
 # Depth Anything V2 as published, to predict with and to start from.
 RELATIVE = {

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from amlr_jax.checkpoints import disk
 from amlr_jax.checkpoints.manager import Checkpoints
-from amlr_jax.config import BY_GRADIENTS, base, check
+from amlr_jax.config import base, check
 from amlr_jax.data.prepared import cache_folder
 from amlr_jax.data.sources import Joined
 from amlr_jax.models import depth as networks
@@ -351,7 +351,6 @@ def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, int]:
         ema=run.config.optimizer.ema,
         objective=made.objective.losses,
         rebalancer=made.rebalancer,
-        by_gradients=run.config.rebalance.rule in BY_GRADIENTS,
         optimizer=made.optimizer,
         schedule=made.schedule,
     )

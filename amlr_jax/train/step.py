@@ -90,7 +90,6 @@ def train_step(
     rebalancer: optax.GradientTransformationExtraArgs,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    by_gradients: bool = False,
     accumulate: int = 1,
     ema: float = 0.0,
 ) -> tuple[TrainState, dict]:
@@ -102,9 +101,9 @@ def train_step(
     The decision is made on the device. `schedule` counts the steps taken, as the
     optimizer does.
 
-    `by_gradients`: the rebalancer reads the gradient of each loss. They share the
-    forward pass of the step and cost a backward pass each, where the rule updates:
-    under `every_k_steps` in one step of k.
+    A rebalancer may read the gradient of each loss. They share the forward pass of the
+    step and cost a backward pass each, where the rule updates: under `every_k_steps` in
+    one step of k.
 
     `accumulate` > 1 splits the batch into that many parts, which run sequentially with
     separate batch statistics and random numbers; each part updates the running
@@ -123,7 +122,7 @@ def train_step(
     Those of a skipped step are reported unchanged, so some are not finite.
     """
     key = jax.random.fold_in(state.key, state.step)
-    measure = _measure_each if by_gradients else _measure
+    measure: Callable = _measure
     if accumulate > 1:
         measure = partial(_measure_in_parts, parts=accumulate)
     measured = measure(state, batch, key, objective=objective, rebalancer=rebalancer)
@@ -167,27 +166,7 @@ def train_step(
 
 
 def _measure(state, batch, key, *, objective, rebalancer) -> _Measured:
-    """Losses, weights and gradient of the batch in one pass."""
-
-    def weighted(params):
-        losses, batch_stats = objective(
-            params, state.batch_stats, batch, key, state.loss_weights
-        )
-        weights, rebalance_state = rebalancer.update(
-            state.loss_weights,
-            state.rebalance_state,
-            losses=jax.lax.stop_gradient(losses),
-        )
-        total = rebalance.weighted_total(losses, weights)
-        return total, (losses, weights, rebalance_state, batch_stats)
-
-    gradients, aux = jax.grad(weighted, has_aux=True)(state.params)
-    losses, weights, rebalance_state, batch_stats = aux
-    return _Measured(losses, weights, rebalance_state, batch_stats, gradients)
-
-
-def _measure_each(state, batch, key, *, objective, rebalancer) -> _Measured:
-    """As `_measure`, for a rule by gradients: of the losses, then of their total."""
+    """Losses, weights and gradient of the batch in one forward pass."""
 
     def losses_of(params):
         return objective(params, state.batch_stats, batch, key, state.loss_weights)

@@ -23,7 +23,6 @@ import numpy as np
 import optax
 
 from amlr_jax import rebalance
-from amlr_jax.config import BY_GRADIENTS
 from amlr_jax.models import depth
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.train.objectives import supervised as objectives
@@ -110,7 +109,6 @@ class Step:
                 rebalancer=rebalancer,
                 optimizer=optimizer,
                 schedule=schedule,
-                by_gradients=name in BY_GRADIENTS,
             )
 
     def cost(self) -> str:

@@ -30,13 +30,12 @@ class Plain(nn.Module):
         return 80.0 * nn.sigmoid(nn.Conv(1, (3, 3))(x))[..., 0]
 
 
-def plain_run(*, parts: int, masked: bool = False, rule=None, **pieces):
+def plain_run(*, parts: int, masked: bool = False, rule=None):
     made = toy.pieces(
         rule=rule or RULE(),
         objective=objectives.supervised(Plain(), {name: {} for name in LOSSES}),
         optimizer=optax.sgd(1e-3),
         accumulate=parts,
-        **pieces,
     )
     variables = Plain().init(jax.random.key(0), jnp.zeros((1, 16, 24, 3)), train=False)
     now = initial_state(
@@ -62,9 +61,7 @@ def assert_close(got, want, atol):
 def test_a_rule_by_gradients_reads_those_of_the_whole_batch():
     """In one pass and in parts: norms equalised at every second step."""
     rule = rebalance.every_k_steps(rebalance.gradient_balance(0.0, guard=0.0), 2)
-    (one, rows), (some, _) = (
-        plain_run(parts=parts, rule=rule, by_gradients=True) for parts in (1, 2)
-    )
+    (one, rows), (some, _) = (plain_run(parts=parts, rule=rule) for parts in (1, 2))
     assert_close(some.params, one.params, 1e-6)
     jax.tree.map(
         partial(np.testing.assert_allclose, rtol=1e-4),
@@ -78,7 +75,7 @@ def test_a_rule_by_gradients_reads_those_of_the_whole_batch():
 def test_a_rule_by_gradients_takes_the_step_of_its_weights():
     made = toy.pieces(rule=rebalance.gradient_balance(0.0), optimizer=optax.sgd(1e-3))
     state, (batch,) = toy.initial(made), toy.batches(1)
-    step = jax.jit(partial(train_step, **made, by_gradients=True))
+    step = jax.jit(partial(train_step, **made))
     new, metrics = step(state, batch)
     weights = {name: float(weight) for name, weight in metrics["weights"].items()}
     made |= {"rebalancer": rebalance.fixed(weights)}
