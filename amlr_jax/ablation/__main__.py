@@ -1,6 +1,6 @@
 """Trains the runs of a study with each seed and prints its table.
 
-    python -m amlr_jax.ablation --study=FILE[:variant] --output=DIR \
+    python -m amlr_jax.ablation --study=FILE[:variant] --output=DIR
         [--seeds=0,1,2] [--gpus=0,1] [--only=NAME,NAME] [--dry_run] [--config.KEY=VALUE]
 
 The same command again continues with what is missing. Every run has its own workdir

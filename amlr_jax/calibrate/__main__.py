@@ -2,7 +2,7 @@
 
     python -m amlr_jax.calibrate --checkpoint=DIR --points=FILE.csv [--images=DIR]
     python -m amlr_jax.calibrate --checkpoint=DIR --ground_truth=DIR --images=DIR
-    python -m amlr_jax.calibrate --checkpoint=DIR --camera_height=METRES --images=DIR \
+    python -m amlr_jax.calibrate --checkpoint=DIR --camera_height=METRES --images=DIR
         --intrinsics=fx,fy,cx,cy
 
 DIR of --checkpoint is a run's workdir, DIR@STEP or DIR@best, or what `amlr_jax.convert`

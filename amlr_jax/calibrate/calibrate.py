@@ -114,4 +114,8 @@ def _show(found: Fit, facts: dict, *, metric: bool, path: Path) -> None:
     )
     if metric:
         show("This network predicts metres already; the calibration corrects them")
+        if not 0.2 < found.calibration.factor < 5.0:
+            show(
+                "[yellow]warning[/yellow]: by a large factor; are the distances metres?"
+            )
     show(f"{path}: applied by predict, evaluate, export and amlr_jax.load")

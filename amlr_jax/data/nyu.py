@@ -81,9 +81,10 @@ def _usual(root: Path, split: str, report: Report) -> lists.Parts:
         return hold_out_last_fifth(train)
     found = {"train": len(train), "test": len(test)}
     if found != SIZES:
-        text = f"data.split=official needs {SIZES} frames under data.root='{root}'"
+        text = "data.split=official needs {train:,} training and {test:,} test frames"
+        text = f"{text.format(**SIZES)} under data.root='{root}', found "
         advice = "for a partial copy use --config.data.split=folder"
-        report(Problem(f"{text}, found {found}", advice=advice))
+        report(Problem(f"{text}{len(train)} and {len(test)}", advice=advice))
     return train, test
 
 

@@ -95,7 +95,7 @@ def load(config: ConfigDict, *, test_only: bool = False) -> Prepared | TfdsPrepa
 
 
 def check_keys(config: ConfigDict) -> None:
-    """InputError for an unknown data set, and for a key that it would ignore."""
+    """InputError for an unknown data set, a key that it would ignore, and no folder."""
     if config.name not in (*LAYOUTS, NYU_TFDS):
         known = ", ".join((*LAYOUTS, NYU_TFDS))
         raise InputError(f"data.name must be one of {known}; got '{config.name}'")
@@ -105,6 +105,13 @@ def check_keys(config: ConfigDict) -> None:
                 f"data.{key}={config[key]} is for data.name {', '.join(names)}; "
                 f"'{config.name}' does not use it"
             )
+    root = paths.expanded(config.root)
+    if config.name != "street" and not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise InputError(
+            f"data.root='{root}' {what}; give the folder of the data, "
+            "--config.data.root=DIR"
+        )
 
 
 class Joined:

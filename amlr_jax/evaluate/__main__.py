@@ -1,9 +1,9 @@
 """Evaluates a depth network, or predictions that are files.
 
-    python -m amlr_jax.evaluate --workdir=DIR [--config=FILE[:variant]] \
-        [--protocol=NAME] [--test_mode=MODE] [--checkpoint=DIR] [--resolutions] \
+    python -m amlr_jax.evaluate --workdir=DIR [--config=FILE[:variant]]
+        [--protocol=NAME] [--test_mode=MODE] [--checkpoint=DIR] [--resolutions]
         [--config.KEY=VALUE]
-    python -m amlr_jax.evaluate --predictions=DIR (--ground_truth=DIR | --config=FILE) \
+    python -m amlr_jax.evaluate --predictions=DIR (--ground_truth=DIR | --config=FILE)
         [--workdir=DIR] [--prediction_scale=N] [--ground_truth_scale=N] [--resize]
     python -m amlr_jax.evaluate --compare=DIR,DIR [--workdir=DIR]
 

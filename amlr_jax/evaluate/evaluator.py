@@ -280,7 +280,7 @@ def _require_run(config: ConfigDict, folder: Path) -> None:
         if not (workdir.is_free(f"model.{k}") or (k == "dtype" and AUTO in both))
     }
     if changed:
-        changes = (f"model.{k} was {a}, now {b}" for k, (a, b) in changed.items())
+        changes = (files.changed(f"model.{k}", *v) for k, v in changed.items())
         raise InputError(
             f"workdir '{folder}' holds another network (model: "
             f"{preview(changes, limit=6)}); repeat its config, or give "

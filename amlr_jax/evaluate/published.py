@@ -135,7 +135,7 @@ def _beside(
     if not rows:
         return (), f"no published {what} of {protocol.name} is known"
     if differs:
-        return (), f"no comparable published row; differs in {', '.join(differs)}"
+        return (), f"published rows have other settings; here {', '.join(differs)}"
     return rows, ""
 
 

@@ -52,6 +52,7 @@ def run(
     their number or "dynamic". InputError for options that do not fit, and for an
     exported network whose depth is not that of the network; then nothing is written.
     """
+    platforms = ["cuda" if platform == "gpu" else platform for platform in platforms]
     for platform in platforms:
         require("--platforms", platform, PLATFORMS)
     targets, images = tuple(dict.fromkeys(platforms)), _batch(batch)

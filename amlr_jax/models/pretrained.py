@@ -118,6 +118,8 @@ def load(path: Path) -> Pretrained:
     else:
         what = "does not exist" if not folder.exists() else f"has no {MODEL}"
         what = f"has no checkpoints to choose {choice} of" if choice else what
+        what = "is a file" if folder.is_file() else what
+        what += ", it is in a run" if workdir.CHECKPOINTS in folder.parts else ""
         raise InputError(
             f"'{folder}' {what}; give a folder that amlr_jax.convert made, or the "
             "workdir of a run"

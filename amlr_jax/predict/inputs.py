@@ -61,6 +61,8 @@ def find(source: Path, *, target: Path, limit: int = 0) -> Inputs:
     ]
     notes = paths.passed_over(root, {*every} - {file.path for file in found})
     if not found:
+        if source != root and not every:
+            raise InputError(f"--input '{source}' matches no file")
         why = "; ".join([*lost, *notes]) or ", ".join(sorted(known))
         raise InputError(f"--input '{source}' holds no image and no video ({why})")
     return Inputs(found[:limit] if limit else found, lost, notes)

@@ -31,11 +31,12 @@ from amlr_jax.predict import outputs
 from amlr_jax.predict.inputs import InputFile
 from amlr_jax.runtime import workdir
 from amlr_jax.runtime.errors import InputError, preview
-from amlr_jax.runtime.files import differences
+from amlr_jax.runtime.files import changed, differences
 from amlr_jax.runtime.paths import natural
 
 SECONDS = 10.0  # between two writes of the record
 _SAME = ("weights_crc32", "settings")
+_OF_POINTS = ("settings.intrinsics", "settings.fov", "settings.ply_stride")
 
 
 class PredictionRecord:
@@ -112,10 +113,12 @@ class PredictionRecord:
                 "--overwrite"
             )
         changes = differences(theirs, {key: self._head[key] for key in _SAME})
+        if not any("ply" in row["kinds"] for row in rows.values()):
+            changes = {k: v for k, v in changes.items() if k not in _OF_POINTS}
         if changes:
             words = ["other weights"] if changes.pop("weights_crc32", None) else []
             for key, (old, new) in changes.items():
-                words.append(f"{key.rpartition('.')[2]} was {old}, now {new}")
+                words.append(changed(key.rpartition(".")[2], old, new))
             raise InputError(
                 f"--output '{self._path.parent}' holds results of another run "
                 f"({preview(words)}); choose another folder or give --overwrite"

@@ -105,10 +105,17 @@ def parse(
     `takes_overrides` every `--config.KEY=VALUE` is one, in a command without --config.
     """
     kept = [a for a in argv if takes_overrides and a.startswith("--config.")]
+    if {"-h", "--help"} & set(argv[1:]):  # with status 0, where absl has 1
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
     try:
         check_config_keys(argv)
         rest = flags.FLAGS([argument for argument in argv if argument not in kept])
         _check_given(required)
+    except flags.UnrecognizedFlagError as error:
+        module_of = flags.FLAGS.find_module_defining_flag
+        own = [n for n in flags.FLAGS if not str(module_of(n)).startswith("absl.")]
+        meant = did_you_mean(error.flagname, own)
+        fail(f"unknown option '--{error.flagname}'{meant or '; see --help'}")
     except (InputError, flags.Error) as error:
         fail(_last_line(error))
     if len(rest) > 1 and not takes_paths:
@@ -190,8 +197,9 @@ def config_flag() -> flags.FlagHolder:
     """Defines --config=FILE[:variant] with overrides; `load_config` reads the file."""
     text = "FILE[:variant], e.g. configs/kitti.py or configs/kitti.py:tiny."
     holder = config_flags.DEFINE_config_file("config", None, text)
-    parser: Any = flags.FLAGS["config"].parser
-    parser.parse = lambda value: load_config(value).lock()
+    flag: Any = flags.FLAGS["config"]
+    flag.default_as_str = None  # --help would tell 'None'
+    flag.parser.parse = lambda value: load_config(value).lock()
     return holder
 
 

@@ -144,6 +144,8 @@ def bar(title: str, total: int, *, done: int = 0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=watcher, refresh_per_second=4) as progress:
+    with Progress(
+        *columns, console=watcher, refresh_per_second=4, speed_estimate_period=60.0
+    ) as progress:
         task = progress.add_task(title, total=total, completed=done, note="")
         yield Bar(progress, task)

@@ -122,3 +122,11 @@ def differences(
     old, new = (flatten(json.loads(json.dumps(tree))) for tree in (old, new))
     keys = sorted(old.keys() | new.keys())
     return {k: (old.get(k), new.get(k)) for k in keys if old.get(k) != new.get(k)}
+
+
+def changed(name: str, old: Any, new: Any) -> str:
+    """One of the `differences` in words; what is empty is "not set"."""
+    shown = [
+        "not set" if value in ("", None, [], {}) else value for value in (old, new)
+    ]
+    return f"{name} was {shown[0]}, now {shown[1]}"

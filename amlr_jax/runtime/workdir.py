@@ -15,7 +15,13 @@ from pathlib import Path
 
 from amlr_jax.runtime import distributed
 from amlr_jax.runtime.errors import InputError, preview
-from amlr_jax.runtime.files import differences, flatten, make_writable, read_json
+from amlr_jax.runtime.files import (
+    changed,
+    differences,
+    flatten,
+    make_writable,
+    read_json,
+)
 from amlr_jax.runtime.locking import owned
 from amlr_jax.runtime.rules import AUTO
 
@@ -158,7 +164,7 @@ def check_same_run(
         return None
     known, set_here = flatten(old), differences(defaults or {}, config)
     changes = [
-        f"{name} was {old}, now {new}"
+        changed(name, old, new)
         for name, (old, new) in differences(old, config).items()
         if not is_free(name)
         and old != AUTO  # chosen after it was saved

@@ -1,6 +1,6 @@
 """A trained network as a folder to give away, without pickles.
 
-    python -m amlr_jax.share --checkpoint=DIR --output=DIR [--licence=NAME] \
+    python -m amlr_jax.share --checkpoint=DIR --output=DIR [--licence=NAME]
         [--push=USER/NAME]
     python -m amlr_jax.share --checkpoint=DIR --output=DIR --format=torch
 
@@ -42,7 +42,8 @@ def main(argv: list[str]) -> None:
     if _FORMAT.value == "torch":
         reference.write(*places)
     else:
-        hub.share(*places, licence=_LICENCE.value, repository=_PUSH.value)
+        licence = _LICENCE.value and _LICENCE.value.lower()
+        hub.share(*places, licence=licence, repository=_PUSH.value)
 
 
 if __name__ == "__main__":

@@ -252,6 +252,8 @@ def set_up(
                 f"data.name={label} has no training frame; measure on it with "
                 "amlr_jax.evaluate"
             )
+    for label, data in train.sets.items():
+        show(_described(data, test.sets[label]))
     known = inputs.checked(folder, config, train_sets=train, test_sets=test)
     run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
     # Makes one example, so that a crop that does not fit is an error at the start.
@@ -285,7 +287,7 @@ def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainStat
 
 
 def introduce(run: Run, state: TrainState) -> int:
-    """Prints data and network, writes parameters.txt; returns the parameter count."""
+    """Prints the network, writes parameters.txt; returns the parameter count."""
     count = networks.parameter_count(state.params)
     if is_first():
         overview = parameter_overview.get_parameter_overview(state.params)
@@ -293,9 +295,6 @@ def introduce(run: Run, state: TrainState) -> int:
         text = f"{table}\nTotal: {count:,}\n"
         (run.folder / workdir.PARAMETERS).write_text(text)
     config = run.config
-    sets = zip(run.train_sets.sets.values(), run.test_sets.sets.values(), strict=True)
-    for train, test in sets:
-        show(_described(train, test))
     show(
         f"{config.model.name}: {counted(count, 'parameter')}{_tuned(run)} on "
         f"{run.mesh.size} "

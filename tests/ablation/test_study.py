@@ -157,7 +157,7 @@ def test_dry_run_prints_what_main_would_get(tmp_path):
     ("arguments", "message"),
     [
         (["--seeds=a"], "--seeds must be numbers with commas, got 'a'"),
-        (["--sed=3"], "Unknown command line flag 'sed'. Did you mean: seeds"),
+        (["--sed=3"], "unknown option '--sed'; did you mean seeds?"),
         (["--config.steps"], "'--config.steps' has no value; write --config.KEY=VALUE"),
     ],
 )

@@ -336,7 +336,8 @@ def test_counts_of_the_published_split(clean):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"root": "/nowhere"}, "no KITTI data at"),
+        ({"root": "/nowhere"}, "data.root='/nowhere' does not exist; give the folder"),
+        ({"root": "/etc/hosts"}, "data.root='/etc/hosts' is a file; give the folder"),
         ({"split": "eign"}, "data.split must be one of eigen"),
         ({"name": "kity"}, "data.name must be one of"),
         ({"list": "/nowhere.txt"}, "list '/nowhere.txt' cannot be read"),

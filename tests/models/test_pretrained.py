@@ -130,6 +130,11 @@ def test_a_full_disk_at_the_last_file_leaves_nothing(tmp_path, encoder, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_part_of_a_run(tmp_path):
+    with pytest.raises(InputError, match="'.*' does not exist, it is in a run; give"):
+        pretrained.load(tmp_path / "checkpoints" / "00000060")
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [

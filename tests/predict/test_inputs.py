@@ -67,7 +67,7 @@ def test_a_file_of_any_ending_is_taken_at_its_word(folder, tmp_path):
     "source, target, words",
     [
         ("absent", "o", "does not exist"),
-        ("*.webp", "o", "holds no image and no video"),
+        ("*.webp", "o", "matches no file"),
         (".trash", ".trash", "--output must not be the folder"),
         ("b.png", ".", "--output must not be the folder"),
     ],

@@ -74,12 +74,18 @@ def test_more_frames_of_a_video_are_to_be_done(target, tmp_path):
     [
         (HEAD | {"weights_crc32": 8}, "other weights"),
         (HEAD | {"settings": {"flip": True}}, "flip was False, now True"),
+        (HEAD | {"settings": {"flip": None}}, "flip was False, now not set"),
     ],
 )
 def test_another_run_is_refused(target, head, words):
     with pytest.raises(InputError, match=f"results of another run .{words}"):
         records.PredictionRecord(target, head)
     assert not records.PredictionRecord(target, head, overwrite=True).is_new
+
+
+def test_points_are_made_beside_the_other_kinds_by_any_camera(target):
+    head = HEAD | {"settings": HEAD["settings"] | {"fov": 60.0}}
+    assert not records.PredictionRecord(target, head).is_new
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"images": [{"file": "a"}]}'])

@@ -44,7 +44,7 @@ DEMO = "--config=configs/demo.py"
             [DEMO, "--config.steps=0"],
             ["steps must be a whole number", "got 0"],
         ),
-        ([DEMO, "--wrokdir=x"], ["wrokdir"]),
+        ([DEMO, "--wrokdir=x"], ["unknown option '--wrokdir'; did you mean workdir?"]),
         (["--config", "configs/demo.py", "--config.stps", "4"], ["mean steps?"]),
         (["--config", "configs/nope.py"], ["no config file 'configs/nope.py'"]),
         ([DEMO, "--workdir="], ["--workdir is empty"]),
@@ -201,3 +201,12 @@ def test_the_flag_reads_such_a_config(tmp_path):
     config = f"--config={tmp_path}/a:b/mine.py:silog"
     done = run(config, "--config.steps=0", f"--workdir={tmp_path / 'run'}")
     assert_one_line(done, "steps must be a whole number of at least 1; got 0")
+
+
+def test_help_is_no_mistake(monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", "What it does.")
+    for option in ("--help", "-h"):
+        with pytest.raises(SystemExit) as ended:
+            commands.parse(["command", option, "--required_flags_are_not_asked_for"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith("What it does.")

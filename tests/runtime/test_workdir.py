@@ -74,7 +74,7 @@ def test_a_key_of_a_later_version(tmp_path):
     with workdir.claim(tmp_path, CONFIG | later, defaults=CONFIG | later):
         pass
     with (
-        pytest.raises(InputError, match="ema was None, now 0.9"),
+        pytest.raises(InputError, match="ema was not set, now 0.9"),
         workdir.claim(tmp_path, CONFIG | later | {"ema": 0.9}, defaults=later),
     ):
         pass

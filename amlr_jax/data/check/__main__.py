@@ -1,6 +1,6 @@
 """Checks a data set before training.
 
-    python -m amlr_jax.data.check --config=FILE[:variant] [--config.data.KEY=VALUE] \
+    python -m amlr_jax.data.check --config=FILE[:variant] [--config.data.KEY=VALUE]
         [--output=DIR]
 
 Reads every training and test frame of the config and continues after each fault. For

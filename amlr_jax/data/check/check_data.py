@@ -197,7 +197,9 @@ def _count_views(data: ConfigDict, found: Sequences) -> Finding:
         )
     else:
         text += f"recordings: {len(drives)}"
-    names = tuple(f"{drive} {count}" for drive, count in sorted(drives.items()))
+    names = tuple(
+        f"{drive or 'data.root'} ({count})" for drive, count in sorted(drives.items())
+    )
     return Finding("counts", NOTE, text, names)
 
 

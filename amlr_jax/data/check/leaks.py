@@ -48,7 +48,7 @@ def _shared_drives(
     if shared and examined.layout.split in ("folder", "list-folder"):
         text = (
             "the last fifth of each drive or scene is the test of training on its "
-            "other frames: results are not comparable"
+            "other frames: results are not comparable with published ones"
         )
         return [Finding("leak", NOTE, text)]
     # Custom folders need not be scenes, but neighbours look alike.

@@ -46,8 +46,8 @@ def read_sequences(
     drives = [drive for drive in files.drives(root) if drive not in tested]
     if not drives:
         raise InputError(
-            f"no training drive under '{root / 'raw_data'}': data.split={SPLIT} leaves "
-            f"out the {len(tested)} drives of the Eigen test, and there is no other"
+            f"no training drive under '{root / 'raw_data'}': the {len(tested)} drives "
+            "of the Eigen test are left out; data.list=FILE takes frames of any drive"
         )
     views: list[View] = []
     for drive in drives:

@@ -85,7 +85,7 @@ def test_standing_frames_are_left_out_and_counted(raw_root):
 
 
 def test_only_test_drives(real_data):
-    with pytest.raises(InputError, match="leaves out the 28 drives of the Eigen test"):
+    with pytest.raises(InputError, match="28 drives of the Eigen test are left out"):
         sequences.read_sequences(real_data / "kitti")
 
 
