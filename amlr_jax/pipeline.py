@@ -108,4 +108,7 @@ class Results:
         page.write([folder], folder / workdir.REPORT)
         names = (workdir.EVALUATION, workdir.METRICS, workdir.CURVES, workdir.PANEL)
         written = [n for n in (*names, workdir.REPORT) if (folder / n).is_file()]
-        show(f"Results in {folder}: {', '.join(written)}")
+        show(
+            f"Results in {folder}: {', '.join(written)}\nOn other images: python -m "
+            f"amlr_jax.predict --checkpoint={folder} --input=IMAGES --output=DIR"
+        )

@@ -139,7 +139,8 @@ def _show(variables: dict, report: Report, model: dict, output: Path) -> None:
             "fine-tuned at another window, such as window12to24, set the first: "
             "--config.model.pretrained_window_size='(12,12,12,12)'"
         )
-    show(f"Start training from them with --config.init_from={output}")
+    whole = f", or predict with --checkpoint={output}" if model["complete"] else ""
+    show(f"Start training from them with --config.init_from={output}{whole}")
 
 
 def _groups(variables: dict) -> tuple[Counter, Counter]:

@@ -129,6 +129,7 @@ class Evaluation(NamedTuple):
     ratio: dict[str, float] | None = None  # median and spread of the median ratios
     narrow: int = 0  # frames not wider than high, so without windows
     bands: tuple[dict, ...] = ()  # by distance: near, far, pixels, frames, metrics
+    not_finite: int = 0  # frames whose evaluated depth is not, so measured at a limit
 
 
 def evaluate(
@@ -145,7 +146,7 @@ def evaluate(
     prediction and its batch. Raises InputError for a frame on which
     a crop of the protocol is not defined, and if no pixel is evaluated.
     """
-    images, constants, narrow = [], [], 0
+    images, constants, narrow, not_finite = [], [], 0, 0
     choices = protocol.choices
     # A fit of the set is the prediction's.
     plain = choices._replace(align="", fit=None) if choices.fit else choices
@@ -166,6 +167,10 @@ def evaluate(
         constants += _rows(flat_values)
         mode = protocol.mode
         narrow += len(image) * (mode.on(*image.shape[1:3]) != mode)
+        lost = ~np.isfinite(prediction) & np.asarray(
+            evaluated(target, protocol=protocol)
+        )
+        not_finite += int(lost.any((1, 2)).sum())
     images = [row | {"index": index} for index, row in enumerate(images)]
     used = [row for row in images if row["pixels"]]
     if not used:
@@ -192,6 +197,7 @@ def evaluate(
         ratio=ratio,
         narrow=narrow,
         bands=tuple(metric_sets.of_bands(used, choices)),
+        not_finite=not_finite,
     )
 
 

@@ -113,6 +113,8 @@ def _counts(result: Evaluation) -> str:
         text += f", {result.skipped} without an evaluated pixel"
     if result.narrow:
         text += f", {result.narrow} not wider than high and so without windows"
+    if result.not_finite:
+        text += f", {result.not_finite} WITH DEPTH THAT IS NOT FINITE"
     if result.ratio:
         median, spread = result.ratio["median"], result.ratio["std"]
         text += f"; median ratio {median:.3f}, std / median {spread:.3f}"

@@ -92,6 +92,10 @@ def _read(folder: Path, name: str) -> RunFiles:
     config = _noted(folder / workdir.CONFIG, notes)
     facts = _noted(folder / workdir.FACTS, notes, ": no versions, devices, data")
     rows = read_metrics(folder / workdir.METRICS, notes)
+    untested = as_dict((facts or {}).get("data")).get("test") == 0
+    if untested and not (folder / workdir.EVALUATION).is_file():
+        notes.append("no test frame to measure or show; amlr_jax.predict shows depth")
+        return RunFiles(name, config, facts or {}, rows, {}, [], notes)
     result = _noted(folder / workdir.EVALUATION, notes, ": not evaluated yet")
     parts = ("metrics", "constant", "protocol")
     if result and not all(isinstance(result.get(part), dict) for part in parts):

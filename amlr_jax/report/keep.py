@@ -80,7 +80,7 @@ def _of_set(train: Any, test: Any) -> dict[str, Any]:
         "split": test.split,
         "train": len(train.train),
         "test": len(test.test),
-        "valid_share": test.valid_share,
+        "valid_share": test.valid_share or None,
         "median_depth": median if np.isfinite(median) else None,
     }
 

@@ -63,9 +63,9 @@ def _facts(run: RunFiles) -> dict[str, str]:
     named = (
         " ".join(str(one[k]) for k in ("name", "split") if one.get(k)) for one in every
     )
-    losses = as_dict((run.config or {}).get("losses"))
     steps = _number(config.get("steps"), ",", " steps")
     last = run.rows[-1] if run.rows else {}
+    losses = as_dict((run.config or {}).get("losses")) or as_dict(last.get("losses"))
     average = _number(config.get("optimizer.ema") or None, "g")
     found = {
         "Network": config.get("model.name") or known.get("network"),

@@ -278,6 +278,7 @@ def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainStat
         state, record = found
         show(f"Resuming from step {int(state.step)} of {run.config.steps}")
         return state, record["batches"]
+    show(f"Initializing {run.config.model.name}")
     initial = partial(build.state_before_training, run.config, run.components)
     state = meshes.made_on_host(initial, run.sharding)
     params, batch_stats = run.sharding.params, run.sharding.batch_stats

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from amlr_jax import metrics
-from amlr_jax.evaluate import protocols
+from amlr_jax.evaluate import protocols, tables
 from amlr_jax.evaluate.measure import as_measured, evaluate, measure
 from amlr_jax.evaluate.predictor import pasted
 from amlr_jax.evaluate.protocols import Protocol
@@ -213,6 +213,17 @@ def test_frames_that_windows_do_not_fit_are_counted():
     protocol = PROTOCOL._replace(crop="none", test_mode="shifted", kb_crop=False)
     batches = [*batched(1, 1, (40, 32)), *batched(2, 2, (32, 40))]
     assert evaluate(predict, batches, protocol=protocol).narrow == 1
+
+
+def test_frames_whose_depth_is_not_finite_are_counted():
+    protocol = PROTOCOL._replace(crop="none", kb_crop=False)
+
+    def broken(image):
+        return np.where(np.arange(40) == 7, np.nan, predict(image))
+
+    result = evaluate(broken, batched(3, 2, (32, 40)), protocol=protocol)
+    assert result.not_finite == 3
+    assert "3 WITH DEPTH THAT IS NOT FINITE" in tables._counts(result)
 
 
 def test_protocol_in_one_line():

@@ -50,6 +50,17 @@ def test_what_is_not_whole_is_noted(tmp_path, name, text, note):
     assert any(line.startswith(note) for line in run.notes), run.notes
 
 
+def test_a_run_without_test_frames_has_one_note(tmp_path):
+    folder = runs.write(tmp_path / "run")
+    (folder / "run.json").write_text('{"data": {"test": 0}}')
+    for name in ("evaluation.json", "frames.npz"):
+        (folder / name).unlink()
+    (run,) = gather.gather([folder])
+    assert run.notes == [
+        "no test frame to measure or show; amlr_jax.predict shows depth"
+    ]
+
+
 def test_a_cut_archive_is_noted(tmp_path):
     folder = runs.write(tmp_path / "run")
     whole = (folder / "frames.npz").read_bytes()

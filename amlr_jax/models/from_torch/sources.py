@@ -101,6 +101,8 @@ UNSUPPORTED = {
     "another network; give timm's swinv2 or the official file",
     r"stages\.\d\.blocks\.\d+\.attn\.w_msa": "the input is MMPretrain's Swin-v2, "
     "which merges pixels in another order; give the official file it was made from",
+    r"(decoder\.\d+\.conv|encoder\.layer1\.0)\.conv": "the input is one file of "
+    "monodepth2's network; give its folder with --source=monodepth2",
 }
 
 # ---------------------------------------------------------------- networks
