@@ -126,6 +126,7 @@ def plant(root, fault: str) -> None:
     image = tiny_kitti.image_path(root, "0001", 2)
     if fault == "no data":
         root.rename(root.with_name("elsewhere"))
+        root.mkdir()
     if fault == "no ground truth":
         tiny_kitti.write(root, frames=14)
         tiny_kitti.depth_path(root, "0002", 6).unlink()
