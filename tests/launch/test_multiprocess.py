@@ -1,6 +1,8 @@
-"""The processes of launch/multiprocess.sh start and end together."""
+"""The processes of launch/multiprocess.sh start and end together.
 
-import json
+A real run of two is in `train/test_run_faults`.
+"""
+
 import signal
 import subprocess
 import sys
@@ -93,24 +95,6 @@ def test_a_workdir_that_cannot_be_written(program, tmp_path):
     done = run("multiprocess.sh", *OPTIONS, folder, PYTHON=program("exit 0"))
     assert done.returncode == 2
     assert "cannot be written" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_a_real_run_of_two_processes(kitti_root, tmp_path):
-    flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")
-    flags += ["--config.steps=2", "--config.eval.pictures=0"]
-    folder = tmp_path / "run"
-    done = run(
-        "multiprocess.sh", "--cpu", "--processes=2", *flags, f"--workdir={folder}",
-        PYTHON=sys.executable,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "2 cpu" in done.stdout
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
-    assert [row["step"] for row in rows] == [1, 2]
-    assert (folder / "checkpoints" / "00000002").is_dir()
-    assert json.loads((folder / "evaluation.json").read_text())["step"] == 2
-    assert "Traceback" not in (folder / "logs" / "process_1.log").read_text()
 
 
 @pytest.mark.slow

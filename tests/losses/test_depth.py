@@ -189,21 +189,24 @@ DEGENERATE = {
 }
 
 
+@jax.jit
+def values_and_gradients(prediction, target, where):
+    def everything(prediction):
+        values = [loss(prediction, target, where=where) for loss in ALL.values()]
+        return jnp.stack(values)
+
+    return everything(prediction), jax.jacrev(everything)(prediction)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("case", DEGENERATE)
 def test_value_and_gradient_are_finite(case, dtype):
     prediction, target, where = DEGENERATE[case]
     prediction = jnp.asarray(prediction).astype(dtype)
     target = jnp.asarray(target).astype(dtype)
-
-    def everything(prediction):
-        values = [loss(prediction, target, where=where) for loss in ALL.values()]
-        return jnp.stack(values)
-
-    values = everything(prediction)
+    values, gradients = values_and_gradients(prediction, target, where)
     assert values.dtype == jnp.float32
     assert np.isfinite(values).all(), dict(zip(ALL, values, strict=True))
-    gradients = jax.jacrev(everything)(prediction)
     assert gradients.dtype == dtype
     assert np.isfinite(np.asarray(gradients, np.float32)).all()
     if case == "empty_mask":

@@ -103,13 +103,8 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("case", DEGENERATE)
-def test_value_and_gradient_are_finite(case, dtype):
-    prediction, target, where = DEGENERATE[case]
-    prediction = jnp.asarray(prediction).astype(dtype)
-    target = jnp.asarray(target).astype(dtype)
-
+@jax.jit
+def values_and_gradients(prediction, target, where):
     def everything(prediction):
         one = [loss(prediction, target, where=where) for loss in NEW.values()]
         each = partial(losses.berhu_loss, where=where, per_image=True)
@@ -117,7 +112,16 @@ def test_value_and_gradient_are_finite(case, dtype):
         images = (each(prediction, target), silog(prediction, target))
         return jnp.concatenate([jnp.stack(one), *images])
 
-    values, gradients = everything(prediction), jax.jacrev(everything)(prediction)
+    return everything(prediction), jax.jacrev(everything)(prediction)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_value_and_gradient_are_finite(case, dtype):
+    prediction, target, where = DEGENERATE[case]
+    prediction = jnp.asarray(prediction).astype(dtype)
+    target = jnp.asarray(target).astype(dtype)
+    values, gradients = values_and_gradients(prediction, target, where)
     assert values.dtype == jnp.float32 and gradients.dtype == dtype
     assert np.isfinite(values).all(), values
     assert np.isfinite(np.asarray(gradients, np.float32)).all()

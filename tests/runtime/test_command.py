@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from amlr_jax import pipeline
 from amlr_jax.runtime import command as commands
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
@@ -26,6 +27,15 @@ def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("error: "), done.stderr
     assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in line
+
+
+def assert_refused(config, folder, *words: str) -> None:
+    """As `assert_one_line` of the command, in this process."""
+    with pytest.raises(InputError) as refused:
+        pipeline.train(config, folder)
+    (line,) = str(refused.value).strip().splitlines()
     for word in words:
         assert word in line
 
@@ -113,11 +123,10 @@ def test_workdir_is_required():
         ("no calibration", ["calib_cam_to_cam.txt"]),
     ],
 )
-def test_bad_data(kitti_root, tmp_path, fault, words):
+def test_bad_data(tiny_config, kitti_root, tmp_path, fault, words):
     plant(kitti_root, fault)
-    flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")
     folder = tmp_path / "runs" / "new"
-    assert_one_line(run(*flags, f"--workdir={folder}"), *words)
+    assert_refused(tiny_config, folder, *words)
     assert not folder.parent.exists()
     assert not [p for p in tmp_path.rglob("*.array_record*") if p.is_file()]
 
@@ -147,11 +156,10 @@ def test_unwritable_workdir(kitti_root, tmp_path):
     assert_one_line(done, "cannot be written", "--workdir=DIR")
 
 
-def test_workdir_of_another_run(kitti_root, tmp_path):
+def test_workdir_of_another_run(tiny_config, tmp_path):
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
-    flags = tiny_kitti.flags(kitti_root, cache=tmp_path / "cache")
-    assert_one_line(run(*flags, f"--workdir={folder}"), "another run's")
+    assert_refused(tiny_config, folder, "another run's")
 
 
 def test_keys_of_the_losses_can_be_overridden():

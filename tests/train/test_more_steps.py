@@ -96,6 +96,7 @@ def test_fewer_steps_than_done(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_goes_on(tiny_config, tmp_path, capsys):
     """Six steps, refused with fewer, and eight at the last rate."""
+    tiny_config.optimizer.span = ()
     pipeline.train(tiny_config, tmp_path)
     files = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     tiny_config.steps = 4

@@ -12,14 +12,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
 from amlr_jax.runtime.errors import REQUEUE
-from tests import tiny_kitti
+from tests import devices, tiny_kitti
 from tests.conftest import REPOSITORY
-from tests.devices import free_port
+from tests.launch import scripts
 from tests.train.test_loop import assert_same_state, command, rows, saved_state
 
 pytestmark = pytest.mark.slow
@@ -48,29 +49,21 @@ def whole(root, cache, tmp_path_factory):
     return folder
 
 
-def environment(devices: int = 1) -> dict[str, str]:
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    found = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    if devices > 1:  # collectives deadlock in executables that come from the cache
-        found["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-    return found
-
-
 def start(
-    root, cache, folder, *more, devices: int = 1, **variables
+    root, cache, folder, *more, count: int = 1, alone: bool = True, **variables
 ) -> subprocess.Popen:
     return subprocess.Popen(
         command(root, cache, folder, *CHANGES, *more),
         cwd=REPOSITORY,
-        env=environment(devices) | variables,
+        env=devices.environment(count, alone=alone) | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def run(root, cache, folder, *more, devices: int = 1) -> subprocess.CompletedProcess:
-    process = start(root, cache, folder, *more, devices=devices)
+def run(root, cache, folder, *more) -> subprocess.CompletedProcess:
+    process = start(root, cache, folder, *more)
     out, err = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -93,9 +86,9 @@ def assert_ends_like(whole, folder) -> None:
     assert json.loads(one) == json.loads(other)
 
 
-def stopped(root, cache, folder, *more, after: int, devices: int = 1) -> str:
+def stopped(root, cache, folder, *more, after: int, count: int = 1) -> str:
     """A run that is asked to stop once step `after` is written; what it said."""
-    process = start(root, cache, folder, *more, devices=devices)
+    process = start(root, cache, folder, *more, count=count)
     wait_for(folder, after, process)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
@@ -103,55 +96,24 @@ def stopped(root, cache, folder, *more, after: int, devices: int = 1) -> str:
     return out + err
 
 
-def test_asked_to_stop_at_any_step(root, cache, whole, tmp_path):
-    """Nothing is lost at all: the step that was under way is saved."""
+def test_stopped_killed_and_its_reader_killed(root, cache, whole, tmp_path):
+    """Three faults of one run. A stop loses nothing: the step under way is saved."""
     folder = tmp_path / "run"
-    said = stopped(root, cache, folder, after=random.randint(1, STEPS - 4))
+    said = stopped(root, cache, folder, after=random.randint(1, 7))
     last = rows(folder)[-1]["step"]
     assert last < STEPS
     assert f"SIGTERM: saved step {last}; the same command goes on" in said
-    again = run(root, cache, folder)
-    assert f"Resuming from step {last} of {STEPS}" in again.stdout
-    assert_ends_like(whole, folder)
 
-
-def test_killed_and_started_again(root, cache, whole, tmp_path):
-    folder = tmp_path / "run"
     process = start(root, cache, folder)
     wait_for(folder, 12, process)
     process.kill()
-    process.communicate()
+    out, _ = process.communicate()
+    assert f"Resuming from step {last} of {STEPS}" in out
     assert not (folder / "evaluation.json").exists()
-    assert "Resuming from step" in run(root, cache, folder).stdout
-    assert_ends_like(whole, folder)
+    written = len((folder / "metrics.jsonl").read_text().splitlines())
 
-
-def test_newest_checkpoint_damaged(root, cache, whole, tmp_path):
-    """Lost is what came after the one before; nothing else."""
-    folder = tmp_path / "run"
-    stopped(root, cache, folder, after=12)
-    newest = max((folder / "checkpoints").iterdir())
-    largest = max(newest.rglob("*"), key=lambda p: p.is_file() and p.stat().st_size)
-    os.truncate(largest, largest.stat().st_size // 2)
-    again = run(root, cache, folder)
-    assert again.returncode == 0, again.stderr
-    assert f"quarantined as 'bad.{newest.name}', going on from step 10" in again.stdout
-    assert_ends_like(whole, folder)
-
-
-def test_config_file_lost_and_another_config(root, cache, whole, tmp_path):
-    """The checkpoints know the config that made them."""
-    folder = shutil.copytree(whole, tmp_path / "run")
-    (folder / "config.json").unlink()
-    done = run(root, cache, folder, "--config.optimizer.peak=0.5")
-    assert done.returncode == 1
-    assert re.search("another run .optimizer.peak was .*now 0.5", done.stderr)
-
-
-def test_a_reading_process_killed(root, cache, whole, tmp_path):
-    folder = tmp_path / "run"
     process = start(root, cache, folder, "--config.data.workers=1")
-    wait_for(folder, 3, process)
+    wait_for(folder, written + 1, process)
     os.kill(reader_of(process.pid), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     if process.returncode:  # or it had all batches that it needed
@@ -173,13 +135,37 @@ def reader_of(parent: int) -> int:
     return int(lines[-1].split()[0])
 
 
+def test_newest_checkpoint_damaged(root, cache, whole, tmp_path):
+    """Lost is what came after the one before; nothing else."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    newest = max((folder / "checkpoints").iterdir())
+    largest = max(newest.rglob("*"), key=lambda p: p.is_file() and p.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    again = run(root, cache, folder)
+    assert again.returncode == 0, again.stderr
+    assert f"quarantined as 'bad.{newest.name}', going on from step 20" in again.stdout
+    assert_ends_like(whole, folder)
+
+
+def test_config_file_lost_and_another_config(root, cache, whole, tmp_path):
+    """The checkpoints know the config that made them."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "config.json").unlink()
+    done = run(root, cache, folder, "--config.optimizer.peak=0.5")
+    assert done.returncode == 1
+    assert re.search("another run .optimizer.peak was .*now 0.5", done.stderr)
+
+
 def test_one_device_then_four_then_one(root, cache, whole, tmp_path):
     """Sums in another order differ in the last digits, and so do the steps after."""
-    folder = tmp_path / "run"
+    folder = shutil.copytree(whole, tmp_path / "run")
+    for step in (20, 24):
+        shutil.rmtree(folder / "checkpoints" / f"{step:08d}")
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:15]))
     fsdp = ("--config.parallel.fsdp=2", "--config.parallel.fsdp_min_size=1000")
-    stopped(root, cache, folder, after=6)
-    said = stopped(root, cache, folder, *fsdp, after=12, devices=4)
-    assert "parameters on 4 cpu" in said
+    said = stopped(root, cache, folder, *fsdp, after=18, count=4)
+    assert "Resuming from step 15" in said and "parameters on 4 cpu" in said
     assert run(root, cache, folder).returncode == 0
     assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
     for got, want in zip(rows(folder), rows(whole), strict=True):
@@ -188,12 +174,10 @@ def test_one_device_then_four_then_one(root, cache, whole, tmp_path):
 
 
 def several(root, cache, folder, *more, count: int = 2) -> list[subprocess.Popen]:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{devices.free_port()}"
     common = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
-    # Only rank 0 writes the cache; a rank that compiles alone keeps the others waiting.
-    common["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     return [
-        start(root, cache, folder, *more, **common, JAX_PROCESS_ID=str(i))
+        start(root, cache, folder, *more, alone=False, **common, JAX_PROCESS_ID=str(i))
         for i in range(count)
     ]
 
@@ -212,13 +196,20 @@ def test_a_process_killed_ends_the_other_and_the_run_goes_on(
     assert time.monotonic() - killed < 60
     assert both[0].returncode != 0
     assert "error" in err.lower()
-    again = several(root, cache, folder)
-    printed = [process.communicate(timeout=300) for process in again]
-    assert [process.returncode for process in again] == [0, 0], printed
-    assert "Resuming from step" in printed[0][0]
-    second = [line for line in printed[1][0].splitlines() if "[Gloo]" not in line]
-    assert not second  # the first process speaks for both
+    again = scripts.run(
+        "multiprocess.sh",
+        *("--cpu", "--processes=2", f"--workdir={folder}"),
+        *tiny_kitti.flags(root, cache=cache),
+        *CHANGES,
+        PYTHON=sys.executable,
+        JAX_DISABLE_MOST_OPTIMIZATIONS="true",
+    )
+    assert again.returncode == 0, again.stderr
+    assert "2 cpu" in again.stdout and "Resuming from step" in again.stdout
+    second = (folder / "logs" / "process_1.log").read_text().splitlines()
+    assert not [line for line in second if "[Gloo]" not in line]  # rank 0 speaks
     assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
     for got, want in zip(rows(folder), rows(whole), strict=True):
         assert got["total"] == pytest.approx(want["total"], rel=1e-4)
+    assert (folder / "checkpoints" / f"{STEPS:08d}").is_dir()
     assert json.loads((folder / "evaluation.json").read_text())["step"] == STEPS

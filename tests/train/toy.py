@@ -1,5 +1,7 @@
 """A network of two layers, trained as the real ones: small, exact, quick."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -42,9 +44,8 @@ def pieces(rule=None, **overrides) -> dict:
 
 
 def initial(made: dict) -> TrainState:
-    variables = Toy().init(
-        {"params": jax.random.key(0)}, jnp.zeros((1, 8, 8, 3)), train=False
-    )
+    init = jax.jit(partial(Toy().init, train=False))
+    variables = init({"params": jax.random.key(0)}, jnp.zeros((1, 8, 8, 3)))
     state = initial_state(
         variables,
         optimizer=made["optimizer"],
