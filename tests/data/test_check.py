@@ -172,7 +172,7 @@ def test_views_are_listed_and_training_frames_need_no_depth(root):
     assert matching(found, "leak", "2 views left out that would show frames of the")
     shutil.rmtree(depth(root).parents[3])
     found = views_of(root)
-    assert matching(found, "counts", "12 views", "0001_sync 12")
+    assert matching(found, "counts", "12 views", "0001_sync (12)")
     assert matching(found, "counts", "2 test frames")
     assert matching(found, "intrinsics", "cameras of the views: 1", "fx 100, fy 110")
     (lost,) = matching(found, "files", "no image of the other camera (no stereo)")

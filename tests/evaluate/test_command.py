@@ -117,7 +117,7 @@ def test_median_scaling_and_the_split_that_stays(run, capsys):
     ratios = [float(line["ratio"]) for line in lines(folder)]
     assert np.median(ratios) == pytest.approx(result.ratio["median"], rel=1e-5)
     out = " ".join(capsys.readouterr().out.split())
-    assert "median ratio" in out and "differs in split folder" in out
+    assert "median ratio" in out and "here split folder" in out
 
 
 def test_converted_weights(run, measured, tmp_path):

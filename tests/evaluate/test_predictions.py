@@ -389,7 +389,7 @@ def test_files_equal_the_network_that_made_them(tmp_path, monkeypatch):
 
 def test_all_is_for_evaluation_without_lists(tmp_path):
     config = custom_config.get_config("tiny").data
-    config.split, config.list = "all", "train.txt"
+    config.root, config.split, config.list = str(tmp_path), "all", "train.txt"
     with pytest.raises(InputError, match="without lists, all, which is for evaluation"):
         sources.read_layout(config)
 

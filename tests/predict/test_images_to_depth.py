@@ -354,7 +354,7 @@ def test_a_file_that_does_not_fit_is_reported(toy, tmp_path, monkeypatch):
     def predictor(*arguments, **options):
         def predict(image):
             if image.shape[2] == 60:
-                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
+                raise InputError("1 x 20x60 does not fit in memory")
             return np.full(image.shape[:3], 5, np.float32)
 
         return predict
@@ -362,7 +362,7 @@ def test_a_file_that_does_not_fit_is_reported(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(images_to_depth, "with_weights", predictor)
     options = Options(save=("npy",), batch_size=2)
     failed = images_to_depth.run(toy, tmp_path / "in", tmp_path / "out", options)
-    assert len(failed) == 1 and "b.png': 1 images of 60 x 20 do not fit" in failed[0]
+    assert len(failed) == 1 and "b.png': 1 x 20x60 does not fit" in failed[0]
     names = sorted(p.name for p in (tmp_path / "out").glob("*.npy"))
     assert names == ["a_depth.npy", "c_depth.npy"]
 
