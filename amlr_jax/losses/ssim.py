@@ -41,6 +41,7 @@ from amlr_jax.losses.windows import (
     channels_last,
     make_window,
     over_channels,
+    stored_on_gpu,
     window_moments,
 )
 
@@ -290,6 +291,7 @@ def _channel_mean(error: jax.Array, largest: float) -> jax.Array:
     Monodepth2 has this clamp too. It also keeps XLA on the CPU from fusing the windows
     into the sum that follows, which would take ten times as long.
     """
+    error = stored_on_gpu(error)
     return jnp.clip(sum(list(error)) / error.shape[0], 0.0, largest)
 
 

@@ -104,10 +104,11 @@ def channels_first(x: jax.Array) -> jax.Array:
 def channels_last(x: jax.Array) -> jax.Array:
     """[C, ..., H, W] as [..., H, W, C].
 
-    Uses stack, not transpose: XLA would fuse a transposition into the computation of x
-    and write x pixel by pixel.
+    A transposition on a GPU. On a CPU XLA would fuse it into the computation of x and
+    write x pixel by pixel, so channels are stacked there.
     """
-    return jnp.stack(list(x), axis=-1)
+    on_gpu = partial(jnp.moveaxis, source=0, destination=-1)
+    return jnp.asarray(by_platform(on_gpu, lambda x: jnp.stack(list(x), -1))(x))
 
 
 channels_first.defvjp(
@@ -169,20 +170,33 @@ def _statistics(
     A GPU computes all of a small window from shifted views of the images, in one pass
     over memory; other devices go along H and then along W, in fewer operations.
     """
-    form: Callable[..., Cells] = _by_platform(window, _at_once, _along_each_axis)
+    form: Callable[..., Cells] = _of_window(window, _at_once, _along_each_axis)
     return form(x, y, weight)
 
 
-def _by_platform(
+def _of_window(
     window: Window, on_gpu: Callable[..., Any], elsewhere: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """`on_gpu` or `elsewhere`, both with `window`, chosen when XLA compiles."""
+    """`on_gpu` for a small window on a GPU, `elsewhere` otherwise, with `window`."""
     on_gpu, elsewhere = partial(on_gpu, window), partial(elsewhere, window)
     if len(window.taps) > MOST_TAPS_AT_ONCE:
         return elsewhere
+    return by_platform(on_gpu, elsewhere)
+
+
+def by_platform(
+    on_gpu: Callable[..., Any], elsewhere: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A function that is chosen when XLA compiles."""
     return partial(
         jax.lax.platform_dependent, cuda=on_gpu, rocm=on_gpu, default=elsewhere
     )
+
+
+def stored_on_gpu(x: jax.Array) -> jax.Array:
+    """x, which XLA computes once on a GPU; it would fuse x into each of its uses."""
+    stored: Callable[..., Any] = jax.lax.optimization_barrier
+    return jnp.asarray(by_platform(stored, lambda x: x)(x))
 
 
 def _along_each_axis(
@@ -199,9 +213,23 @@ def _at_once(
     window: Window, x: jax.Array, y: jax.Array, weight: jax.Array | None
 ) -> tuple[Moments, jax.Array | None]:
     """`_statistics` by the same equations, without storing those of the columns."""
-    columns = _views(_padded(window, x, y, weight), len(window.taps), axis=1)
-    combine = partial(_combine, window)
-    return combine([combine(_views(c, len(window.taps), axis=0)) for c in columns])
+    views, combine = partial(_reflected_views, window), partial(_combine, window)
+    pixels: Cells = Moments(x, y, None, None, None), weight
+    return combine([combine(views(column, 0)) for column in views(pixels, 1)])
+
+
+def _reflected_views(window: Window, tree: Any, axis: int) -> list[Any]:
+    """The views of the padded arrays as gathers, which XLA fuses with their use."""
+    places = np.arange(jax.tree.leaves(tree)[0].shape[axis])
+    if window.padding == "reflect":
+        places = np.pad(places, window.radius, mode="reflect")
+    count = len(places) - 2 * window.radius
+
+    def view(x: jax.Array, first: int) -> jax.Array:
+        return x.take(places[first : first + count], axis, mode="clip")
+
+    taps = range(len(window.taps))
+    return [jax.tree.map(partial(view, first=k), tree) for k in taps]
 
 
 def _padded(
@@ -243,7 +271,7 @@ def _transposed_sum(
     window: Window, windows: jax.Array, *, shape: tuple[int, ...]
 ) -> jax.Array:
     """W^T: for every pixel, the sum over the windows that contain it."""
-    form: Callable[..., jax.Array] = _by_platform(
+    form: Callable[..., jax.Array] = _of_window(
         window,
         partial(_transposed_at_once, shape=shape),
         partial(_transposed_along_each_axis, shape=shape),

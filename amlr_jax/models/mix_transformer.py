@@ -22,7 +22,7 @@ from einops import rearrange
 
 from amlr_jax.models import layers
 from amlr_jax.models.attention import attention
-from amlr_jax.models.repeated import Block, run_blocks
+from amlr_jax.models.residual import Block, run_blocks
 
 INNER_NORM_EPS = 1e-5  # of the norms in patch embeddings and spatial reductions
 MLP_RATIO = 4  # hidden channels of an MLP per input channel
@@ -84,7 +84,7 @@ class MixTransformer(nn.Module):
                 name=f"stage{stage}_patch_embed",
             )(x)
             blocks = [self._block(stage, n, next(rates)) for n in range(depth)]
-            x = run_blocks(self, blocks, x, train=train, remat=self.remat)
+            x = run_blocks(blocks, x, train=train, remat=self.remat)
             name = f"stage{stage}_norm"
             x = layers.layer_norm(self.norm_eps, name, dtype=self.dtype)(x)
             features.append(x.astype(jnp.float32))

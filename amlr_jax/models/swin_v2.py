@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.models import layers
-from amlr_jax.models.repeated import run_blocks
+from amlr_jax.models.residual import run_blocks
 from amlr_jax.models.swin_v2_blocks import PatchMerging, SwinBlock, pad_to_multiple
 
 PATCH_SIZE = 4  # pixels
@@ -161,12 +161,9 @@ class SwinV2(nn.Module):
         for stage, depth in enumerate(self.depths):
             if stage > 0:
                 x = PatchMerging(**options, name=f"stage{stage - 1}_merge")(x)
-            sizes = [self._window_and_shift(stage, n, x.shape[1]) for n in range(depth)]
-            blocks = [self._block(stage, n, *size) for n, size in enumerate(sizes)]
-            period = 1 if len(set(sizes)) == 1 else 2
-            x = run_blocks(
-                self, blocks, x, train=train, remat=self.remat, period=period
-            )
+            height = x.shape[1]
+            blocks = [self._block(stage, n, height) for n in range(depth)]
+            x = run_blocks(blocks, x, train=train, remat=self.remat)
             stages.append(x)
         stages.append(layers.layer_norm(norm_eps, "norm", dtype=self.dtype)(x))
         return [x.astype(jnp.float32) for x in stages]
@@ -177,7 +174,8 @@ class SwinV2(nn.Module):
             return height, 0
         return window, window // 2 if self.use_shift[stage] and block % 2 else 0
 
-    def _block(self, stage: int, block: int, window: int, shift: int) -> SwinBlock:
+    def _block(self, stage: int, block: int, height: int) -> SwinBlock:
+        window, shift = self._window_and_shift(stage, block, height)
         rates = layers.drop_path_rates(self.drop_path, self.depths)
         return SwinBlock(
             num_heads=self.num_heads[stage],

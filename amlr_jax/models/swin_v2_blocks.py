@@ -16,7 +16,7 @@ from einops import rearrange
 
 from amlr_jax.models.attention import WindowAttention
 from amlr_jax.models.layers import layer_norm, linear
-from amlr_jax.models.repeated import Block
+from amlr_jax.models.residual import Block
 
 MLP_RATIO = 4  # hidden channels of an MLP per input channel
 

@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.models import layers
-from amlr_jax.models.repeated import run_blocks
+from amlr_jax.models.residual import run_blocks
 from amlr_jax.models.vision_transformer_blocks import VisionBlock, interpolated
 
 # ImageNet's, with which all of these networks were trained.
@@ -117,7 +117,7 @@ class VisionTransformer(nn.Module):
         for level in self.levels:
             numbers = range(start, level + 1)
             blocks = [self._block(n, rates[n], prefix, grid) for n in numbers]
-            x_B1TC = run_blocks(self, blocks, x_B1TC, train=train, remat=self.remat)
+            x_B1TC = run_blocks(blocks, x_B1TC, train=train, remat=self.remat)
             patches = norm(x_B1TC[:, 0, prefix:]).astype(jnp.float32)
             features.append(patches.reshape(len(patches), *grid, self.embed_dim))
             start = level + 1

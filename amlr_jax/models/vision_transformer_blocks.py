@@ -15,7 +15,7 @@ import numpy as np
 
 from amlr_jax.models.attention import attention, queries_keys_values
 from amlr_jax.models.layers import layer_norm, linear
-from amlr_jax.models.repeated import Block
+from amlr_jax.models.residual import Block
 
 MLP_RATIO = 4  # hidden channels of an MLP per input channel
 ROTARY_BASE = 100.0
