@@ -190,8 +190,9 @@ def _train(
             Watchdog(patience=config.parallel.patience, active=several) as watchdog,
         ):
             log = StepLog(config, run.train_sets, record, meter, progress, watchdog)
+            metrics: dict = {}
             for step in range(start + 1, config.steps + 1):
-                with meter.spending("waiting"):
+                with meter.spending("waiting", beside=metrics):
                     batch = meshes.put_local(next(batches), run.mesh)
                 if step == start + 1:
                     _prepare_evaluation(run, state, evaluator)

@@ -56,13 +56,18 @@ class Meter:
         self._skipped = 0
 
     @contextmanager
-    def spending(self, kind: str) -> Iterator[None]:
-        """Context of one kind of `OTHER_WORK`; all but "waiting" lowers no speed."""
+    def spending(self, kind: str, *, beside: Any = ()) -> Iterator[None]:
+        """Context of one kind of `OTHER_WORK`; all but "waiting" lowers no speed.
+
+        It does not count if an array of the tree `beside` is still being computed at
+        its end, since the device was busy all the while.
+        """
         start = self._clock()
         try:
             yield
         finally:
-            self._spent[kind] += self._clock() - start
+            if all(array.is_ready() for array in jax.tree.leaves(beside)):
+                self._spent[kind] += self._clock() - start
 
     def step(self) -> None:
         """Marks the end of an iteration of the loop."""
@@ -86,10 +91,10 @@ class Meter:
         """The values known so far.
 
         steps_per_second; images_per_second of all processes; data_wait, the share of
-        time spent waiting for a batch, 0 to 1; tflops_per_second, the model FLOPs of
-        all devices in 1e12 a second; mfu, its share of their peak; memory_gib and
-        memory_peak_gib, the largest of the devices; host_memory_gib of this process;
-        skipped_steps since its start; goodput, see there.
+        time in which the device waited for a batch, 0 to 1; tflops_per_second, the
+        model FLOPs of all devices in 1e12 a second; mfu, its share of their peak;
+        memory_gib and memory_peak_gib, the largest of the devices; host_memory_gib of
+        this process; skipped_steps since its start; goodput, see there.
         """
         speeds = {**self._speeds(), **self._memory(), "skipped_steps": self._skipped}
         return {**speeds, "goodput": self.goodput()}

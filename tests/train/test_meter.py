@@ -58,6 +58,25 @@ def test_speeds_without_the_first_round_which_compiles():
     assert measured.note() == "data 25%, MFU 40%"
 
 
+def test_waiting_counts_while_the_device_is_idle_alone():
+    clock = Clock()
+    measured = meter(clock)
+    for ready in (True, True, False, True):
+        with measured.spending("waiting", beside={"total": Pending(ready)}):
+            clock.go(0.25)
+        clock.go(0.25)
+        measured.step()
+    assert measured.values()["steps_per_second"] == 2.0
+    assert measured.values()["data_wait"] == pytest.approx(2 * 0.25 / 1.5)
+
+
+class Pending:
+    """An array that is ready or not."""
+
+    def __init__(self, ready):
+        self.is_ready = lambda: ready
+
+
 def test_the_window_forgets():
     clock = Clock()
     measured = meter(clock, window=3)
