@@ -6,7 +6,8 @@
 The step is the one that a run compiles: objective, rebalancer, AdamW and the test of
 skipping, on a synthetic batch that is already on the device. `--trace` profiles three
 steps, writes a trace for ui.perfetto.dev to DIR, and prints the time of the kernels by
-the module whose operation they compute, and the longest kernels. `--peer` also times
+the module whose operation they compute, and the longest kernels; it turns CUDA graphs
+off, which hide the names of the operations. `--peer` also times
 transformers' Swin-v2 encoder of the same size in PyTorch, eager and compiled, with
 fused AdamW and, on a GPU, bfloat16 autocast: the encoder alone, without decoder and
 losses, so less work than ours.
@@ -16,6 +17,7 @@ import argparse
 import gzip
 import importlib.util
 import json
+import os
 import re
 import time
 from collections import Counter
@@ -193,6 +195,9 @@ def main() -> None:
     parser.add_argument("--trace", type=Path)
     parser.add_argument("--peer", action="store_true")
     options = parser.parse_args()
+    if options.trace:  # read when jax starts its backend
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_command_buffer="
     config = load_config(options.config)
     config.batch_size = options.batch
     config.model.dtype, config.model.attention = options.dtype, options.attention
