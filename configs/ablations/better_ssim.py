@@ -153,7 +153,7 @@ def _street() -> Study:
         "amlr": "SSIM_a, log_amlr",
     }
     exponents = {"selfsup.beta": 2.0}
-    common = {"model.name": "five_level"}
+    common = {"model.name": "five_level", "steps": 400, "optimizer.warmup": 50}
     rows = [
         StudyRow(
             (label,),
