@@ -19,7 +19,7 @@ several times as long on a CPU. Forward mode (`jax.jvp`) is not available.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ PADDINGS = ("reflect", "valid")
 # Of one axis. The views of a larger window would fill a kernel's registers.
 MOST_TAPS_AT_ONCE = 5
 
+T = TypeVar("T")
 Residuals = tuple[jax.Array, jax.Array, jax.Array | None]
 
 
@@ -108,7 +109,7 @@ def channels_last(x: jax.Array) -> jax.Array:
     write x pixel by pixel, so channels are stacked there.
     """
     on_gpu = partial(jnp.moveaxis, source=0, destination=-1)
-    return jnp.asarray(by_platform(on_gpu, lambda x: jnp.stack(list(x), -1))(x))
+    return _by_platform(on_gpu, lambda x: jnp.stack(list(x), axis=-1))(x)
 
 
 channels_first.defvjp(
@@ -170,24 +171,23 @@ def _statistics(
     A GPU computes all of a small window from shifted views of the images, in one pass
     over memory; other devices go along H and then along W, in fewer operations.
     """
-    form: Callable[..., Cells] = _of_window(window, _at_once, _along_each_axis)
-    return form(x, y, weight)
+    return _of_window(window, _at_once, _along_each_axis)(x, y, weight)
 
 
 def _of_window(
-    window: Window, on_gpu: Callable[..., Any], elsewhere: Callable[..., Any]
-) -> Callable[..., Any]:
+    window: Window, on_gpu: Callable[..., T], elsewhere: Callable[..., T]
+) -> Callable[..., T]:
     """`on_gpu` for a small window on a GPU, `elsewhere` otherwise, with `window`."""
     on_gpu, elsewhere = partial(on_gpu, window), partial(elsewhere, window)
     if len(window.taps) > MOST_TAPS_AT_ONCE:
         return elsewhere
-    return by_platform(on_gpu, elsewhere)
+    return _by_platform(on_gpu, elsewhere)
 
 
-def by_platform(
-    on_gpu: Callable[..., Any], elsewhere: Callable[..., Any]
-) -> Callable[..., Any]:
-    """A function that is chosen when XLA compiles."""
+def _by_platform(
+    on_gpu: Callable[..., T], elsewhere: Callable[..., T]
+) -> Callable[..., T]:
+    """One of two functions, chosen when XLA compiles."""
     return partial(
         jax.lax.platform_dependent, cuda=on_gpu, rocm=on_gpu, default=elsewhere
     )
@@ -195,8 +195,8 @@ def by_platform(
 
 def stored_on_gpu(x: jax.Array) -> jax.Array:
     """x, which XLA computes once on a GPU; it would fuse x into each of its uses."""
-    stored: Callable[..., Any] = jax.lax.optimization_barrier
-    return jnp.asarray(by_platform(stored, lambda x: x)(x))
+    stored: Callable[..., jax.Array] = jax.lax.optimization_barrier
+    return _by_platform(stored, jnp.asarray)(x)
 
 
 def _along_each_axis(
@@ -271,12 +271,9 @@ def _transposed_sum(
     window: Window, windows: jax.Array, *, shape: tuple[int, ...]
 ) -> jax.Array:
     """W^T: for every pixel, the sum over the windows that contain it."""
-    form: Callable[..., jax.Array] = _of_window(
-        window,
-        partial(_transposed_at_once, shape=shape),
-        partial(_transposed_along_each_axis, shape=shape),
-    )
-    return form(windows)
+    at_once = partial(_transposed_at_once, shape=shape)
+    along_each_axis = partial(_transposed_along_each_axis, shape=shape)
+    return _of_window(window, at_once, along_each_axis)(windows)
 
 
 def _transposed_along_each_axis(
@@ -296,9 +293,7 @@ def _transposed_along_each_axis(
 def _transposed_at_once(
     window: Window, windows: jax.Array, *, shape: tuple[int, ...]
 ) -> jax.Array:
-    # The barrier stores `windows` once: fused with what follows, XLA would compute it
-    # for each of the views.
-    windows = jax.lax.optimization_barrier(windows)  # type: ignore[no-untyped-call]
+    windows = stored_on_gpu(windows)
     out = jnp.pad(windows, [(m, m) for m in _margins(window, windows, shape)])
     columns = (
         _tap_sum(window, _views(column, len(window.taps), axis=0), 0, shape)

@@ -444,20 +444,19 @@ def test_the_form_for_gpus_gives_the_same_numbers(monkeypatch, options, masked):
 
     both = partial(jax.value_and_grad(values, (0, 1), has_aux=True), x, y)
     want = both()
-    monkeypatch.setattr(windows, "by_platform", lambda on_gpu, _: on_gpu)
+    monkeypatch.setattr(windows, "_by_platform", lambda on_gpu, _: on_gpu)
     for got, wanted in zip(*map(jax.tree.leaves, (both(), want)), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "gathers"), [(3, True), (5, True), (7, False)])
 def test_the_form_is_chosen_by_platform(size, gathers):
-    """The gathers of the form for GPUs are in a program for CUDA alone."""
+    """Gathers and barriers of the form for GPUs are in a program for CUDA alone."""
     loss = partial(losses.ssim_loss, window_size=size)
     x = jnp.zeros((9, 9, 3))
     traced = jax.jit(jax.grad(loss)).trace(x, x)
-    found = {
-        platform: "stablehlo.gather"
-        in traced.lower(lowering_platforms=(platform,)).as_text()
-        for platform in ("cpu", "cuda")
-    }
-    assert found == {"cpu": False, "cuda": gathers}
+    found = {}
+    for platform in ("cpu", "cuda"):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        found[platform] = "stablehlo.gather" in text, "optimization_barrier" in text
+    assert found == {"cpu": (False, False), "cuda": (gathers, True)}
