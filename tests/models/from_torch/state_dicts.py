@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 NANO = {"width": 48, "depths": (2, 2, 2, 2), "heads": (3, 6, 12, 24)}
 
@@ -279,7 +280,7 @@ def monodepth2() -> dict[str, dict]:
 
 def save(tensors: dict, path: Path) -> None:
     """With torch.save; plain numbers stay what they are."""
-    import torch
+    torch = pytest.importorskip("torch")  # of the extra `parity`
 
     def as_tensor(value):
         return torch.as_tensor(value) if isinstance(value, np.ndarray) else value
