@@ -22,6 +22,7 @@ and export_gt_depth; issue 274).
 
 import io
 import math
+import threading
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,10 @@ CODES_A_METRE = 256.0
 SINTEL_TAG = 202021.25
 FORMATS = (".png", ".tif", ".tiff", ".npy", ".npz", ".exr", ".bin", ".dpt", ".jpg")
 BYTES_OF_A_POINT = 16  # of a scan: x, y, z, reflectance as float32
+
+# NumPy parses the header of an npy file with `ast`, which in Python 3.11 raises
+# SystemError at times when two threads use it (CPython issue 106905).
+_NPY_HEADER = threading.Lock()
 
 
 class SizeMismatch(InputError):
@@ -191,8 +196,7 @@ def _mask(path: Path, size: tuple[int, ...]) -> np.ndarray:
     """Where a mask of the size of the image is not 0; an image or an npy file."""
     if path.suffix == ".npy":
         with images.decoding(path, what="mask"):
-            data = io.BytesIO(images.read(path, what="mask"))
-            values = np.load(data, allow_pickle=False)
+            values = _npy(images.read(path, what="mask"))
     else:
         values = images.read_as_rgb(path)[..., 0]
     if values.size != math.prod(size):
@@ -252,8 +256,7 @@ def _values(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
             values = images.decode_grey(frame.depth, data)
             return _unit_known(frame, layout, values)
         case ".npy":
-            values = np.load(io.BytesIO(data), allow_pickle=False)
-            return _unit_known(frame, layout, values)
+            return _unit_known(frame, layout, _npy(data))
         case ".npz":
             return _npz(frame, layout, data, size)
         case ".exr":
@@ -269,14 +272,16 @@ def _values(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
             return lidar_depth(read_scan(data), matrix, size)
 
 
+def _npy(data: bytes) -> np.ndarray:
+    with _NPY_HEADER:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+
+
 def _npz(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
-    # np.load also accepts the bytes of an .npy or of a pickle.
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise ValueError("not an npz")
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        names = arrays.files
+    with zipfile.ZipFile(io.BytesIO(data)) as arrays:
+        names = [name.removesuffix(".npy") for name in arrays.namelist()]
         if frame.projection is not None:
-            points = arrays["data"][:, :3]
+            points = _npy(arrays.read("data.npy"))[:, :3]
             return nearest_depth(points, np.reshape(frame.projection, (3, 4)), size)
         name = layout.depth_key or (names[0] if len(names) == 1 else "")
         if name not in names:
@@ -284,7 +289,7 @@ def _npz(frame: Frame, layout: Layout, data: bytes, size) -> np.ndarray:
                 f"'{frame.depth}' holds {', '.join(names) or 'no array'}; name the "
                 f"depth with --config.data.depth_key=NAME, got '{layout.depth_key}'"
             )
-        return _unit_known(frame, layout, arrays[name])
+        return _unit_known(frame, layout, _npy(arrays.read(f"{name}.npy")))
 
 
 def _dpt(data: bytes) -> np.ndarray:
