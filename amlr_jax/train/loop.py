@@ -2,10 +2,10 @@
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -50,6 +50,7 @@ class Run(NamedTuple):
     per_process_batch_size: int
     pretrained: Pretrained | None  # initial weights, unless there is a checkpoint
     mesh: Mesh
+    batch: dict[str, jax.ShapeDtypeStruct]  # of all processes
     shapes: TrainState  # of the state
     sharding: TrainState  # of each array of the state
 
@@ -176,8 +177,10 @@ def _train(
         stack.enter_context(closing(checkpoints))
         stack.enter_context(ending_in_time(active=several))
         with meter.spending("starting"):
-            state, consumed = restore_or_initialize(run, checkpoints)
-            start = int(state.step)
+            restored = checkpoints.restore_newest(run.shapes, run.sharding)
+            start = int(restored[0].step) if restored else 0
+            compiling = _compile(run, evaluator) if start < config.steps else None
+            state, consumed = restored_or_initial(run, restored)
             evaluator.start(introduce(run, state))
             logged = {"config": config.to_dict(), "writers": config.log.writers}
             record = Record(folder, after=start, writes=writes, **logged)
@@ -194,10 +197,10 @@ def _train(
             for step in range(start + 1, config.steps + 1):
                 with meter.spending("waiting", beside=metrics):
                     batch = meshes.put_local(next(batches), run.mesh)
-                if step == start + 1:
-                    _prepare_evaluation(run, state, evaluator)
+                if compiling:
                     with meter.spending("compiling"), watchdog.paused():
-                        step_function, meter.flops = _compile(run, state, batch)
+                        step_function, meter.flops = compiling.result()
+                    compiling = None
                 profile.before(step)
                 state, metrics = step_function(state, batch)
                 profile.after(step, metrics)
@@ -256,13 +259,18 @@ def set_up(
     for label, data in train.sets.items():
         show(_described(data, test.sets[label]))
     known = inputs.checked(folder, config, train_sets=train, test_sets=test)
-    run = Run(config, folder, made, *sets, size, pretrained, mesh, shapes, sharding)
     # Makes one example, so that a crop that does not fit is an error at the start.
     one = made.objective.batches(
         train, batch_size=1, start=0, process=(0, 1), workers=0
     )
     with closing(one):  # type: ignore[type-var]
-        next(one)
+        example = next(one)
+    batch = {
+        name: jax.ShapeDtypeStruct((config.batch_size, *array.shape[1:]), array.dtype)
+        for name, array in example.items()
+    }
+    of_state = shapes, sharding
+    run = Run(config, folder, made, *sets, size, pretrained, mesh, batch, *of_state)
     evaluator = make_evaluator(run)
     if is_first():
         files.write_json(folder / workdir.CONFIG, config.to_dict())
@@ -272,11 +280,12 @@ def set_up(
     return run, evaluator
 
 
-def restore_or_initialize(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int]:
+def restored_or_initial(
+    run: Run, restored: tuple[TrainState, dict] | None
+) -> tuple[TrainState, int]:
     """The state of the newest good checkpoint, or the initial one; batches consumed."""
-    found = checkpoints.restore_newest(run.shapes, run.sharding)
-    if found is not None:
-        state, record = found
+    if restored:
+        state, record = restored
         show(f"Resuming from step {int(state.step)} of {run.config.steps}")
         return state, record["batches"]
     show(f"Initializing {run.config.model.name}")
@@ -342,8 +351,24 @@ def _timestep(config: ConfigDict) -> str:
     return f", updated every {every} steps{never}"
 
 
-def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, int]:
-    """The step for these shapes, and its model FLOPs."""
+def _compile(run: Run, evaluator: RunEvaluator) -> Future:
+    """Begins to compile the step beside the start: its function and model FLOPs.
+
+    The evaluation is compiled, too, by one process with a GPU: a CPU's cores are busy.
+    """
+    threads = ThreadPoolExecutor()
+    if jax.default_backend() != "cpu" and jax.process_count() == 1:
+        whole = meshes.replicated(run.mesh)
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
+            evaluated(run.shapes),
+        )
+        threads.submit(evaluator.prepare, shapes)  # evaluation raises its error again
+    return threads.submit(_step_function, run)
+
+
+def _step_function(run: Run) -> tuple[Callable, int]:
+    """The compiled step of a run, and its model FLOPs."""
     made = run.components
     step_function = compile_step(
         run.mesh,
@@ -355,36 +380,14 @@ def _compile(run: Run, state: TrainState, batch: dict) -> tuple[Any, int]:
         optimizer=made.optimizer,
         schedule=made.schedule,
     )
-    size = "x".join(map(str, next(iter(batch.values())).shape[1:3]))
-    what = f"the training step, {run.config.batch_size} x {size}"
+    size = "x".join(map(str, next(iter(run.batch.values())).shape[1:3]))
     step, jaxpr = compilation.compiled(
         step_function,
-        *(state, batch),
-        what=what,
+        *(run.shapes, run.batch),
+        what=f"the training step, {run.config.batch_size} x {size}",
         remedy=build.memory_remedy(run.config),
     )
     return step, model_flops(jaxpr)
-
-
-def _prepare_evaluation(run: Run, state: TrainState, evaluator: RunEvaluator) -> None:
-    """Compiles the evaluation in a thread, beside the training step.
-
-    Not on a CPU, whose cores are busy, and not in one of several processes, which must
-    compile in one order.
-    """
-    if jax.default_backend() == "cpu" or jax.process_count() > 1:
-        return
-    whole = meshes.replicated(run.mesh)
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
-        evaluated(state),
-    )
-
-    def prepare() -> None:
-        with suppress(Exception):  # raised again by the evaluation itself
-            evaluator.prepare(shapes)
-
-    Thread(target=prepare, daemon=True).start()
 
 
 def _due(step: int, every: int) -> bool:

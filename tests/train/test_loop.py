@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -9,6 +10,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from amlr_jax import pipeline
+from amlr_jax.runtime import compilation
+from amlr_jax.runtime import mesh as meshes
 from amlr_jax.runtime.errors import InputError
 from tests import tiny_kitti
 
@@ -119,6 +122,33 @@ def test_steps_that_are_not_finite_are_told_and_end_the_run(
     last = rows(tmp_path)[-1]
     assert last["skipped"] == last["skipped_in_a_row"] == 3
     assert len(last["samples"]) == 2
+
+
+def test_the_step_is_compiled_while_initial_values_are_made(
+    tiny_config, tmp_path, monkeypatch
+):
+    begun, make, compiled = threading.Event(), meshes.made_on_host, compilation.compiled
+
+    def made_on_host(*arguments):
+        assert begun.wait(60)
+        return make(*arguments)
+
+    def lacks_memory(*arguments, what, remedy):
+        begun.set()
+        with compilation.explained(f"out of memory: {what}; {remedy}"):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+
+    def compile_here(*arguments, **options):
+        begun.set()
+        return compiled(*arguments, **options)
+
+    monkeypatch.setattr(meshes, "made_on_host", made_on_host)
+    monkeypatch.setattr(compilation, "compiled", lacks_memory)
+    with pytest.raises(InputError, match="out of memory: the training step, 2 x 64x96"):
+        pipeline.train(tiny_config, tmp_path / "run")
+    begun.clear()
+    monkeypatch.setattr(compilation, "compiled", compile_here)
+    assert int(pipeline.train(tiny_config, tmp_path / "run").step) == 6
 
 
 @pytest.mark.slow
