@@ -64,8 +64,8 @@ def _read(source: sources.Source, path: Path) -> files.Weights:
         read = partial(
             files.read_folder, required=source.stems, optional=source.optional_stems
         )
-    paths = [path] if path.is_file() else path.glob("*.pth")
-    total = sum(-(-p.stat().st_size // files.CHUNK) for p in paths)
+    paths = path.glob("*.pth") if path.is_dir() else files.parts(path)
+    total = sum(-(-p.stat().st_size // files.CHUNK) for p in paths if p.is_file())
     with bar("Reading", total) as progress:
         return read(path, advance=progress.advance)
 

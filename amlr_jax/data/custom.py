@@ -6,6 +6,7 @@
     ROOT/intrinsics.json             optional: {"fx": .., "fy": .., "cx": .., "cy": ..}
                                      for all, or {"<folders>/<name>": {...}, ...}
 
+The folders may have similar names, as RGB/, images/, color/ and Depth/, gt/.
 Names may tell what the file is, as <name>.color.jpg and <name>.depth.png do; a <name>
 is then without it, and where there is no rgb/ and depth/ such files may stand side by
 side. Without lists the last fifth of each folder is held out. `depth_files` describes
@@ -133,13 +134,14 @@ def _frames(root: Path, report: Report, notes: list[str]) -> dict[str, Frame]:
     colour, depth = find_files(root, report, notes)
     ending = min(path.suffix for path in depth.values())
     names = sorted({*colour, *depth}, key=paths.natural)
-    paths_of = {name: colour.get(name, root / "rgb" / f"{name}.png") for name in names}
+    of_images, of_depth = folders(root)
+    paths_of = {name: colour.get(name, of_images / f"{name}.png") for name in names}
     camera = _cameras(root / "intrinsics.json", paths_of, report)
     frames = {
         name: Frame(
             name,
             paths_of[name],
-            depth.get(name, root / "depth" / f"{name}{ending}"),
+            depth.get(name, of_depth / f"{name}{ending}"),
             camera[name],
         )
         for name in names
@@ -162,15 +164,15 @@ def find_files(
     Without `needs_depth` images may have none. Files with the endings `beside` are read
     elsewhere.
     """
-    apart = (root / "rgb").is_dir() or (root / "depth").is_dir()
-    folders = [root / "rgb", root / "depth"] if apart else [root]
-    found = {folder: paths.find(folder) for folder in folders}
+    both = folders(root)
+    apart = both[0] != both[1]
+    found = {folder: paths.find(folder) for folder in both}
     lost = tuple(line for _, lines in found.values() for line in lines)
     if lost:
         report(Problem("files that cannot be found", lost, "restore them"))
     colour, depth = (
         _by_name(root, folder, found[folder].files, role, report)
-        for role, folder in (("rgb", folders[0]), ("depth", folders[-1]))
+        for role, folder in zip(("rgb", "depth"), both, strict=True)
     )
     if not apart:
         depth = _without_marks(depth, "depth")
@@ -190,6 +192,25 @@ def find_files(
         others = {path for path in every if path.suffix.lower() not in beside}
         notes += paths.passed_over(folder, others - used)
     return colour, depth
+
+
+def folders(root: Path) -> tuple[Path, Path]:
+    """Those of images and of depth; `root` twice where files stand side by side."""
+    usual = root / "rgb", root / "depth"
+    if any(folder.is_dir() for folder in usual):
+        return usual
+    inside = [path for path in root.glob("*") if path.is_dir()]
+    colour, depth = (
+        [path for path in inside if _is_folder(path.name, role)]
+        for role in ("rgb", "depth")
+    )
+    one_each = len(colour) == len(depth) == 1
+    return (colour[0], depth[0]) if one_each else (root, root)
+
+
+def _is_folder(name: str, role: str) -> bool:
+    """Whether a folder is named like those of a role: Images/, RGB/, depths/."""
+    return name.lower().removesuffix("s") in _MARKS[role]
 
 
 def _by_name(
@@ -252,7 +273,9 @@ def _listed(
 
 def _name(text: str, frames: Collection[str]) -> str:
     """The name of a frame, in a list with or without rgb/, ending and mark."""
-    name = lists.file_name(text).removeprefix("rgb/")
+    name = lists.file_name(text)
+    folder, _, rest = name.partition("/")
+    name = rest if _is_folder(folder, "rgb") else name
     ending = Path(name).suffix
     if name not in frames and ending.lower() in images.READABLE:
         name = name[: -len(ending)]

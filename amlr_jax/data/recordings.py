@@ -91,7 +91,8 @@ def find(config: ConfigDict, *, report: Report = refuse) -> Recordings:
     found: dict[str, list[Image]] = {}
     for key in sorted(frames, key=paths.natural):
         found.setdefault(key.rpartition("/")[0], []).append(Image(key, frames[key]))
-    place = root / "rgb" if (root / "rgb").is_dir() else root
+    images_folder, _ = custom.folders(root)
+    place = images_folder if images_folder.is_dir() else root
     for path in paths.find(place).files:
         if path.suffix.lower() in video.VIDEOS:
             name = paths.plain(path.relative_to(place).with_suffix("").as_posix())

@@ -95,6 +95,32 @@ def test_lists_in_the_folder(tmp_path):
     assert len(custom.read_layout(tmp_path).train) == 9
 
 
+@pytest.mark.parametrize(
+    "colour, depth",
+    [("RGB", "Depth"), ("images", "depths"), ("color", "gt"), ("IMG", "depthmaps")],
+)
+def test_folders_of_similar_names(tmp_path, colour, depth):
+    write(tmp_path)
+    (tmp_path / "rgb").rename(tmp_path / colour)
+    (tmp_path / "depth").rename(tmp_path / depth)
+    (tmp_path / "test.txt").write_text(f"{colour}/hall/4.png\nyard/east/4")
+    layout = custom.read_layout(tmp_path)
+    assert names(layout.test) == ["hall/4", "yard/east/4"]
+    assert layout.test[0].image == tmp_path / colour / "hall" / "4.png"
+    (tmp_path / depth / "hall" / "2.png").unlink()
+    with pytest.raises(InputError, match=f"{depth}/hall/2.png"):
+        custom.read_layout(tmp_path)
+
+
+def test_two_folders_that_could_hold_the_images(tmp_path):
+    write(tmp_path)
+    (tmp_path / "rgb").rename(tmp_path / "images")
+    shutil.copytree(tmp_path / "images", tmp_path / "color")
+    (tmp_path / "depth").rename(tmp_path / "Depth")
+    with pytest.raises(InputError, match="no rgb files .*; expected .*/rgb/<name>"):
+        custom.read_layout(tmp_path)
+
+
 def test_lists_from_elsewhere_win(tmp_path):
     write(tmp_path)
     (tmp_path / "train.txt").write_text("hall/3")

@@ -75,7 +75,7 @@ def read(path: Path, *, advance: Callable[[], None] = lambda: None) -> Weights:
         raise InputError(f"input '{path}' is a folder; give the file with the weights")
     if not path.is_file():
         raise InputError(f"no input file '{path}'")
-    paths = _parts(path)
+    paths = parts(path)
     found: dict[str, Any] = {}
     sha256 = {}
     for part in paths:
@@ -90,7 +90,7 @@ def read(path: Path, *, advance: Callable[[], None] = lambda: None) -> Weights:
     return Weights(tensors, extras, sha256)
 
 
-def _parts(path: Path) -> list[Path]:
+def parts(path: Path) -> list[Path]:
     """The files with the tensors: the file itself, or those that an index names."""
     if path.name.lower().endswith(INDEX):
         try:
