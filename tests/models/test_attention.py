@@ -103,11 +103,11 @@ def test_a_block_is_the_same_with_both(fused, monkeypatch, size, shift):
     options["num_heads"] = HEADS
     blocks = [SwinBlock(**options, attention=way) for way in ATTENTIONS]
     x = jnp.asarray(np.random.default_rng(1).standard_normal((1, *size, 24)), "f")
-    params = blocks[0].init(jax.random.key(0), x, False)
+    params = blocks[0].init(jax.random.key(0), x)
 
     def gradients(block):
         def loss(params):
-            return jnp.sin(block.apply(params, x, False)).sum()
+            return jnp.sin(block.apply(params, x)).sum()
 
         return jax.jit(jax.value_and_grad(loss))(params)
 

@@ -128,37 +128,6 @@ def test_without_drop_path_training_needs_no_random_key(encode):
     np.testing.assert_array_equal(trained, encode(net, image)[1])
 
 
-def test_drop_path_drops_whole_samples(jit):
-    block = _block(drop_path=0.5)
-    x = jnp.broadcast_to(_image(4, 4)[..., :1], (1, 4, 4, 8)).repeat(64, 0)
-    params = block.init(jax.random.key(0), x, False)
-
-    apply = jit(block.apply, static_argnums=2)
-
-    def outcomes(seed):
-        rngs = {"drop_path": jax.random.key(seed)}
-        return np.asarray(apply(params, x, True, rngs=rngs))
-
-    y = outcomes(0)
-    # Two branches, each kept or dropped: four outcomes, one of them the identity.
-    distinct = np.unique(y.reshape(64, -1).round(4), axis=0)
-    assert len(distinct) == 4
-    assert 4 < (y == np.asarray(x)).all((1, 2, 3)).sum() < 32
-    np.testing.assert_array_equal(y, outcomes(0))
-    assert not np.array_equal(y, outcomes(1))
-
-
-def test_drop_path_keeps_the_expectation():
-    block = _block(drop_path=0.25)
-    x = jnp.ones((4000, 1, 1, 8)) * jnp.arange(8)
-    params = block.init(jax.random.key(0), x, False)["params"]
-    params["norm2"]["scale"] = jnp.zeros(8)
-    rngs = {"drop_path": jax.random.key(0)}
-    y = block.apply({"params": params}, x, True, rngs=rngs).mean(0) - x[0]
-    expected = block.apply({"params": params}, x, False)[0] - x[0]
-    np.testing.assert_allclose(y, expected, atol=0.06)
-
-
 def test_remat_changes_no_gradient(jit, variables):
     image = _image(20, 28)
 

@@ -162,9 +162,9 @@ def test_block_equals_numpy(height, width, shift, jit):
     )
     x = np.random.default_rng(1).standard_normal((2, height, width, 8))
     x_float32 = jnp.asarray(x, jnp.float32)
-    params = net.init(jax.random.key(0), x_float32, False)["params"]
+    params = net.init(jax.random.key(0), x_float32)["params"]
     params = _scatter_parameters(params)
-    y = jit(net.apply, static_argnums=2)({"params": params}, x_float32, False)
+    y = jit(net.apply)({"params": params}, x_float32)
     for image, result in zip(x, y, strict=True):
         expected = block(image, _float64(params), norm_eps=EPS, **options)
         np.testing.assert_allclose(result, expected, atol=1e-4)
