@@ -25,6 +25,11 @@ CUDA = (
     "CPU set JAX_PLATFORMS=cpu"
 )
 BOOLEANS = ("true", "false")
+KINDS = {  # of a value, by what Python and ml_collections say of another
+    "invalid literal": "a whole number, written with digits alone",
+    "could not convert": "a number",
+    "('Non-boolean": "True or False",
+}
 flags.disclaim_key_flags()  # --help lists those of the command
 SOURCE = Path(__file__).parents[2]  # of a clone; site-packages, if installed
 
@@ -245,4 +250,9 @@ def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
 def _last_line(error: Exception) -> str:
     """The message of an error without the traceback that config_flags adds."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return re.sub(r"^\w*(Error|Exception): ", "", lines[-1])
+    text = re.sub(r"^\w*(Error|Exception): ", "", lines[-1])
+    found = re.fullmatch(r"flag --([\w.]+)=(.*?): (.*)", text)
+    for said, kind in KINDS.items():
+        if found and found[3].startswith(said):
+            return f"--{found[1]} must be {kind}, got '{found[2]}'"
+    return text

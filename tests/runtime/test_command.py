@@ -49,7 +49,9 @@ DEMO = "--config=configs/demo.py"
         (["--config=configs/nope.py"], ["no config file 'configs/nope.py'"]),
         (["--config=configs/kitti.py:huge"], ["has variants", "huge"]),
         ([DEMO, "--config.data.rot=x"], ["data.rot", "did you mean data.root?"]),
-        ([DEMO, "--config.steps=many"], ["--config.steps=many"]),
+        ([DEMO, "--config.steps=1e3"], ["steps must be a whole number", "got '1e3'"]),
+        ([DEMO, "--config.optimizer.peak=x"], ["peak must be a number, got 'x'"]),
+        ([DEMO, "--config.model.remat=x"], ["remat must be True or False, got 'x'"]),
         (
             [DEMO, "--config.steps=0"],
             ["steps must be a whole number", "got 0"],
