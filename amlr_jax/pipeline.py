@@ -68,9 +68,9 @@ class Results:
     def evaluate(self, variables: dict, step: int) -> dict[str, float] | None:
         """Writes evaluation.json and panel.png, and prints the tables.
 
-        None without test frames. Of several data sets the metrics are those of the
-        first, and those of the others after their label; evaluation.json has the others
-        as `sets`.
+        Without test frames there are no metrics, and the panel shows training images.
+        Of several data sets the metrics are those of the first, and those of the others
+        after their label; evaluation.json has the others as `sets`.
         """
         metrics, facts = {}, {}
         for label, evaluator in list(self._evaluators.items())[1:]:
@@ -81,9 +81,15 @@ class Results:
         first = self._evaluators[self._first](variables, step, sets=facts or None)
         every = self._evaluators.values()
         self._frames = [frame for one in every for frame in one.held_out(variables)]
-        if self._frames and is_first():
+        training = self._run.train_sets.sets
+        shown = self._frames or [
+            frame
+            for label, one in self._evaluators.items()
+            for frame in one.without_depth(variables, training[label].train)
+        ]
+        if shown and is_first():
             panel = self._run.folder / workdir.PANEL
-            pictures.panel(self._frames, panel, max_depth=self._farthest)
+            pictures.panel(shown, panel, max_depth=self._farthest)
         return None if first is None else first.metrics | metrics
 
     @property

@@ -1,6 +1,6 @@
 """Evaluates a run during and after training, or a set of weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -146,11 +146,25 @@ class Evaluator:
 
     def held_out(self, variables: dict) -> list[dict]:
         """`config.eval.pictures` evenly spaced test frames; see `with_predictions`."""
-        frames = len(self._data.test)
-        count = min(self._config.eval.pictures, frames)
-        indices = np.linspace(0, frames - 1, count).round() if count else ()
-        predict = self.predict(variables)
+        predict, indices = self.predict(variables), self._evenly(self._data.test)
         return measure.with_predictions(indices, predict, self._data, self.protocol)
+
+    def without_depth(self, variables: dict, examples: Sequence[dict]) -> list[dict]:
+        """As many of these examples, such as training views, as `held_out` returns."""
+        chosen = [examples[index] for index in self._evenly(examples)]
+        return [
+            {
+                "image": example["image"],
+                "key": example["key"],
+                "depth": np.zeros(example["image"].shape[:2], np.float32),
+                "prediction": self._predictor(variables, example["image"][None])[0],
+            }
+            for example in chosen
+        ]
+
+    def _evenly(self, examples: Sequence) -> list[int]:
+        count = min(self._config.eval.pictures, len(examples))
+        return np.linspace(0, len(examples) - 1, count).round().astype(int).tolist()
 
 
 def evaluate_weights(

@@ -55,30 +55,36 @@ def _series(rows: list[dict]) -> dict[str, dict[str, list[float]]]:
 def panel(frames: Sequence[dict], output: Path, *, max_depth: float) -> None:
     """Image, ground truth, prediction and relative error of each frame, in rows.
 
+    Without any ground truth the rows are image and prediction, in the colours of its
+    own range and without their scale, since the depth may have no unit.
+
     A frame holds `image` uint8 [H, W, 3] (left out if it is [H, W]), `depth` and
     `prediction` in metres [H, W] (0 = none) and `key`. All rows have the same depth
     colours, up to `max_depth`.
     """
     known = np.concatenate([frame["depth"].ravel() for frame in frames])
-    if not known.any():
+    measured = bool(known.any())
+    if not measured:
         known = np.concatenate([frame["prediction"].ravel() for frame in frames])
+        max_depth = min(max_depth, float(np.nanmax(known)) or max_depth)
     limits: dict = {"near": colors.nearest(known, far=max_depth), "far": max_depth}
-    rows = [_row(frame, limits) for frame in frames]
-    rows[-1] = colors.with_scale(rows[-1], **limits)
+    rows = [_row(frame, limits, measured=measured) for frame in frames]
+    if measured:
+        rows[-1] = colors.with_scale(rows[-1], **limits)
     with files.replacing(output) as temporary:
         Image.fromarray(np.concatenate(rows)).save(temporary)
 
 
-def _row(frame: dict, limits: dict[str, float]) -> np.ndarray:
-    """A line of text, and the four pictures of a frame below it."""
+def _row(frame: dict, limits: dict[str, float], *, measured: bool) -> np.ndarray:
+    """A line of text, and the pictures of a frame below it."""
     target, depth = frame["depth"], frame["prediction"]
     pictured, name = frame["image"].ndim == 3, str(frame["key"])
-    cells = {
-        **({name: frame["image"]} if pictured else {}),
-        "ground truth" if pictured else name: colors.sparse(target, **limits),
-        "prediction": colors.colorize(depth, **limits),
-        "|error| / ground truth, 0 to 50 %": colors.errors(depth, target),
-    }
+    cells = {name: frame["image"]} if pictured else {}
+    if measured:
+        cells["ground truth" if pictured else name] = colors.sparse(target, **limits)
+    cells["prediction"] = colors.colorize(depth, **limits)
+    if measured:
+        cells["|error| / ground truth, 0 to 50 %"] = colors.errors(depth, target)
     text = np.concatenate([_title(title) for title in cells], axis=1)
     size = CELL, max(round(CELL * target.shape[0] / target.shape[1]), 1)
     made = [cv2.resize(c, size, interpolation=cv2.INTER_AREA) for c in cells.values()]

@@ -48,7 +48,8 @@ def test_a_picture_fills_its_column_and_a_long_title_stays_in_it(tmp_path):
 def test_panel_without_any_ground_truth(tmp_path):
     blank = predicted(0, 1.0) | {"depth": np.zeros((88, 304), np.float32)}
     pictures.panel([blank], tmp_path / "a.png", max_depth=80.0)
-    assert cv2.imread(str(tmp_path / "a.png")) is not None
+    made = cv2.imread(str(tmp_path / "a.png"))
+    assert made.shape[1] == 2 * 480  # image and prediction
 
 
 def row(step):
