@@ -182,8 +182,8 @@ _DATA: dict[str, Any] = {
     # Reading threads in a process; auto: one for each core that it may use
     "threads": (AUTO, or_auto(COUNT)),
     "workers": (0, NATURAL),  # reading processes; 0: threads only
-    # Prepared as pixels, not as the files: PNGs are read four times as fast, and
-    # KITTI needs 31 GB, not 25. auto: where the disk has room
+    # Prepared as pixels, not as the files: PNGs are read four times as fast, and KITTI
+    # needs 55 GB, not 25. auto: where the disk has room
     "decoded": (AUTO, or_auto(FLAG)),
     "resize": ((), SIZE_OR_NONE),  # prepared so, test frames too; (): as they are
     "skip_bad": (False, FLAG),  # leave out training frames whose files are damaged

@@ -84,10 +84,14 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
         template = self._get_filename_template(name)
         number = max(1, min(-(-size // SHARD_BYTES), count))
         bounds = [count * k // number for k in range(number + 1)]
+        options = "group_size:1"
+        if self.builder_config.storage.decoded:
+            options += ",uncompressed"
         records, lengths, total = iter(records), [], 0
         for shard, (first, last) in enumerate(pairwise(bounds)):
             path = template.sharded_filepath(shard_index=shard, num_shards=number)
-            length, written = _write_shard(path, islice(records, last - first))
+            part = islice(records, last - first)
+            length, written = _write_shard(path, part, options)
             lengths.append(length)
             total += written
         return tfds.core.SplitInfo(
@@ -98,9 +102,9 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
 
-def _write_shard(path: Path, records: Iterator[bytes]) -> tuple[int, int]:
+def _write_shard(path: Path, records: Iterator[bytes], options: str) -> tuple[int, int]:
     lengths = []
-    with contextlib.closing(ArrayRecordWriter(str(path), "group_size:1")) as writer:
+    with contextlib.closing(ArrayRecordWriter(str(path), options)) as writer:
         for record in records:
             writer.write(record)
             lengths.append(len(record))
