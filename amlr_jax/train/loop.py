@@ -269,8 +269,18 @@ def set_up(
         name: jax.ShapeDtypeStruct((config.batch_size, *array.shape[1:]), array.dtype)
         for name, array in example.items()
     }
-    of_state = shapes, sharding
-    run = Run(config, folder, made, *sets, size, pretrained, mesh, batch, *of_state)
+    run = Run(
+        config,
+        folder,
+        made,
+        *sets,
+        per_process_batch_size=size,
+        pretrained=pretrained,
+        mesh=mesh,
+        batch=batch,
+        shapes=shapes,
+        sharding=sharding,
+    )
     evaluator = make_evaluator(run)
     if is_first():
         files.write_json(folder / workdir.CONFIG, config.to_dict())

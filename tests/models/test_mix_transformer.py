@@ -150,6 +150,20 @@ def test_depthwise_convolution_is_a_grouped_convolution(size):
     np.testing.assert_allclose(found, grouped + bias, atol=1e-5)
 
 
+def test_drop_path_takes_whole_branches_of_samples_and_only_in_training(jit):
+    rng = np.random.default_rng(0)
+    one = jnp.asarray(rng.standard_normal((1, 4, 6, 8)), jnp.float32)
+    x = jnp.repeat(one, 4, axis=0)
+    block = _block(0.5)
+    variables = jit(block.init)(jax.random.key(0), one)
+    keeps = jnp.array([[False, False, True, True], [False, True, False, True]])
+    trained = np.asarray(jit(block.apply)(variables, x, keeps))
+    assert len(np.unique(trained.round(5), axis=0)) == 4
+    np.testing.assert_array_equal(trained[0], x[0])
+    never = jit(_block(0.0).apply)(variables, x, keeps)
+    np.testing.assert_array_equal(jit(block.apply)(variables, x), never)
+
+
 def test_drop_path_rises_to_the_last_block(jit, variables):
     rngs = {"drop_path": jax.random.key(0)}
     apply = jit(functools.partial(_small(drop_path=1.0).apply, train=True, rngs=rngs))

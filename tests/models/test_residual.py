@@ -42,6 +42,7 @@ def test_drop_path_takes_whole_samples_and_keeps_the_mean():
     both = [1 + a + b for a in (0, 1 / 0.75) for b in (0, 10 / 0.75)]
     np.testing.assert_allclose(np.unique(y), sorted(both), rtol=1e-6)
     assert abs(y.mean() - 12) < 0.8
+    np.testing.assert_array_equal(_apply(x, 0.25), _apply(x, 0.25))
     assert not np.array_equal(_apply(x, 0.25, seed=1), _apply(x, 0.25))
 
 

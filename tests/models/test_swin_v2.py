@@ -128,6 +128,28 @@ def test_without_drop_path_training_needs_no_random_key(encode):
     np.testing.assert_array_equal(trained, encode(net, image)[1])
 
 
+def test_drop_path_drops_whole_samples(jit):
+    block = _block(drop_path=0.5)
+    x = jnp.broadcast_to(_image(4, 4)[..., :1], (1, 4, 4, 8)).repeat(4, 0)
+    params = block.init(jax.random.key(0), x)
+    keeps = jnp.array([[False, False, True, True], [False, True, False, True]])
+    y = np.asarray(jit(block.apply)(params, x, keeps))
+    # Two branches, each kept or dropped: four outcomes, one of them the identity.
+    assert len(np.unique(y.reshape(4, -1).round(4), axis=0)) == 4
+    np.testing.assert_array_equal(y[0], x[0])
+
+
+def test_drop_path_keeps_the_expectation():
+    block = _block(drop_path=0.25)
+    x = jnp.ones((4, 1, 1, 8)) * jnp.arange(8)
+    params = block.init(jax.random.key(0), x)["params"]
+    params["norm2"]["scale"] = jnp.zeros(8)
+    keeps = jnp.array([[True, True, True, False]] * 2)  # as at this rate
+    y = block.apply({"params": params}, x, keeps).mean(0) - x[0]
+    expected = block.apply({"params": params}, x)[0] - x[0]
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
 def test_remat_changes_no_gradient(jit, variables):
     image = _image(20, 28)
 
