@@ -98,40 +98,6 @@ def drop_path_rates(maximum: float, depths: tuple[int, ...]) -> tuple[float, ...
     return tuple(float(rate) for rate in np.linspace(0.0, maximum, sum(depths)))
 
 
-@jax.custom_vjp
-def upsample_bilinear_2x(x_BHWC: jax.Array) -> jax.Array:
-    """(B, H, W, C) to (B, 2H, 2W, C), as torch's bilinear with align_corners=False.
-
-    A sum of weighted gathers in both directions: their own gradient would be a scatter,
-    and concatenated shifts take twice as long on a GPU.
-    """
-    for axis in (1, 2):
-        pixel = np.arange(2 * x_BHWC.shape[axis])
-        other = pixel // 2 + np.where(pixel % 2, 1, -1)
-        x_BHWC = _weighted(x_BHWC, axis, {0.75: [pixel // 2], 0.25: [other]})
-    return x_BHWC
-
-
-def _upsample_backward(_, gradient: jax.Array) -> tuple[jax.Array]:
-    for axis in (2, 1):
-        pixel = np.arange(0, gradient.shape[axis], 2)
-        near, far = [pixel, pixel + 1], [pixel - 1, pixel + 2]
-        gradient = _weighted(gradient, axis, {0.75: near, 0.25: far})
-    return (gradient,)
-
-
-upsample_bilinear_2x.defvjp(
-    lambda x: (upsample_bilinear_2x(x), None), _upsample_backward
-)
-
-
-def _weighted(x: jax.Array, axis: int, places: dict[float, list]) -> jax.Array:
-    """The sum of each weight times x at its places, clipped to the axis."""
-    at = functools.partial(x.take, axis=axis, mode="clip")
-    sums = [w * functools.reduce(jnp.add, map(at, p)) for w, p in places.items()]
-    return functools.reduce(jnp.add, sums)
-
-
 def conv(
     x_BHWC: jax.Array,
     channels: int,
@@ -144,13 +110,15 @@ def conv(
     dtype: Any,
     name: str,
     to_float32: bool = False,
+    convolve: Callable | None = None,
     kernel_init: Initializer | None = None,
 ) -> jax.Array:
     """A convolution with symmetric zero padding; call it in a compact method.
 
     Initial values are `kernel_init` and zeros, or without it torch's: kernel and bias
     uniform in +-1 / sqrt(inputs * size**2). With `to_float32` the result is float32
-    (`ConvToFloat32`, without stride and dilation).
+    (`ConvToFloat32`, without stride and dilation). `convolve` replaces the convolution
+    itself.
     """
     bound = (x_BHWC.shape[-1] * size**2) ** -0.5
 
@@ -163,7 +131,7 @@ def conv(
     if to_float32:
         return ConvToFloat32(channels, size, **options)(x_BHWC)
     options |= {"strides": strides, "kernel_dilation": dilation}
-    options |= {"use_bias": use_bias}
+    options |= {"use_bias": use_bias, "conv_general_dilated": convolve}
     return nn.Conv(channels, (size, size), **options)(x_BHWC)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from amlr_jax.geometry import correlation, flow_warp
 from amlr_jax.models import layers
+from amlr_jax.models.bilinear import resize_aligned
 from amlr_jax.models.depth import compute_dtype
 
 RADIUS = 4  # pixels of a level
@@ -155,22 +156,6 @@ def position_weighted(scores: jax.Array) -> jax.Array:
     dv, du = np.meshgrid(offsets, offsets, indexing="ij")
     table = np.stack([du.ravel(), dv.ravel()], axis=-1) / side**2
     return jnp.matmul(scores, table, precision=jax.lax.Precision.HIGHEST)
-
-
-def resize_aligned(x_BHWC: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    """Bilinear with the corner pixels' centres kept, torch's align_corners=True."""
-    rows, columns = (
-        _weights(old, new) for old, new in zip(x_BHWC.shape[1:3], size, strict=True)
-    )
-    exact = jax.lax.Precision.HIGHEST
-    x = jnp.einsum("ij,bjwc->biwc", rows.astype(x_BHWC.dtype), x_BHWC, precision=exact)
-    return jnp.einsum("kl,bilc->bikc", columns.astype(x.dtype), x, precision=exact)
-
-
-def _weights(old: int, new: int) -> np.ndarray:
-    """The matrix [new, old] of linear interpolation."""
-    places = np.linspace(0.0, old - 1.0, new)[:, None]
-    return np.maximum(0.0, 1.0 - np.abs(places - np.arange(old))).astype(np.float32)
 
 
 def rescaled(flow_BHW2: jax.Array, size: tuple[int, ...]) -> jax.Array:

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from amlr_jax.models.bilinear import MODEL_FLOPS_TIMES
+
 # Name scope of what is computed a second time to save memory, which is no model FLOP.
 # JAX gives this name to the forward pass that `jax.checkpoint` repeats.
 RECOMPUTED = "rematted_computation"
@@ -29,18 +31,22 @@ def model_flops(jaxpr: Any) -> int:
     jaxprs count as well, the body of a `scan` once per iteration, the body of a
     `shard_map` once per shard and the most expensive branch of a `cond`. What
     `jax.checkpoint` or the name scope `RECOMPUTED` repeats is left out, as are
-    multiplications by the zeros that a transposed convolution inserts. cuDNN's
-    attention counts as the products that it replaces: two forward, four backward.
-    The body of a `while` loop counts once; its number of iterations is unknown.
+    multiplications by the zeros that a transposed convolution inserts. The name scope
+    `MODEL_FLOPS_TIMES` multiplies the count of what is in it. cuDNN's attention counts
+    as the products that it replaces: two forward, four backward. The body of a `while`
+    loop counts once; its number of iterations is unknown.
 
     >>> import jax, jax.numpy as jnp
     >>> model_flops(jax.make_jaxpr(jnp.matmul)(jnp.ones((2, 3)), jnp.ones((3, 5))))
     60
     """
-    equations = getattr(jaxpr, "jaxpr", jaxpr).eqns
-    names = (str(e.source_info.name_stack) for e in equations)
-    pairs = zip(equations, names, strict=True)
-    return sum(_of_equation(e) for e, name in pairs if RECOMPUTED not in name)
+    total = 0
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        scope = str(equation.source_info.name_stack)
+        if RECOMPUTED not in scope:
+            factor = re.search(MODEL_FLOPS_TIMES + r"([\d.]+)", scope)
+            total += round(float(factor[1] if factor else 1) * _of_equation(equation))
+    return total
 
 
 def _of_equation(equation: Any) -> int:

@@ -45,47 +45,6 @@ def test_deconvolution_equals_torch_with_the_documented_transpose():
     )
 
 
-def _doubled_by_loop(values):
-    """Half-pixel linear interpolation of one line, edges held."""
-    size = len(values)
-    out = np.empty(2 * size)
-    for i in range(2 * size):
-        position = min(max((i + 0.5) / 2 - 0.5, 0), size - 1)
-        low = int(np.floor(position))
-        high, part = min(low + 1, size - 1), position - low
-        out[i] = (1 - part) * values[low] + part * values[high]
-    return out
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 4), (5, 3)])
-def test_upsample_equals_numpy(height, width):
-    x = _random(1, height, width, 1)[0, :, :, 0]
-    rows = np.apply_along_axis(_doubled_by_loop, 0, x)
-    expected = np.apply_along_axis(_doubled_by_loop, 1, rows)
-    doubled = layers.upsample_bilinear_2x(jnp.asarray(x)[None, :, :, None])
-    np.testing.assert_allclose(doubled[0, :, :, 0], expected, atol=1e-6)
-
-
-def test_upsample_equals_torch_and_its_gradient():
-    torch = pytest.importorskip("torch")
-    x, weight = _random(2, 3, 4, 5), _random(2, 6, 8, 5)
-    xt = torch.from_numpy(x.transpose(0, 3, 1, 2)).requires_grad_()
-    yt = torch.nn.functional.interpolate(
-        xt, scale_factor=2, mode="bilinear", align_corners=False
-    )
-    (yt * torch.from_numpy(weight.transpose(0, 3, 1, 2))).sum().backward()
-    y, pull_back = jax.vjp(layers.upsample_bilinear_2x, jnp.asarray(x))
-    channels_last = (0, 2, 3, 1)
-    np.testing.assert_allclose(
-        y, yt.detach().numpy().transpose(channels_last), atol=1e-6
-    )
-    np.testing.assert_allclose(
-        pull_back(jnp.asarray(weight))[0],
-        xt.grad.numpy().transpose(channels_last),
-        atol=1e-5,
-    )
-
-
 def test_batch_norm_has_float32_statistics_and_torch_constants():
     class Normalize(nn.Module):
         @nn.compact

@@ -23,19 +23,6 @@ def test_position_weighted_is_the_mean_of_displacements():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(7, 5), (3, 8), (1, 4), (4, 1)])
-def test_resize_aligned_is_that_of_torch(size):
-    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
-    ours = optical_flow.resize_aligned(jnp.asarray(x), size)
-    theirs = torch.nn.functional.interpolate(
-        torch.tensor(x.transpose(0, 3, 1, 2)),
-        size,
-        mode="bilinear",
-        align_corners=True,
-    )
-    np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
-
-
 def test_unit_features_have_length_one_and_no_mean_and_are_known_by_their_gain():
     features = np.random.default_rng(0).normal(3, 2, (2, 4, 5, 6)).astype(np.float32)
     features[1] = 7.0

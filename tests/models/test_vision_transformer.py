@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from amlr_jax.models import depth, vision_transformer, vision_transformer_blocks
-from amlr_jax.models.decoders.dpt import MetricDPT, RelativeDPT, resize_aligned
+from amlr_jax.models.decoders.dpt import MetricDPT, RelativeDPT
 from amlr_jax.models.depth_network import DepthNetwork, has_scale
 from amlr_jax.models.from_torch.tables import TABLES
 from tests.models.from_torch import state_dicts
@@ -176,16 +176,6 @@ def test_images_of_one_value_are_finite_in_value_and_gradient(jit, variables):
     for given in (variables, jax.tree.map(jnp.zeros_like, variables)):
         leaves = jax.tree.leaves(run(given, jnp.zeros((1, 8, 8, 3))))
         assert all(np.isfinite(leaf).all() for leaf in leaves)
-
-
-def test_corners_stay_where_they_are():
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.random((1, 3, 4, 2), np.float32))
-    y = resize_aligned(x, (5, 7))  # every second value is one of x
-    np.testing.assert_allclose(y[:, ::2, ::2], x, atol=1e-6)
-    np.testing.assert_allclose(
-        resize_aligned(x[:, :1, :1], (2, 3))[0, 1, 2], x[0, 0, 0]
-    )
 
 
 def test_positions_of_one_value_stay_and_so_does_their_own_grid():

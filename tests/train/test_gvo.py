@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from amlr_jax.losses import photometric_error
+from amlr_jax.models.bilinear import resize_aligned
 from amlr_jax.models.camera_motion import Motion, trusted
-from amlr_jax.models.optical_flow import resize_aligned
 from amlr_jax.train.objectives import depth_from_flow as depth_stage
 from amlr_jax.train.objectives.depth_from_flow import NAMES, depth_from_flow
 from amlr_jax.train.objectives.objective import COUNTS

@@ -1,6 +1,7 @@
 """Decoders to depth: MIM-Depth's and AMLR's without skips, GLPDepth's with skips."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.models import layers
+from amlr_jax.models.bilinear import conv_of_upsampled, upsample_bilinear_2x
 
 REFERENCE_KERNEL_STD = 0.001  # MIM-Depth's initial kernels
 
@@ -67,9 +69,8 @@ class GradualDecoder(nn.Module):
         options |= {"size": 3, "padding": 1}
         x = layers.conv(x, self.head_channels, **options, name="conv")
         x = self._normalize(x, "conv_norm", train)
-        x = layers.upsample_bilinear_2x(layers.upsample_bilinear_2x(x))
-        x = x[:, : size[0], : size[1]]
-        x = layers.conv(x, self.head_channels, **options, name="head_conv")
+        head: dict = {"convolve": partial(conv_of_upsampled, size=size)}
+        x = layers.conv(x, self.head_channels, **options, **head, name="head_conv")
         options |= {"to_float32": True, "name": "head_depth"}
         x = layers.conv(self.activation(x), 1, **options)
         return self.max_depth * nn.sigmoid(x[..., 0])
@@ -152,12 +153,12 @@ class SelectiveFusionDecoder(nn.Module):
         x = layers.conv(features[3], self.channels, **narrow, name="bottleneck_conv")
         for number, skip in enumerate(skips, 1):
             height, width = skip.shape[1:3]
-            x = layers.upsample_bilinear_2x(x)[:, :height, :width]
+            x = upsample_bilinear_2x(x)[:, :height, :width]
             fusion = SelectiveFusion(self.dtype, name=f"fusion{number}")
             x = fusion(skip, x, train=train)
-        x = layers.upsample_bilinear_2x(layers.upsample_bilinear_2x(x))
-        x = x[:, : size[0], : size[1]]
         head = {"size": 3, "padding": 1, "dtype": self.dtype}
-        x = nn.relu(layers.conv(x, self.channels, **head, name="head_conv"))
+        upsampled = partial(conv_of_upsampled, size=size)
+        x = layers.conv(x, self.channels, **head, convolve=upsampled, name="head_conv")
+        x = nn.relu(x)
         logits = layers.conv(x, 1, **head, to_float32=True, name="head_depth")
         return self.max_depth * nn.sigmoid(logits[..., 0])

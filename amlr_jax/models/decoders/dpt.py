@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from amlr_jax.models import layers
+from amlr_jax.models.bilinear import resize_aligned
 from amlr_jax.models.decoders.disparity import DisparityDecoder
 
 HEAD_CHANNELS = 32  # of the last but one convolution
@@ -23,21 +24,6 @@ PRESETS = {
     "large": ((256, 512, 1024, 1024), 256),
     "giant": ((1536, 1536, 1536, 1536), 384),
 }
-
-
-def resize_aligned(x_BHWC: jax.Array, size: Sequence[int]) -> jax.Array:
-    """Bilinear with aligned corners, as torch's `align_corners=True`: (B, *size, C).
-
-    Two matrix products, so the gradient has no scatter.
-    """
-    for axis, wanted in enumerate(size, start=1):
-        given = x_BHWC.shape[axis]
-        at = jnp.linspace(0, given - 1, wanted)[:, None]
-        weights = jnp.maximum(0, 1 - jnp.abs(at - jnp.arange(given)))
-        x_BHWC = jnp.moveaxis(
-            jnp.tensordot(weights.astype(x_BHWC.dtype), x_BHWC, (1, axis)), 0, axis
-        )
-    return x_BHWC
 
 
 class ResidualUnit(nn.Module):
