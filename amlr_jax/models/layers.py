@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange, repeat
 
+from amlr_jax.models import convolution
+
 BATCH_NORM_EPS = 1e-5  # torch's defaults, as in the reference systems
 BATCH_NORM_MOMENTUM = 0.9  # decay of the running mean; 0.1 in torch's notation
 
@@ -131,7 +133,9 @@ def conv(
     if to_float32:
         return ConvToFloat32(channels, size, **options)(x_BHWC)
     options |= {"strides": strides, "kernel_dilation": dilation}
-    options |= {"use_bias": use_bias, "conv_general_dilated": convolve}
+    if dilation == 1:
+        options |= {"conv_general_dilated": convolve or convolution.convolve}
+    options |= {"use_bias": use_bias}
     return nn.Conv(channels, (size, size), **options)(x_BHWC)
 
 
