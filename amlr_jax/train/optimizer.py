@@ -110,11 +110,19 @@ def adamw(
 
 
 def scale_by_path(scale: Callable[[Path], float]) -> optax.GradientTransformation:
-    """Multiplies each update by `scale` of its parameter's path."""
+    """Multiplies each update by `scale` of its parameter's path.
+
+    XLA does not see the values: it would compile a kernel for each of them, where one
+    for each shape of parameters is enough.
+    """
 
     def update(updates, params):
         del params
-        return _map_paths(lambda path, u: u * scale(path), updates)
+        scales = _map_paths(lambda path, _: scale(path), updates)
+        values = sorted(set(jax.tree.leaves(scales)))
+        hidden = jax.lax.optimization_barrier([jnp.float32(v) for v in values])
+        of = dict(zip(values, hidden, strict=True))
+        return jax.tree.map(lambda u, value: u * of[value], updates, scales)
 
     return optax.stateless(update)
 
