@@ -66,9 +66,7 @@ def conv_of_upsampled(
     with jax.named_scope(f"{MODEL_FLOPS_TIMES}{factor:.6g}"):
         maps = x_BHWC @ rearrange(kernel_IJCF, "i j c f -> c (i j f)")
     maps = _product(rearrange(maps, "b h w (i n) -> b h w i n", i=taps[0]), rows, 1)
-    maps = _product(rearrange(maps, "b h w (j f) -> b h w j f", j=taps[1]), columns, 2)
-    # Without it XLA puts the axis of the gathers first, and copies the map afterwards.
-    return with_layout_constraint(maps, Layout((0, 1, 2, 3)))
+    return _product(rearrange(maps, "b h w (j f) -> b h w j f", j=taps[1]), columns, 2)
 
 
 def doubling(size: int, times: int = 1) -> np.ndarray:
@@ -114,7 +112,17 @@ def _product_backward(matrices, axis, _, gradient) -> tuple[jax.Array]:
     return (jnp.stack(each, -2).astype(gradient.dtype),)
 
 
-_product.defvjp(lambda x, *rest: (_product(x, *rest), None), _product_backward)
+def _product_forward(x, *options) -> tuple[jax.Array, None]:
+    """For training, stored in the order of its axes.
+
+    XLA would store the axis of the gathers first, and copy the map for what follows.
+    `_product` itself is free to: exported networks may hold no constraint of layouts.
+    """
+    y = _product(x, *options)
+    return with_layout_constraint(y, Layout(tuple(range(y.ndim)))), None
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def _gathered(matrix: np.ndarray, x: jax.Array, axis: int) -> jax.Array:
