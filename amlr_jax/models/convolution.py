@@ -52,8 +52,11 @@ def _backward(strides, padding, arrays, gradient) -> tuple[jax.Array, jax.Array]
         return jax.linear_transpose(lambda k: function(x, k), kernel)(gradient)[0]
 
     def on_cpu(x, gradient):
-        products = _products if strides == (1, 1) else _strided_products
-        found = products(x, gradient, kernel.shape[:2], strides, padding)
+        taps = kernel.shape[:2]
+        if strides == (1, 1):
+            found = _products(x, gradient, taps, padding)
+        else:
+            found = _strided_products(x, gradient, taps, strides, padding)
         return found.astype(kernel.dtype)
 
     (of_x,) = jax.linear_transpose(lambda x: function(x, kernel), x)(gradient)
@@ -63,9 +66,8 @@ def _backward(strides, padding, arrays, gradient) -> tuple[jax.Array, jax.Array]
 _convolve.defvjp(_forward, _backward)
 
 
-def _products(x_BHWC, gradient_BMNF, taps, strides, padding) -> jax.Array:
+def _products(x_BHWC, gradient_BMNF, taps, padding) -> jax.Array:
     """The kernel's gradient: for each row of taps, x times shifts of the gradient."""
-    del strides
     (rows, columns), width = taps, x_BHWC.shape[2]
     around = tuple(columns - 1 - zeros for zeros in padding[1])
     g = jnp.pad(gradient_BMNF, [(0, 0), (0, 0), around, (0, 0)])

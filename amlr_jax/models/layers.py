@@ -133,9 +133,10 @@ def conv(
     if to_float32:
         return ConvToFloat32(channels, size, **options)(x_BHWC)
     options |= {"strides": strides, "kernel_dilation": dilation}
-    if dilation == 1:
-        options |= {"conv_general_dilated": convolve or convolution.convolve}
     options |= {"use_bias": use_bias}
+    # Without dilation; None is Flax's own.
+    usual = convolution.convolve if dilation == 1 else None
+    options |= {"conv_general_dilated": convolve or usual}
     return nn.Conv(channels, (size, size), **options)(x_BHWC)
 
 
@@ -188,14 +189,8 @@ class ConvToFloat32(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
         if self.dtype == jnp.float32:
-            y = jax.lax.conv_general_dilated(
-                x_BHWC.astype(jnp.float32),
-                kernel,
-                window_strides=(1, 1),
-                padding=[(pad, pad)] * 2,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-            return y + bias
+            x = x_BHWC.astype(jnp.float32)
+            return convolution.convolve(x, kernel, (1, 1), [(pad, pad)] * 2) + bias
         rows = rearrange(kernel, "a b c f -> (a b f) c").astype(self.dtype)
         maps = _row_products(rows, x_BHWC.astype(self.dtype))
         maps = maps.reshape(size, size, self.features, *maps.shape[1:])

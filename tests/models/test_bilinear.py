@@ -50,6 +50,8 @@ def test_upsample_equals_numpy(height, width):
         (partial(resize_aligned, size=(7, 5)), (7, 5), {"align_corners": True}),
         (partial(resize_aligned, size=(2, 9)), (2, 9), {"align_corners": True}),
         (partial(resize_aligned, size=(1, 4)), (1, 4), {"align_corners": True}),
+        (partial(resize_aligned, size=(3, 8)), (3, 8), {"align_corners": True}),
+        (partial(resize_aligned, size=(4, 1)), (4, 1), {"align_corners": True}),
     ],
 )
 def test_resizing_equals_torch_and_its_gradient(resize, size, options):
