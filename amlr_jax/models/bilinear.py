@@ -17,9 +17,7 @@ import numpy as np
 from einops import rearrange
 from jax.experimental.layout import Layout, with_layout_constraint
 
-# Name scope, followed by a factor: how many times as many FLOPs the equations of the
-# network need as what is computed here; see `train.flops`.
-MODEL_FLOPS_TIMES = "model_flops_times_"
+from amlr_jax.models.convolution import MODEL_FLOPS_TIMES
 
 
 def upsample_bilinear_2x(x_BHWC: jax.Array) -> jax.Array:

@@ -13,6 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+# Name scope, followed by a factor: how many times as many FLOPs the equations of the
+# network need as what is computed here; see `train.flops`.
+MODEL_FLOPS_TIMES = "model_flops_times_"
 # Below so many pairs of channels, and without strides, XLA's gradient is as fast.
 _FEW_PAIRS = 1024
 
@@ -74,9 +77,10 @@ def _products(x_BHWC, gradient_BMNF, taps, padding) -> jax.Array:
     shifts = [g[:, :, tap : tap + width] for tap in reversed(range(columns))]
     g = jnp.concatenate(shifts, axis=-1)
     x = jnp.pad(x_BHWC, [(0, 0), padding[0], (0, 0), (0, 0)])
-    found = jnp.stack(
-        [_product(x[:, row : row + g.shape[1]], g) for row in range(rows)]
-    )
+    # Columns of x that no tap needs meet zeros.
+    with jax.named_scope(f"{MODEL_FLOPS_TIMES}{gradient_BMNF.shape[2] / width:.6g}"):
+        each = [_product(x[:, row : row + g.shape[1]], g) for row in range(rows)]
+    found = jnp.stack(each)
     return found.reshape(rows, x.shape[-1], columns, -1).swapaxes(1, 2)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from amlr_jax.models.bilinear import MODEL_FLOPS_TIMES
+from amlr_jax.models.convolution import MODEL_FLOPS_TIMES
 
 # Name scope of what is computed a second time to save memory, which is no model FLOP.
 # JAX gives this name to the forward pass that `jax.checkpoint` repeats.
