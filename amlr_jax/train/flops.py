@@ -29,24 +29,34 @@ def model_flops(jaxpr: Any) -> int:
 
     `jaxpr` is that of `jax.make_jaxpr(f)(...)` or `jax.jit(f).trace(...)`. Inner
     jaxprs count as well, the body of a `scan` once per iteration, the body of a
-    `shard_map` once per shard and the most expensive branch of a `cond`. What
-    `jax.checkpoint` or the name scope `RECOMPUTED` repeats is left out, as are
-    multiplications by the zeros that a transposed convolution inserts. The name scope
-    `MODEL_FLOPS_TIMES` multiplies the count of what is in it. cuDNN's attention counts
-    as the products that it replaces: two forward, four backward. The body of a `while`
-    loop counts once; its number of iterations is unknown.
+    `shard_map` once per shard and the most expensive branch of a `cond`. Left out are
+    equations whose results nothing reads, what `jax.checkpoint` or the name scope
+    `RECOMPUTED` repeats, and multiplications by the zeros that a transposed convolution
+    inserts. The name scope `MODEL_FLOPS_TIMES` multiplies the count of what is in it.
+    cuDNN's attention counts as the products that it replaces: two forward, four
+    backward. The body of a `while` loop counts once; its number of iterations is
+    unknown.
 
     >>> import jax, jax.numpy as jnp
     >>> model_flops(jax.make_jaxpr(jnp.matmul)(jnp.ones((2, 3)), jnp.ones((3, 5))))
     60
     """
     total = 0
-    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+    for equation in _needed(getattr(jaxpr, "jaxpr", jaxpr)):
         scope = str(equation.source_info.name_stack)
         if RECOMPUTED not in scope:
             factor = re.search(MODEL_FLOPS_TIMES + r"([\d.]+)", scope)
             total += round(float(factor[1] if factor else 1) * _of_equation(equation))
     return total
+
+
+def _needed(jaxpr: core.Jaxpr) -> Iterator[Any]:
+    """The equations with effects or results that are read, from the last on."""
+    read = {x for x in jaxpr.outvars if isinstance(x, core.Var)}
+    for equation in reversed(jaxpr.eqns):
+        if equation.effects or not read.isdisjoint(equation.outvars):
+            read.update(x for x in equation.invars if isinstance(x, core.Var))
+            yield equation
 
 
 def _of_equation(equation: Any) -> int:

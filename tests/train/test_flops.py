@@ -78,6 +78,14 @@ _backward_by_hand.defvjp(
 )
 
 
+@jax.jit
+def _unread(x, y):
+    """Nothing reads the second product."""
+    product = x @ y
+    _ = product @ y
+    return product
+
+
 def _loop(x, y):
     return jax.lax.scan(lambda c, _: (jax.jit(jnp.matmul)(c, y), None), x, length=5)[0]
 
@@ -97,6 +105,7 @@ def _by_platform(x, y):
         (jax.jit(jnp.matmul), 1, 3),
         (_custom, 1, 3),
         (_backward_by_hand, 1, 3),
+        (_unread, 1, 3),
         (_loop, 5, 15),
         (_branches, 2, 6),
         (_by_platform, 5, 15),
