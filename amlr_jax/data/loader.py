@@ -9,6 +9,7 @@ Threads make single examples, so that a batch of any size takes all threads; wit
 `workers`, each process makes whole batches.
 """
 
+import ctypes
 import os
 import re
 import signal
@@ -42,6 +43,9 @@ _CAUSES = {  # by the exit code of a worker
     "1": f"its error is above. If a script trains at its top level, {MAIN_GUARD}",
 }
 PARENT_CHECK_SECONDS = 1.0
+# Of mallopt(3): the option, and the bytes up to which freed memory is kept.
+_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 2**29
+_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 2**25  # the most that glibc takes
 # Changes an example with draws from a generator.
 Change = Callable[[dict, np.random.Generator], dict]
 Batch = dict[str, np.ndarray]
@@ -127,6 +131,7 @@ def endless(
       threads: reading threads of a process; "auto": one for each core that the process
         may use, 16 at most, and one in each of several workers.
     """
+    keep_freed_memory()
     rank, world_size = process
     repeated = [_repeated(part, seed + place) for place, part in enumerate(parts)]
     examples = grain.MapDataset.mix(repeated, [part.weight for part in parts])
@@ -155,6 +160,18 @@ def _repeated(part: Part, seed: int) -> grain.MapDataset:
     change = partial(changed, change=change, seed=seed, count=len(source), start=start)
     examples = grain.MapDataset.source(source).seed(seed).shuffle()
     return examples.repeat(EPOCHS).map_with_index(change)
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep freed memory for the next example; without glibc does nothing.
+
+    By default arrays of an image's size go back to the system when they are freed, and
+    each new one is made of new pages, which takes longer than to read a decoded image.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option:
+        set_option(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+        set_option(_M_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
 def number_of_threads(threads: int | str) -> int:
@@ -213,6 +230,7 @@ def start_worker(index: int = 0, count: int = 1) -> None:
     a killed run leaves no workers.
     """
     del index, count
+    keep_freed_memory()
     # A terminal or SLURM sends signals to every process of a run. Only the main process
     # handles them: it saves, for which it may need more batches, and ends its workers.
     for ignored in signals.SIGNALS:
@@ -234,6 +252,7 @@ def evaluation_batches(
 
     Each batch is `augment.metric_example` stacked, with `key` an array of strings.
     """
+    keep_freed_memory()
     read = partial(test_frame, data, kb_crop=kb_crop)
     dataset = grain.MapDataset.range(len(data.test)).map(read)
     options = _read_options(number_of_threads(threads))

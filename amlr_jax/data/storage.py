@@ -53,11 +53,11 @@ def size_name(size: Size) -> str:
 
 
 class ImageFile(tfds.features.Image):
-    """An image stored as its file, decoded as when the file was checked."""
+    """An image stored as its file, with the pixels it had when it was checked."""
 
     def decode_example_np(self, example: bytes) -> np.ndarray:
         """uint8 [H, W, 3]; InputError for a file that was damaged since."""
-        return images.decode_rgb(Path("image"), example)
+        return images.decode_checked_rgb(Path("image"), example)
 
 
 def image_feature(how: Storage) -> tfds.features.FeatureConnector:
@@ -82,6 +82,7 @@ def stored(example: dict, file: bytes, how: Storage) -> dict:
     """
     kept = _resized(example, how.resize) if how.resize else {}
     if not how.decoded:
+        file = images.without_extras(file)
         kept["image"] = _png(kept["image"]) if how.resize else file
     return example | kept
 

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -130,7 +131,7 @@ def test_a_turned_image_of_a_data_set_is_refused(name, orientation, tmp_path):
 @pytest.mark.parametrize("value", [0, 1, 9, 65535])
 def test_an_orientation_that_turns_nothing(name, value, tmp_path):
     path = with_exif(tmp_path, name, value)
-    decoded = images.decode_rgb(path, path.read_bytes())
+    decoded = decode_twice(path, path.read_bytes())
     assert np.abs(decoded - LARGE.astype(int)).mean() < 8
     np.testing.assert_array_equal(images.read_as_rgb(path), decoded)
     assert images.read_size(path) == LARGE.shape[:2]
@@ -163,7 +164,7 @@ def test_exif_that_makes_no_sense_turns_nothing(case, ending, tmp_path):
     path, exif = tmp_path / f"a.{ending}", odd_exif(*ODD_ENTRIES[case])
     header = b"" if ending == "png" else b"Exif\0\0"
     Image.fromarray(LARGE).save(path, exif=header + exif)
-    assert images.decode_rgb(path, path.read_bytes()).shape == LARGE.shape
+    assert decode_twice(path, path.read_bytes()).shape == LARGE.shape
     assert images.read_as_rgb(path).shape == LARGE.shape
     assert images.read_size(path) == LARGE.shape[:2]
 
@@ -201,6 +202,15 @@ def test_turned_depth_is_refused(tmp_path):
 def chunk(kind, data):
     body = kind + data
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def decode_twice(path, data):
+    """`decode_rgb`, which that of a stored file must equal."""
+    pixels = images.decode_rgb(path, data)
+    for stored in (data, images.without_extras(data)):
+        found = images.decode_checked_rgb(path, stored)
+        np.testing.assert_array_equal(found, pixels)
+    return pixels
 
 
 def png(bits, color, *more):
@@ -246,6 +256,49 @@ def test_a_data_set_holds_8_bit_rgb_and_prediction_takes_all(case, tmp_path):
     assert (found.dtype, found.shape) == (np.uint8, (6, 9, 3))
 
 
+# What a decoder might apply to the colours, turn or compose.
+ANCILLARY = {
+    "gamma": chunk(b"gAMA", struct.pack(">I", 20_000)),
+    "primaries": chunk(b"cHRM", struct.pack(">8I", *([10_000] * 8))),
+    "profile": chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(200))),
+    "background": chunk(b"bKGD", bytes(range(6))),
+    "significant bits": chunk(b"sBIT", b"\5\6\5"),
+    "suggested palette": chunk(b"PLTE", bytes(range(6))),
+    "HDR": chunk(b"cICP", b"\t\x10\0\1"),
+}
+
+
+@pytest.mark.parametrize("case", ANCILLARY)
+def test_a_checked_png_has_the_pixels_as_stored(case, capfd):
+    row = bytes(17 * i % 256 for i in range(27))
+    data = png(8, 2, ANCILLARY[case])
+    assert images.without_extras(data) == png(8, 2)
+    assert decode_twice(Path("a.png"), data).tobytes() == row * 6
+    assert capfd.readouterr() == ("", "")  # libpng prints its warnings
+
+
+def test_a_checked_animation_and_interlaced_rows(tmp_path):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    path = tmp_path / "a.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:], default_image=True)
+    np.testing.assert_array_equal(decode_twice(path, path.read_bytes()), RGB)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)]  # of Adam7
+    passes += [(2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    parts = [RGB[y::down, x::right] for y, x, down, right in passes]
+    rows = b"".join(b"\0" + row.tobytes() for part in parts for row in part)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 6, 8, 2, 0, 0, 1))
+    body = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    data = b"\x89PNG\r\n\x1a\n" + header + body
+    np.testing.assert_array_equal(decode_twice(path, data), RGB)
+
+
+def test_a_checked_file_that_was_damaged_since(tmp_path):
+    data = saved(tmp_path, "a.png", LARGE).read_bytes()
+    for damaged in (data[:100], b"", data[:8] + bytes(100)):
+        with pytest.raises(images.DamagedFile, match="a.png' is damaged"):
+            images.decode_checked_rgb(Path("a.png"), damaged)
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "L", "1", "YCbCr", "LAB", "RGBA", "I;16"])
 def test_other_modes_of_files(mode, tmp_path):
     grey = np.full((6, 9), 300, np.uint16)
@@ -286,7 +339,7 @@ def test_the_formats_of_the_installed_pillow(ending, tmp_path):
     exact = ending not in (".avif", ".jp2", ".jfif")
     assert np.abs(found.astype(int) - want).mean() < (1e-9 if exact else 8)
     if not grey:
-        np.testing.assert_array_equal(images.decode_rgb(path, path.read_bytes()), found)
+        np.testing.assert_array_equal(decode_twice(path, path.read_bytes()), found)
 
 
 def test_pixels_are_judged_as_an_array():
@@ -366,7 +419,7 @@ def _decoders(deep):
     if deep:
         return [images.decode_grey]
     stored = (images.read_as_rgb, images.read_size)
-    return [images.decode_rgb, *(lambda path, _, f=f: f(path) for f in stored)]
+    return [decode_twice, *(lambda path, _, f=f: f(path) for f in stored)]
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it repairs
