@@ -192,14 +192,14 @@ def _recoloured(
 def brightness_contrast(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """v * alpha + beta * 255, alpha = 1 + U(-0.2, 0.2), beta = U(-0.2, 0.2)."""
     alpha, beta = 1 + rng.uniform(-0.2, 0.2), rng.uniform(-0.2, 0.2)
-    return _lookup(image, np.arange(256) * alpha + beta * 255)
+    return look_up(image, np.arange(256) * alpha + beta * 255)
 
 
 def gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(v / 255) ** g * 255, g of 0.80, 0.81 .. 1.20."""
     power = rng.integers(80, 120, endpoint=True) / 100
     # albumentations multiplies by 1 / 255, which truncates to other codes than v / 255.
-    return _lookup(image, (np.arange(256) * (1 / 255)) ** power * 255)
+    return look_up(image, (np.arange(256) * (1 / 255)) ** power * 255)
 
 
 def hue_saturation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -207,10 +207,11 @@ def hue_saturation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shifts = [rng.uniform(-limit, limit) for limit in (20, 30, 20)]
     codes = np.arange(256)
     hue, *others = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    planes = [_lookup(hue, np.mod(codes + shifts[0], 180))]
-    planes += [_lookup(p, codes + s) for p, s in zip(others, shifts[1:], strict=True)]
+    planes = [look_up(hue, np.mod(codes + shifts[0], 180))]
+    planes += [look_up(p, codes + s) for p, s in zip(others, shifts[1:], strict=True)]
     return cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2RGB)
 
 
-def _lookup(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+def look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The values of a table [256], truncated to uint8, at the codes of an image."""
     return cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8))

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageEnhance
 
+from amlr_jax.data.augment import look_up
 from amlr_jax.data.intrinsics import flip_intrinsics
 
 
@@ -84,24 +84,42 @@ def draw_jitter(
 def apply_jitter(image: np.ndarray, drawn: Mapping[str, float]) -> np.ndarray:
     """The image uint8 [H, W, 3] with the changes of `draw_jitter`.
 
-    As torchvision on PIL images: Pillow's ImageEnhance, and a shift in Pillow's HSV.
+    torchvision's formulas, as OpenCV computes them in a tenth of Pillow's time and
+    beside other threads. Brightness and contrast are truncated like Pillow's, the
+    others rounded. Pillow turns hues in steps of 1/255, which is off by up to 15
+    levels; here they are exact.
     """
-    picture = Image.fromarray(image)
     for name, value in drawn.items():
-        picture = CHANGES[name](picture, value)
-    return np.array(picture)
+        image = CHANGES[name](image, value)
+    return image
 
 
-def _shift_hue(picture: Image.Image, turns: float) -> Image.Image:
-    hue, saturation, value = picture.convert("HSV").split()
-    shift = int(turns * 255)  # towards zero, then around the wheel of 256
-    moved = hue.point([(code + shift) % 256 for code in range(256)])
-    return Image.merge("HSV", (moved, saturation, value)).convert("RGB")
+def _brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    return look_up(image, np.arange(256) * factor)
+
+
+def _contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    mean = round(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0])
+    return look_up(image, mean + (np.arange(256) - mean) * factor)
+
+
+def _saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+
+
+def _hue(image: np.ndarray, turns: float) -> np.ndarray:
+    hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)
+    degrees = hsv[..., 0]
+    degrees += np.float32(360 * (turns % 1))
+    np.subtract(degrees, 360, out=degrees, where=degrees >= 360)
+    return cv2.convertScaleAbs(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
 
 
 CHANGES = {
-    "brightness": lambda picture, f: ImageEnhance.Brightness(picture).enhance(f),
-    "contrast": lambda picture, f: ImageEnhance.Contrast(picture).enhance(f),
-    "saturation": lambda picture, f: ImageEnhance.Color(picture).enhance(f),
-    "hue": _shift_hue,
+    "brightness": _brightness,
+    "contrast": _contrast,
+    "saturation": _saturation,
+    "hue": _hue,
 }
