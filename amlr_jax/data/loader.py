@@ -9,7 +9,6 @@ Threads make single examples, so that a batch of any size takes all threads; wit
 `workers`, each process makes whole batches.
 """
 
-import ctypes
 import os
 import re
 import signal
@@ -32,6 +31,7 @@ from amlr_jax.runtime import signals
 from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import MAIN_GUARD, InputError
 from amlr_jax.runtime.rules import AUTO
+from amlr_jax.runtime.threads import keep_freed_memory
 
 # Python runs one thread at a time, which is a tenth of the work on an example.
 MOST_THREADS = 16
@@ -43,9 +43,6 @@ _CAUSES = {  # by the exit code of a worker
     "1": f"its error is above. If a script trains at its top level, {MAIN_GUARD}",
 }
 PARENT_CHECK_SECONDS = 1.0
-# Of mallopt(3): the option, and the bytes up to which freed memory is kept.
-_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 2**29
-_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 2**25  # the most that glibc takes
 # Changes an example with draws from a generator.
 Change = Callable[[dict, np.random.Generator], dict]
 Batch = dict[str, np.ndarray]
@@ -160,18 +157,6 @@ def _repeated(part: Part, seed: int) -> grain.MapDataset:
     change = partial(changed, change=change, seed=seed, count=len(source), start=start)
     examples = grain.MapDataset.source(source).seed(seed).shuffle()
     return examples.repeat(EPOCHS).map_with_index(change)
-
-
-def keep_freed_memory() -> None:
-    """Lets glibc keep freed memory for the next example; without glibc does nothing.
-
-    By default arrays of an image's size go back to the system when they are freed, and
-    each new one is made of new pages, which takes longer than to read a decoded image.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option:
-        set_option(_M_TRIM_THRESHOLD, _TRIM_BYTES)
-        set_option(_M_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
 def number_of_threads(threads: int | str) -> int:

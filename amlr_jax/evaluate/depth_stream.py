@@ -1,33 +1,12 @@
-"""Helpers to overlap reading, computing and writing; depth of batches of images."""
+"""Images grouped and in chunks, and the depth of a batch of them."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from amlr_jax.runtime.errors import InputError
-
-
-def in_order(
-    pool: Executor, function: Callable, items: Iterable, *, ahead: int
-) -> Iterator:
-    """`function` of each item, in order; up to `ahead` results are computed in advance.
-
-    >>> from concurrent.futures import ThreadPoolExecutor
-    >>> with ThreadPoolExecutor(2) as pool:
-    ...     list(in_order(pool, abs, [-1, -2, 3], ahead=1))
-    [1, 2, 3]
-    """
-    waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def chunks(items: Iterable, size: int) -> Iterator[list]:

@@ -22,10 +22,10 @@ from amlr_jax.data import custom, depth_files, images, loader
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame, Layout, refuse
 from amlr_jax.data.prepared.depth_frames import CODES, depth_facts
 from amlr_jax.data.storage import size_name
-from amlr_jax.evaluate.depth_stream import in_order
 from amlr_jax.runtime import paths, workdir
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted, preview
+from amlr_jax.runtime.threads import in_order
 
 # From exact to rounded.
 _FORMATS = (".npy", ".npz", ".exr", ".tif", ".tiff", ".png")

@@ -16,7 +16,6 @@ from amlr_jax.config import base
 from amlr_jax.data.intrinsics import resize_intrinsics
 from amlr_jax.data.storage import size_name
 from amlr_jax.data.views.prepare import read_pixels
-from amlr_jax.evaluate.depth_stream import in_order
 from amlr_jax.evaluate.evaluator import config_of_run
 from amlr_jax.models import depth, pretrained
 from amlr_jax.models.depth_network import as_float
@@ -29,6 +28,7 @@ from amlr_jax.runtime import files, workdir
 from amlr_jax.runtime import mesh as parallel
 from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.threads import in_order
 
 BATCH = 16  # pairs of images
 THREADS = min(8, cores())

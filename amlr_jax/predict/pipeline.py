@@ -26,6 +26,7 @@ from amlr_jax.predict.outputs import OutputStyle, Result
 from amlr_jax.predict.temporal import Flicker, Smoothing
 from amlr_jax.runtime.console import Bar, show
 from amlr_jax.runtime.errors import InputError
+from amlr_jax.runtime.threads import in_order
 
 AHEAD = 4  # images read, or results written, while the network computes
 # A source, the start of the names of its results, and the result or why there is none.
@@ -64,7 +65,7 @@ def images(
     failed = []
     write = partial(_written, job, ())
     items = _predicted(job, sizes)
-    for source, row, _ in depth_stream.in_order(job.pool, write, items, ahead=AHEAD):
+    for source, row, _ in in_order(job.pool, write, items, ahead=AHEAD):
         if isinstance(row, InputError):
             failed.append(show_problem("skipped", row))
         else:
@@ -83,7 +84,7 @@ def _predicted(
     ]
     sources = chain.from_iterable(chunk for chunk, _ in batches)
     ahead = job.batch_size + AHEAD
-    read = depth_stream.in_order(job.pool, partial(_read, job), sources, ahead=ahead)
+    read = in_order(job.pool, partial(_read, job), sources, ahead=ahead)
     for chunk, full in batches:
         loaded = dict(zip(chunk, read, strict=False))
         for source in chunk:
@@ -161,7 +162,7 @@ def film(
         with ExitStack() as stack:
             films = (mp4.writing(job.target / n, rate=facts.rate) for n in names)
             append = dict(zip(in_video, map(stack.enter_context, films), strict=True))
-            found = depth_stream.in_order(job.pool, write, frames, ahead=AHEAD)
+            found = in_order(job.pool, write, frames, ahead=AHEAD)
             for _, row, pictures in found:
                 time = times.popleft()
                 for kind, picture in pictures.items():

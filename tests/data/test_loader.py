@@ -1,11 +1,8 @@
 """Batches depend on (seed, position) alone, and each frame comes once an epoch."""
 
 import hashlib
-import platform
-import resource
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -106,22 +103,6 @@ def test_all_threads_work_on_one_batch():
     with numbers(Numbers(wait_for_three_others), batch_size=8) as batches:
         assert [next(batches)["value"].sum() for _ in range(5)] == [8] * 5
         together.abort()  # those that wait in the examples ahead
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
-def test_arrays_of_a_thread_reuse_freed_memory():
-    """At most the first examples take new pages; by default most do."""
-
-    def pages(arrays=100, size=2_300_000):
-        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
-        for _ in range(arrays):
-            [np.ones(size, np.uint8) for _ in range(4)]
-        taken = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
-        return taken / (arrays * 4 * size / resource.getpagesize())
-
-    loader.keep_freed_memory()
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(pages).result() < 0.05
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,5 @@
 """Batches are filled, order is kept, and what a network cannot do is one line."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 
@@ -14,27 +11,6 @@ IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), np.uint8))
 
 def brightness(image):
     return image.mean(-1).astype(np.float32)
-
-
-def test_in_order_and_never_far_ahead():
-    taken, lock = [], threading.Lock()
-
-    def items():
-        for number in range(20):
-            with lock:
-                taken.append(number)
-            yield number
-
-    with ThreadPoolExecutor(4) as pool:
-        found = depth_stream.in_order(pool, lambda n: n * n, items(), ahead=3)
-        for number, square in enumerate(found):
-            assert square == number**2
-            assert len(taken) <= number + 4
-
-
-def test_what_a_worker_raises_arrives():
-    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
-        list(depth_stream.in_order(pool, lambda n: 1 // n, [1, 0], ahead=1))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 5])

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -157,38 +157,45 @@ class DepthFrames(shards.SetBuilder):
 
         A damaged frame is an error; with `skipped` it is named there and left out.
         """
-        config = self.builder_config
-        for index, frame in enumerate(frames):
-            config.advance()
-            try:
-                example, file, codes = _checked_example(frame, index, config.source)
-            except InputError:
+        made = self.read_in_threads(self._made, enumerate(frames))
+        for frame, found in zip(frames, made, strict=True):
+            if isinstance(found, InputError):
                 if skipped is None:
-                    raise
+                    raise found
                 skipped.append(frame.key)
                 continue
             if counts is not None:
-                counts += np.bincount(codes.ravel(), minlength=CODES)
-            kept = storage.stored(example, file, config.storage)
-            sizes.setdefault(kept["depth"].shape[:2], frame.key)
-            yield self.info.features.serialize_example(kept)
+                counts += np.bincount(found.codes.ravel(), minlength=CODES)
+            sizes.setdefault(found.size, frame.key)
+            yield found.record
+
+    def _made(self, place: tuple[int, Frame]) -> "_Made | InputError":
+        """The record of a frame, or what is wrong with its files."""
+        (index, frame), config = place, self.builder_config
+        try:
+            file = images.read(frame.image, what="image")
+            image = images.decode_rgb(frame.image, file)
+            depth, codes = depth_files.read(frame, config.source, image.shape[:2])
+        except InputError as error:
+            return error
+        example = {
+            "image": image,
+            "depth": depth,
+            "intrinsics": np.asarray(frame.intrinsics, np.float32),
+            "key": frame.key,
+            "index": index,
+        }
+        kept = storage.stored(example, file, config.storage)
+        record = self.info.features.serialize_example(kept)
+        return _Made(record, kept["depth"].shape[:2], codes)
 
 
-def _checked_example(
-    frame: Frame, index: int, layout: Layout
-) -> tuple[dict, bytes, np.ndarray]:
-    """The example with its pixels, the file of its image, the codes of its depth."""
-    file = images.read(frame.image, what="image")
-    image = images.decode_rgb(frame.image, file)
-    depth, codes = depth_files.read(frame, layout, image.shape[:2])
-    example = {
-        "image": image,
-        "depth": depth,
-        "intrinsics": np.asarray(frame.intrinsics, np.float32),
-        "key": frame.key,
-        "index": index,
-    }
-    return example, file, codes
+class _Made(NamedTuple):
+    """A record, height and width in it, and the codes of the depth file."""
+
+    record: bytes
+    size: Size
+    codes: np.ndarray
 
 
 def depth_facts(counts: np.ndarray) -> tuple[int, float]:

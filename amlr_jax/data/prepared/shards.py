@@ -12,6 +12,7 @@ import os
 import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,11 +24,14 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from amlr_jax.data.storage import AS_THE_FILES, Storage
 from amlr_jax.runtime import paths
+from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.locking import only_one
+from amlr_jax.runtime.threads import in_order, keep_freed_memory
 
 SHARD_BYTES = 512 * 2**20  # approximate size of a shard
+MOST_THREADS = 16  # more would hold many images and wait for the disk
 
 
 def cache_folder(given: str) -> Path:
@@ -74,6 +78,15 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
 
     _split_generators = _generate_examples = None  # not used, see above
 
+    def read_in_threads(self, read: Callable, items: Iterable) -> Iterator:
+        """`read` of each item, in order; a few are read ahead."""
+        count = min(cores(), MOST_THREADS)
+        keep_freed_memory()
+        with ThreadPoolExecutor(count) as pool:
+            for found in in_order(pool, read, items, ahead=4 * count):
+                self.builder_config.advance()
+                yield found
+
     def write_split(
         self, name: str, records: Iterable[bytes], *, count: int, size: int
     ) -> tfds.core.SplitInfo:
@@ -84,9 +97,9 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
         template = self._get_filename_template(name)
         number = max(1, min(-(-size // SHARD_BYTES), count))
         bounds = [count * k // number for k in range(number + 1)]
-        options = "group_size:1"
-        if self.builder_config.storage.decoded:
-            options += ",uncompressed"
+        # A fast level: an image's file does not shrink, and its sparse depth easily.
+        decoded = self.builder_config.storage.decoded
+        options = f"group_size:1,{'uncompressed' if decoded else 'zstd:-3'}"
         records, lengths, total = iter(records), [], 0
         for shard, (first, last) in enumerate(pairwise(bounds)):
             path = template.sharded_filepath(shard_index=shard, num_shards=number)

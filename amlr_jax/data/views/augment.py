@@ -112,7 +112,7 @@ def _saturation(image: np.ndarray, factor: float) -> np.ndarray:
 def _hue(image: np.ndarray, turns: float) -> np.ndarray:
     hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)
     degrees = hsv[..., 0]
-    degrees += np.float32(360 * (turns % 1))
+    np.add(degrees, 360 * (turns % 1), out=degrees)
     np.subtract(degrees, 360, out=degrees, where=degrees >= 360)
     return cv2.convertScaleAbs(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
 

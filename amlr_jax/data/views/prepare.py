@@ -10,7 +10,6 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +23,7 @@ from amlr_jax.data.frames import Contents, Sequences, View, contents
 from amlr_jax.data.prepared import shards
 from amlr_jax.data.storage import Size, Storage, image_feature
 from amlr_jax.data.views.index import Views, check_views
-from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import InputError
-
-_THREADS = 16  # more would hold many images and wait for the disk
 
 
 class PreparedViews(NamedTuple):
@@ -115,15 +111,10 @@ class ViewImages(shards.SetBuilder):
         self.info.metadata.update(sizes=runs)
 
     def _records(self, paths: Sequence[Path], sizes: list[Size]) -> Iterator[bytes]:
-        """The records in order; threads read a few images ahead."""
-        workers = min(cores(), _THREADS)
-        ahead = 4 * workers  # images in memory
-        with ThreadPoolExecutor(workers) as pool:
-            for first in range(0, len(paths), ahead):
-                for size, record in pool.map(self._record, paths[first:][:ahead]):
-                    sizes.append(size)
-                    self.builder_config.advance()
-                    yield record
+        """The records in order; adds the sizes of the files to `sizes`."""
+        for size, record in self.read_in_threads(self._record, paths):
+            sizes.append(size)
+            yield record
 
     def _record(self, path: Path) -> tuple[Size, bytes]:
         size, pixels = read_pixels(path, self.builder_config.storage.resize)
