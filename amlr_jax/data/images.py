@@ -2,11 +2,11 @@
 
 Every image is decoded here and nowhere else, so that preparation, training,
 `data.check`, evaluation and `predict` see the same pixels: by Pillow, and where Pillow
-has accepted a PNG before, by OpenCV. Orientation is one rule for
-all formats: pixels are upright by the orientation of EXIF or XMP, and every value but 2
-to 8 (0, 9, text, EXIF that cannot be parsed) means that there is nothing to turn. An
-image or depth of a data set must be stored upright, because nothing tells whether its
-counterpart was turned with it.
+has accepted a PNG before, by OpenCV. Orientation is one rule for all formats: pixels
+are upright by the orientation of EXIF or XMP, and every value but 2 to 8 (0, 9, text,
+EXIF that cannot be parsed) means that there is nothing to turn. An image or depth of a
+data set must be stored upright, because nothing tells whether its counterpart was
+turned with it.
 """
 
 import io

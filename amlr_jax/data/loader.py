@@ -28,13 +28,10 @@ from amlr_jax.data import augment
 from amlr_jax.data.augment import Augmentation
 from amlr_jax.data.prepared import Prepared
 from amlr_jax.runtime import signals
-from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.errors import MAIN_GUARD, InputError
 from amlr_jax.runtime.rules import AUTO
-from amlr_jax.runtime.threads import keep_freed_memory
+from amlr_jax.runtime.threads import keep_freed_memory, number_of_threads
 
-# Python runs one thread at a time, which is a tenth of the work on an example.
-MOST_THREADS = 16
 # More than any run needs; the length of grain's endless repeat overflows.
 EPOCHS = 10**6
 _CAUSES = {  # by the exit code of a worker
@@ -157,11 +154,6 @@ def _repeated(part: Part, seed: int) -> grain.MapDataset:
     change = partial(changed, change=change, seed=seed, count=len(source), start=start)
     examples = grain.MapDataset.source(source).seed(seed).shuffle()
     return examples.repeat(EPOCHS).map_with_index(change)
-
-
-def number_of_threads(threads: int | str) -> int:
-    """The number itself, or for "auto" that of the cores, 16 at most."""
-    return min(cores(), MOST_THREADS) if threads == AUTO else int(threads)
 
 
 def _read_options(threads: int, *, least: int = 0) -> grain.ReadOptions:

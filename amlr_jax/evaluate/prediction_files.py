@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 
 from amlr_jax import metrics
-from amlr_jax.data import custom, depth_files, images, loader
+from amlr_jax.data import custom, depth_files, images
 from amlr_jax.data.frames import UNKNOWN_CAMERA, Frame, Layout, refuse
 from amlr_jax.data.prepared.depth_frames import CODES, depth_facts
 from amlr_jax.data.storage import size_name
 from amlr_jax.runtime import paths, workdir
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError, counted, preview
-from amlr_jax.runtime.threads import in_order
+from amlr_jax.runtime.threads import in_order, number_of_threads
 
 # From exact to rounded.
 _FORMATS = (".npy", ".npz", ".exr", ".tif", ".tiff", ".png")
@@ -68,7 +68,7 @@ class PredictionFiles:
         self.depth_scale = depth_files.stored_scale(layout)
         self.resized: set[tuple] = set()
         self.test, self.test_sizes, counts = self, {}, np.zeros(CODES, np.int64)
-        with ThreadPoolExecutor(loader.number_of_threads("auto")) as pool:
+        with ThreadPoolExecutor(number_of_threads()) as pool:
             truths = in_order(pool, self._truth, range(len(self)), ahead=32)
             with bar("Reading the ground truth", len(self)) as progress:
                 for frame, truth in zip(layout.test, truths, strict=True):

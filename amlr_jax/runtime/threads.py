@@ -5,9 +5,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 
+from amlr_jax.runtime.cluster import cores
+from amlr_jax.runtime.rules import AUTO
+
+# Python runs one thread at a time, which is a tenth of the work on an example.
+MOST_THREADS = 16
 # Of mallopt(3): the option, and the bytes up to which freed memory is kept.
 _M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 2**29
 _M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 2**25  # the most that glibc takes
+
+
+def number_of_threads(threads: int | str = AUTO) -> int:
+    """The number itself, or for "auto" that of the cores, 16 at most."""
+    return min(cores(), MOST_THREADS) if threads == AUTO else int(threads)
 
 
 def in_order(
@@ -21,12 +31,16 @@ def in_order(
     [1, 2, 3]
     """
     waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    finally:  # of a result that is an error, or is not wanted any more
+        for future in waiting:
+            future.cancel()
 
 
 def keep_freed_memory() -> None:

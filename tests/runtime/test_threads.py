@@ -27,9 +27,20 @@ def test_in_order_and_never_far_ahead():
             assert len(taken) <= number + 4
 
 
-def test_what_a_worker_raises_arrives():
-    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
-        list(threads.in_order(pool, lambda n: 1 // n, [1, 0], ahead=1))
+def test_what_a_worker_raises_arrives_and_what_waits_is_not_begun():
+    begun, error_was_seen = [], threading.Event()
+
+    def divide(number):
+        begun.append(number)
+        if number > 1:
+            error_was_seen.wait(timeout=30)
+        return 1 // number
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ZeroDivisionError):
+            list(threads.in_order(pool, divide, [1, 0, 2, 3, 4], ahead=4))
+        error_was_seen.set()
+    assert {3, 4}.isdisjoint(begun)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")

@@ -24,14 +24,12 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from amlr_jax.data.storage import AS_THE_FILES, Storage
 from amlr_jax.runtime import paths
-from amlr_jax.runtime.cluster import cores
 from amlr_jax.runtime.console import bar
 from amlr_jax.runtime.errors import InputError
 from amlr_jax.runtime.locking import only_one
-from amlr_jax.runtime.threads import in_order, keep_freed_memory
+from amlr_jax.runtime.threads import in_order, keep_freed_memory, number_of_threads
 
 SHARD_BYTES = 512 * 2**20  # approximate size of a shard
-MOST_THREADS = 16  # more would hold many images and wait for the disk
 
 
 def cache_folder(given: str) -> Path:
@@ -80,10 +78,9 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
 
     def read_in_threads(self, read: Callable, items: Iterable) -> Iterator:
         """`read` of each item, in order; a few are read ahead."""
-        count = min(cores(), MOST_THREADS)
         keep_freed_memory()
-        with ThreadPoolExecutor(count) as pool:
-            for found in in_order(pool, read, items, ahead=4 * count):
+        with ThreadPoolExecutor(number_of_threads()) as pool:
+            for found in in_order(pool, read, items, ahead=number_of_threads()):
                 self.builder_config.advance()
                 yield found
 
