@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import jax
 from ml_collections import ConfigDict
 
@@ -21,6 +22,7 @@ from amlr_jax.train.step import TrainState
 
 def train(config: ConfigDict, folder: Path) -> TrainState:
     """`train.loop.train` with evaluation.json, pictures and report.html in `folder`."""
+    cv2.setNumThreads(0)  # the threads that load data take the cores
     for one in of_each_set(config).values():
         protocols.check(one)  # before hours of preparing data
     return loop.train(config, folder, make_evaluator=Results)

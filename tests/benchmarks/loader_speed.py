@@ -6,8 +6,12 @@
 All do GLPDepth's supervised work on KITTI frames: read, decode, KB crop, CutDepth,
 flip, crop of 352x352, colours, batches of 6. Ours has the images as PNGs or decoded,
 and the depth as it is prepared, decoded in both. The DataLoader decodes with OpenCV and
-changes with albumentations, or with our functions if that is not installed. Each
-starts anew in each round and takes its turn; printed are medians.
+changes with albumentations, or with our functions if that is not installed.
+
+Views are three of these images at 192x640 for self-supervision, with flip and jitter.
+Ours are prepared; the DataLoader does monodepth2's work with Pillow: it decodes,
+resizes and changes them. Each starts anew in each round and takes its turn; printed are
+medians.
 
 With one thread all work is in this process and its CPU seconds count, so that a busy
 machine changes little. With several the wall clock counts: the DataLoader has as many
@@ -23,29 +27,30 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
+from PIL import Image, ImageEnhance
 
 from amlr_jax.data import augment, kitti, loader
+from amlr_jax.data.frames import Sequences, View
 from amlr_jax.data.prepared import Prepared, prepare
 from amlr_jax.data.storage import Storage
+from amlr_jax.data.views import augment as view_augment
+from amlr_jax.data.views.prepare import PreparedViews, prepare_views
 
 BATCH = 6
 SETTING = augment.Augmentation((352, 352))
+VIEW_SETTING = view_augment.ViewAugmentation()
+VIEW_SIZE = 192, 640
 # Ratios to reach by CPU time in one thread, and by the clock with two.
 TARGETS = (("PNG", "DataLoader", 1.0), ("decoded", "DataLoader", 3.0))
 BY_CLOCK = (("PNG", "DataLoader", 1.5), ("decoded", "DataLoader", 3.0))
 BY_CLOCK += (("PNG", "PNG alone", 1.8), ("decoded", "decoded alone", 1.8))
-
-
-def bar(title: str, total: int):
-    """Shows nothing."""
-    del title, total
-    return nullcontext(SimpleNamespace(advance=lambda: None))
+OF_VIEWS = (("views", "views DataLoader", 3.0), ("views", "views alone", 1.8))
 
 
 def ours(data: Prepared, *, threads: int, workers: int = 0) -> Iterator:
@@ -59,6 +64,53 @@ def ours(data: Prepared, *, threads: int, workers: int = 0) -> Iterator:
         workers=workers,
         threads=threads,
     )
+
+
+def our_views(views: PreparedViews, **how: int) -> Iterator:
+    """Our batches of views, endless."""
+    change = partial(view_augment.augment_view, setting=VIEW_SETTING)
+    part = loader.Part(views.train, change)
+    return loader.endless([part], batch_size=BATCH, seed=0, **how)
+
+
+class ViewFiles:
+    """Views as a map-style dataset of PyTorch, changed by Pillow as in torchvision."""
+
+    def __init__(self, views: PreparedViews) -> None:
+        self.views = views.views * 100
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> dict:
+        view, rng = self.views[index], np.random.default_rng()
+        flip = rng.random() < VIEW_SETTING.flip
+        drawn = view_augment.draw_jitter(rng, probability=VIEW_SETTING.jitter)
+        images = [self.image(path, flip) for path in (view.image, *view.sources)]
+        changed = [np.asarray(self.jittered(image, drawn)) for image in images]
+        both = {"image": np.stack(images), "network_image": np.stack(changed)}
+        return {**both, "index": index}
+
+    @staticmethod
+    def image(path: Path, flip: bool) -> Image.Image:
+        """Decoded, resized and mirrored."""
+        image = Image.open(path).convert("RGB")
+        image = image.resize(VIEW_SIZE[::-1], Image.Resampling.LANCZOS)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
+
+    @staticmethod
+    def jittered(image: Image.Image, drawn: dict[str, float]) -> Image.Image:
+        """Its colours changed."""
+        classes = ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color
+        of = dict(zip(("brightness", "contrast", "saturation"), classes, strict=True))
+        for name, value in drawn.items():
+            if name in of:
+                image = of[name](image).enhance(value)
+                continue
+            hue, *others = image.convert("HSV").split()
+            codes = (np.asarray(hue, int) + int(value * 255)).astype(np.uint8)
+            image = Image.merge("HSV", (Image.fromarray(codes), *others)).convert("RGB")
+        return image
 
 
 class Files:
@@ -123,13 +175,13 @@ def one_thread(worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-def pytorch(layout, workers: int) -> Iterator:
+def pytorch(files: Files | ViewFiles, workers: int) -> Iterator:
     """The batches of a DataLoader, in NumPy like ours."""
     import torch.utils.data
 
     torch.set_num_threads(1)
     batches = torch.utils.data.DataLoader(
-        Files(layout),
+        files,
         batch_size=BATCH,
         shuffle=True,
         num_workers=workers,
@@ -146,7 +198,7 @@ def rate(start: Callable[[], Iterator], images: int, clock: Callable) -> float:
             next(batches)
         begin = clock()
         for _ in range(images // BATCH):
-            assert next(batches)["image"].shape == (BATCH, 352, 352, 3)
+            assert len(next(batches)["index"]) == BATCH
         seconds = clock() - begin
     return images // BATCH * BATCH / seconds
 
@@ -160,8 +212,8 @@ def compare(runs: dict[str, Callable], rounds: int, parallel: int) -> None:
             rates[name].append(rate(start, 300 * parallel, clock))
     unit = "CPU second" if parallel == 1 else "second by the clock"
     for name, values in rates.items():
-        print(f"{name:14}{statistics.median(values):8.1f} images a {unit}")
-    for name, peer, target in TARGETS if parallel == 1 else BY_CLOCK:
+        print(f"{name:17}{statistics.median(values):8.1f} images a {unit}")
+    for name, peer, target in (*(TARGETS if parallel == 1 else BY_CLOCK), *OF_VIEWS):
         if peer in rates:
             pairs = zip(rates[name], rates[peer], strict=True)
             ratios = sorted(a / b for a, b in pairs)
@@ -200,6 +252,18 @@ def layout_under(root: Path | None, folder: Path):
     return layout._replace(train=layout.train * -(-1000 // len(layout.train)))
 
 
+def views_of(layout, cache: Path) -> PreparedViews:
+    """A view for each training frame, with the next frames of the list as sources."""
+    frames = layout.train
+    around = zip(frames[1:-1], frames, frames[2:], strict=False)
+    views = tuple(
+        View(one.key, one.image, (before.image, after.image), one.intrinsics)
+        for one, before, after in around
+    )
+    sequences = Sequences("kitti", "folder", (-1, 1), views, ())
+    return prepare_views(sequences, cache=cache, size=VIEW_SIZE)
+
+
 def main() -> None:
     """Prints rates, ratios and memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -217,16 +281,20 @@ def main() -> None:
         decoded = prepare(layout, cache=cache, how=Storage(decoded=True))
         parallel = max(options.threads, options.workers)
         how = {"threads": options.threads, "workers": options.workers}
+        views = views_of(layout, cache)
         runs = {
             "PNG": lambda: ours(files, **how),
             "decoded": lambda: ours(decoded, **how),
+            "views": lambda: our_views(views, **how),
         }
         if parallel > 1:
             runs["PNG alone"] = lambda: ours(files, threads=1)
             runs["decoded alone"] = lambda: ours(decoded, threads=1)
+            runs["views alone"] = lambda: our_views(views, threads=1)
         if importlib.util.find_spec("torch"):
             processes = parallel if parallel > 1 else 0
-            runs["DataLoader"] = lambda: pytorch(layout, processes)
+            runs["DataLoader"] = lambda: pytorch(Files(layout), processes)
+            runs["views DataLoader"] = lambda: pytorch(ViewFiles(views), processes)
         else:
             print("torch is not installed: skipped")
         compare(runs, options.rounds, parallel)
