@@ -1,7 +1,7 @@
 """A pose network from a folder of weights or a state, and the steps it predicts."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,14 +150,15 @@ def predictor(
     ):
         seen = _camera_seen(weights, paths, camera)
         found = []
-        for frames in _batches(paths, weights.size, batch_size):
-            count = len(frames) - 1
-            # The last frame is repeated, so that one size is compiled.
-            missing = ((0, batch_size - count), (0, 0), (0, 0), (0, 0))
-            pairs = (np.pad(p, missing, "edge") for p in (frames[:-1], frames[1:]))
-            placed = (parallel.put_global(p, mesh) for p in pairs)
-            found.append(jax.device_get(compiled(variables, *placed, seen))[:count])
-            advance(count)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for frames in _batches(pool, paths, weights.size, batch_size):
+                count = len(frames) - 1
+                # The last frame is repeated, so that one size is compiled.
+                missing = ((0, batch_size - count), (0, 0), (0, 0), (0, 0))
+                pairs = (np.pad(p, missing, "edge") for p in (frames[:-1], frames[1:]))
+                placed = (parallel.put_global(p, mesh) for p in pairs)
+                found.append(jax.device_get(compiled(variables, *placed, seen))[:count])
+                advance(count)
         motion = np.concatenate(found)
         bad = np.flatnonzero(~np.isfinite(motion).all(axis=1))
         if len(bad):
@@ -187,13 +188,14 @@ def _camera_seen(
     return resize_intrinsics(camera, before=before, after=after).astype(np.float32)
 
 
-def _batches(paths: Sequence[Path], size, batch_size: int) -> Iterator[np.ndarray]:
+def _batches(
+    pool: Executor, paths: Sequence[Path], size, batch_size: int
+) -> Iterator[np.ndarray]:
     """uint8 [<= batch_size + 1, H, W, 3]; a batch starts with the last frame before."""
     starts = range(0, len(paths) - 1, batch_size)
     read = partial(_read, size=size)
-    with ThreadPoolExecutor(THREADS) as pool:
-        chunks = (paths[start : start + batch_size + 1] for start in starts)
-        yield from in_order(pool, read, chunks, ahead=THREADS)
+    chunks = (paths[start : start + batch_size + 1] for start in starts)
+    return in_order(pool, read, chunks, ahead=THREADS)
 
 
 def _read(paths: Sequence[Path], size: tuple[int, int] | None) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Preparing copies every byte, finds every damaged file, and happens once."""
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -70,6 +72,16 @@ def test_damaged_file_is_named_and_nothing_is_left(kitti_root, tmp_path, place, 
         prepared(kitti_root, tmp_path / "cache")
     left = [p for p in (tmp_path / "cache").rglob("*") if "kitti-folder" in str(p)]
     assert not [p for p in left if p.is_file() and p.suffix != ".lock"]
+
+
+def test_a_failed_preparation_ends_its_threads(kitti_root, tmp_path):
+    """Before its error is handled, not when its frames are collected as garbage."""
+    damage(tiny_kitti.image_path(kitti_root, "0002", 2), "text")
+    before = set(threading.enumerate())
+    with pytest.raises(InputError) as caught:
+        prepared(kitti_root, tmp_path / "cache")
+    assert caught.tb  # holds the frames
+    assert set(threading.enumerate()) <= before
 
 
 def test_image_and_depth_of_different_size(kitti_root, tmp_path):

@@ -1,5 +1,7 @@
 """A pose network sees pairs in the order of time, resized as for training."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import jax
 import numpy as np
@@ -54,7 +56,8 @@ def test_images_are_resized_as_monodepth2_does(tmp_path):
     names = [tmp_path / "a.png", tmp_path / "b.png"]
     for name, image in zip(names, images, strict=True):
         Image.fromarray(image).save(name)
-    (frames,) = pose_network._batches(names, (16, 48), 4)
+    with ThreadPoolExecutor(1) as pool:
+        (frames,) = pose_network._batches(pool, names, (16, 48), 4)
     for image, got in zip(images, frames, strict=True):
         small = Image.fromarray(image).resize((48, 16), Image.Resampling.LANCZOS)
         np.testing.assert_array_equal(got, small)

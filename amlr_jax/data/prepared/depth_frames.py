@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -122,10 +122,8 @@ class DepthFrames(shards.SetBuilder):
         }
         return self.set_info(features)
 
-    def _download_and_prepare(
-        self, dl_manager: Any, download_config: Any = None
-    ) -> None:
-        del dl_manager, download_config
+    def fill(self) -> None:
+        """Writes "train" and "test"."""
         layout, splits, skipped = self.builder_config.source, [], []
         sizes: dict[str, dict[Size, str]] = {"train": {}, "test": {}}
         counts = np.zeros(CODES, np.int64)

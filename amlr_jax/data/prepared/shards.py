@@ -60,9 +60,9 @@ class _LocalInfo(tfds.core.DatasetInfo):
 
 
 class SetBuilder(tfds.core.GeneratorBasedBuilder):
-    """Base of builders that write their splits in `_download_and_prepare`.
+    """Base of builders that write their splits in `fill`.
 
-    tensorflow-datasets calls it with a temporary folder, which it renames at the end.
+    tensorflow-datasets gives them a temporary folder, which it renames at the end.
     """
 
     def set_info(self, features: dict) -> tfds.core.DatasetInfo:
@@ -76,13 +76,25 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
 
     _split_generators = _generate_examples = None  # not used, see above
 
+    def fill(self) -> None:
+        """Writes the splits and describes them in `info`."""
+        raise NotImplementedError
+
+    def _download_and_prepare(
+        self, dl_manager: Any, download_config: Any = None
+    ) -> None:
+        del dl_manager, download_config
+        keep_freed_memory()
+        # Not in a generator: one that an error leaves suspended is closed whenever
+        # garbage is collected, and waits for its threads there.
+        with ThreadPoolExecutor(number_of_threads()) as self._pool:
+            self.fill()
+
     def read_in_threads(self, read: Callable, items: Iterable) -> Iterator:
         """`read` of each item, in order; a few are read ahead."""
-        keep_freed_memory()
-        with ThreadPoolExecutor(number_of_threads()) as pool:
-            for found in in_order(pool, read, items, ahead=number_of_threads()):
-                self.builder_config.advance()
-                yield found
+        for found in in_order(self._pool, read, items, ahead=number_of_threads()):
+            self.builder_config.advance()
+            yield found
 
     def write_split(
         self, name: str, records: Iterable[bytes], *, count: int, size: int

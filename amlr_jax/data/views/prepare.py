@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -95,10 +95,8 @@ class ViewImages(shards.SetBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return self.set_info({"image": image_feature(self.builder_config.storage)})
 
-    def _download_and_prepare(
-        self, dl_manager: Any, download_config: Any = None
-    ) -> None:
-        del dl_manager, download_config
+    def fill(self) -> None:
+        """Writes "images"."""
         paths, sizes = self.builder_config.source, []
         if resize := self.builder_config.storage.resize:
             size = 3 * len(paths) * math.prod(resize)
