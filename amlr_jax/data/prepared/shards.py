@@ -5,6 +5,7 @@ that only TensorFlow can open, and sorts it in memory. Here examples are in orde
 each is written directly to its shard, with one example in memory.
 """
 
+import abc
 import contextlib
 import dataclasses
 import io
@@ -76,9 +77,9 @@ class SetBuilder(tfds.core.GeneratorBasedBuilder):
 
     _split_generators = _generate_examples = None  # not used, see above
 
+    @abc.abstractmethod
     def fill(self) -> None:
         """Writes the splits and describes them in `info`."""
-        raise NotImplementedError
 
     def _download_and_prepare(
         self, dl_manager: Any, download_config: Any = None
