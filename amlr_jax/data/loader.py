@@ -20,6 +20,7 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
+import cv2
 import grain
 import numpy as np
 from absl import flags
@@ -208,6 +209,7 @@ def start_worker(index: int = 0, count: int = 1) -> None:
     """
     del index, count
     keep_freed_memory()
+    cv2.setNumThreads(0)  # the other cores belong to the other workers
     # A terminal or SLURM sends signals to every process of a run. Only the main process
     # handles them: it saves, for which it may need more batches, and ends its workers.
     for ignored in signals.SIGNALS:
