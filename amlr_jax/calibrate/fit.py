@@ -97,7 +97,7 @@ def _resampled(
     counts = np.bincount(unit)
     order = np.argsort(unit, kind="stable")
     place = np.arange(depth.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = np.full((2, len(counts), counts.max()), np.nan)
+    table = np.full((2, len(counts), np.max(counts)), np.nan)
     table[:, unit[order], place] = depth[order], metres[order]
     rng = np.random.default_rng(0)
     chosen = rng.integers(len(counts), size=(RESAMPLES, len(counts)))

@@ -135,9 +135,9 @@ def boundary_errors(prediction: ArrayLike, edges: ArrayLike) -> BoundaryErrors:
         return BoundaryErrors(np.nan, np.nan)
     depth[depth == 0] = np.nan
     known = depth[np.isfinite(depth)]
-    if not known.size or known.min() == known.max():
+    if not known.size or np.ptp(known) == 0:
         return BoundaryErrors(FARTHEST, FARTHEST)
-    found = _canny((depth - known.min()) / (known.max() - known.min()))
+    found = _canny((depth - np.min(known)) / np.ptp(known))
     to_true = ndimage.distance_transform_edt(~true)
     near = found & (to_true < FARTHEST)
     if not near.any():

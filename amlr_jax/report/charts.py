@@ -99,7 +99,8 @@ def thin(
         missing = np.isnan(values[part])
         finite, chosen = part[~missing], {*part[missing][:1]}
         if len(finite):
-            chosen |= {finite[values[finite].argmin()], finite[values[finite].argmax()]}
+            found = values[finite]
+            chosen |= {finite[np.argmin(found)], finite[np.argmax(found)]}
         kept += sorted(chosen)
     return steps[kept], values[kept]
 

@@ -190,7 +190,7 @@ def summarize(metres: np.ndarray, *, cap: float) -> DepthSummary:
     """
     values = np.sort(metres[metres > 0])
     total = len(values)
-    kept = np.searchsorted(values, cap or np.inf, side="right")
+    kept = int(np.searchsorted(values, cap or np.inf, side="right"))
     counts = np.diff(np.searchsorted(values, _BORDERS), prepend=0, append=total)
     beyond = 1 - kept / total if total else 0.0
     share = kept / metres.size

@@ -21,12 +21,12 @@ _FONT, _FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 def write(path: Path, tiles: Sequence[np.ndarray], *, near: float, far: float) -> None:
     """Writes the tiles in rows of three, and the colours of `near` to `far` metres."""
     height = max(len(tile) for tile in tiles)
-    page = np.full((-(-len(tiles) // _COLUMNS), height, _COLUMNS, WIDTH, 3), 255)
-    page = page.astype(np.uint8)
+    shape = (-(-len(tiles) // _COLUMNS), height, _COLUMNS, WIDTH, 3)
+    cells = np.full(shape, 255, np.uint8)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, _COLUMNS)
-        page[row, : len(tile), column] = tile
-    page = page.reshape(-1, _COLUMNS * WIDTH, 3)
+        cells[row, : len(tile), column] = tile
+    page = cells.reshape(-1, _COLUMNS * WIDTH, 3)
     page = colors.with_scale(page, near=near, far=far)
     with replacing(path) as temporary:
         Image.fromarray(page).save(temporary)
