@@ -126,7 +126,12 @@ def window_moments(
     `weight` is 1.0 at a valid pixel and 0.0 elsewhere, where x and y must be finite;
     None counts all. With padding "valid" a map is smaller by 2 * radius.
     """
-    return _statistics(window, x, y, weight)[0]
+    found = _statistics(window, x, y, weight)[0]
+    # An image that `vmap` shares has its statistics computed once. Each example must
+    # still get its own copy of them: `_backward` adds up the examples' gradients, and
+    # the gradient of one shared copy would count once in each. XLA drops the selection.
+    of_both = found.covariance
+    return jax.tree.map(lambda m: jnp.where(of_both == of_both, m, m), found)
 
 
 def _forward(

@@ -375,6 +375,30 @@ def test_jit_and_vmap_change_nothing(loss):
     np.testing.assert_allclose(each, alone, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shared", [("x",), ("y", "where"), ("x", "y"), ("where",)])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_gradients_where_vmap_shares_an_argument(loss, shared):
+    """As one by one. Each example's part of a shared image counts once."""
+    given = {"x": X, "y": Y, "where": WHERE}
+    axes = {name: None if name in shared else 0 for name in given}
+    given |= {name: given[name][0] for name in shared}
+
+    def together(images):
+        return jax.vmap(lambda a: loss(**a), (axes,))(given | images).sum()
+
+    def one_by_one(images):
+        every = given | images
+        return sum(
+            loss(**{n: a if n in shared else a[k] for n, a in every.items()})
+            for k in range(len(X))
+        )
+
+    images = {"x": given["x"], "y": given["y"]}
+    found, wanted = jax.grad(together)(images), jax.grad(one_by_one)(images)
+    for name in images:
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-6)
+
+
 def test_leading_axes_are_free():
     stacked = losses.ssim_components(np.stack([X, Y]), np.stack([Y, X]))
     for part, alone in zip(stacked, losses.ssim_components(X, Y), strict=True):

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from amlr_jax.config import base
 from amlr_jax.train import build
@@ -136,7 +136,8 @@ def test_what_a_checkpoint_repeats_in_a_loop_counts_once():
 
 @pytest.mark.parametrize("axes", [("data",), ("data", "model")])
 def test_the_shards_of_all_devices(axes):
-    mesh = AbstractMesh((4, 2), ("data", "model"))
+    kinds = (AxisType.Auto,) * 2
+    mesh = AbstractMesh((4, 2), ("data", "model"), axis_types=kinds)
     spec = PartitionSpec(axes)
     product = jax.shard_map(
         jnp.matmul, mesh=mesh, in_specs=(spec, PartitionSpec()), out_specs=spec
