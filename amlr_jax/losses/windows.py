@@ -131,7 +131,7 @@ def window_moments(
     # still get its own copy of them: `_backward` adds up the examples' gradients, and
     # the gradient of one shared copy would count once in each. XLA drops the selection.
     of_both = found.covariance
-    return jax.tree.map(lambda m: jnp.where(of_both == of_both, m, m), found)
+    return Moments(*(jnp.where(of_both == of_both, m, m) for m in found))
 
 
 def _forward(
