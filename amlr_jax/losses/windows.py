@@ -129,7 +129,8 @@ def window_moments(
     found = _statistics(window, x, y, weight)[0]
     # An image that `vmap` shares has its statistics computed once. Each example must
     # still get its own copy of them: `_backward` adds up the examples' gradients, and
-    # the gradient of one shared copy would count once in each. XLA drops the selection.
+    # the gradient of one shared copy would count once in each. The selection makes the
+    # copies; where nothing is shared, XLA drops it.
     of_both = found.covariance
     return Moments(*(jnp.where(of_both == of_both, m, m) for m in found))
 

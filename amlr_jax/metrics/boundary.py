@@ -135,9 +135,10 @@ def boundary_errors(prediction: ArrayLike, edges: ArrayLike) -> BoundaryErrors:
         return BoundaryErrors(np.nan, np.nan)
     depth[depth == 0] = np.nan
     known = depth[np.isfinite(depth)]
-    if not known.size or np.ptp(known) == 0:
+    low, high = np.min(known, initial=np.inf), np.max(known, initial=-np.inf)
+    if not low < high:
         return BoundaryErrors(FARTHEST, FARTHEST)
-    found = _canny((depth - np.min(known)) / np.ptp(known))
+    found = _canny((depth - low) / (high - low))
     to_true = ndimage.distance_transform_edt(~true)
     near = found & (to_true < FARTHEST)
     if not near.any():

@@ -375,11 +375,21 @@ def test_jit_and_vmap_change_nothing(loss):
     np.testing.assert_allclose(each, alone, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shared", [("x",), ("y", "where"), ("x", "y"), ("where",)])
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (("x", "y", "where"), ("x",)),
+        (("x", "y", "where"), ("y", "where")),
+        (("x", "y", "where"), ("x", "y")),
+        (("x", "y", "where"), ("where",)),
+        (("x", "y"), ("y",)),  # as in self-supervised training
+    ],
+)
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_gradients_where_vmap_shares_an_argument(loss, shared):
+def test_gradients_where_vmap_shares_an_argument(loss, names, shared):
     """As one by one. Each example's part of a shared image counts once."""
     given = {"x": X, "y": Y, "where": WHERE}
+    given = {name: given[name] for name in names}
     axes = {name: None if name in shared else 0 for name in given}
     given |= {name: given[name][0] for name in shared}
 
